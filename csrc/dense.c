@@ -1,0 +1,270 @@
+/* The dense kernels, written once over `real`, compiled once per ISA and dtype (see simd.h).
+ *
+ * Every accumulator belongs to one output and takes its terms in an order fixed by the shapes, so
+ * neither tile sizes nor the split over threads can change a bit. */
+#include "simd.h"
+#include "softline.h"
+
+/* Features per block of `scores`: a block of W stays in L1 while a block of rows passes by. */
+#define BLOCK_FEATURES 512
+/* Rows per block of `scores` and of `gradient`. */
+#define BLOCK_ROWS 32
+
+#define ROW(X, ldx, idx, i) ((X) + ((idx) ? (idx)[i] : (i)) * (ldx))
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+
+/* S[r, k] += x[r] . W[k] for `rows` x `classes` (constants once inlined), over `width` features. */
+INLINE void dot_tile(const int rows, const int classes, const real *const *x, const real *W,
+                     ptrdiff_t ldw, ptrdiff_t width, real *S, ptrdiff_t lds) {
+    vec sum[TILE_ROWS][TILE_CLASSES];
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int k = 0; k < classes; k++)
+        sum[r][k] = vset1(0);
+    ptrdiff_t d = 0;
+    for (; d + LANES <= width; d += LANES) {
+        vec xr[TILE_ROWS];
+        UNROLL for (int r = 0; r < rows; r++) xr[r] = vload(x[r] + d);
+        UNROLL for (int k = 0; k < classes; k++) {
+            vec w = vload(W + k * ldw + d);
+            UNROLL for (int r = 0; r < rows; r++) sum[r][k] = vfma(xr[r], w, sum[r][k]);
+        }
+    }
+    if (d < width) {
+        UNROLL for (int k = 0; k < classes; k++) {
+            vec w = vload_n(W + k * ldw + d, width - d, 0);
+            UNROLL for (int r = 0; r < rows; r++)
+                sum[r][k] = vfma(vload_n(x[r] + d, width - d, 0), w, sum[r][k]);
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int k = 0; k < classes; k++)
+        S[r * lds + k] += vsum(sum[r][k]);
+}
+
+/* All classes of a tile of rows. */
+INLINE void dot_tiles(const int rows, const real *const *x, const real *W, ptrdiff_t ldw,
+                      ptrdiff_t width, ptrdiff_t C, real *S, ptrdiff_t lds) {
+    ptrdiff_t c = 0;
+    for (; c + TILE_CLASSES <= C; c += TILE_CLASSES)
+        dot_tile(rows, TILE_CLASSES, x, W + c * ldw, ldw, width, S + c, lds);
+    switch (C - c) {
+#if TILE_CLASSES > 4
+    case 4: dot_tile(rows, 4, x, W + c * ldw, ldw, width, S + c, lds); break;
+    case 3: dot_tile(rows, 3, x, W + c * ldw, ldw, width, S + c, lds); break;
+#endif
+#if TILE_CLASSES > 2
+    case 2: dot_tile(rows, 2, x, W + c * ldw, ldw, width, S + c, lds); break;
+#endif
+    case 1: dot_tile(rows, 1, x, W + c * ldw, ldw, width, S + c, lds); break;
+    default: break;
+    }
+}
+
+static void scores(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t D,
+                   const real *W, ptrdiff_t ldw, const real *b, ptrdiff_t C, real *S,
+                   ptrdiff_t lds) {
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t c = 0; c < C; c++) S[i * lds + c] = b ? b[c] : 0;
+    for (ptrdiff_t first = 0; first < n; first += BLOCK_ROWS) {
+        const ptrdiff_t last = MIN(first + BLOCK_ROWS, n);
+        for (ptrdiff_t d = 0; d < D; d += BLOCK_FEATURES) {
+            const ptrdiff_t width = MIN(BLOCK_FEATURES, D - d);
+            ptrdiff_t i = first;
+            for (; i + TILE_ROWS <= last; i += TILE_ROWS) {
+                const real *x[TILE_ROWS];
+                for (int r = 0; r < TILE_ROWS; r++) x[r] = ROW(X, ldx, idx, i + r) + d;
+                dot_tiles(TILE_ROWS, x, W + d, ldw, width, C, S + i * lds, lds);
+            }
+            for (; i < last; i++) {
+                const real *x = ROW(X, ldx, idx, i) + d;
+                dot_tiles(1, &x, W + d, ldw, width, C, S + i * lds, lds);
+            }
+        }
+    }
+}
+
+/* For vectors of a row: `full` counts the whole ones, `rest` the elements after them. */
+#define FOR_VECS(C, i, n) for (ptrdiff_t i = 0, n = MIN(LANES, C); i < (C); i += LANES, n = MIN(LANES, (C) - i))
+
+/* Largest score of a row, and the sum of exp(score - largest), exp kept in `e` unless NULL. */
+INLINE real row_max(const real *s, ptrdiff_t C) {
+    vec high = vset1(-INFINITY);
+    FOR_VECS(C, c, n) high = vmax(high, vload_n(s + c, n, -INFINITY));
+    return vlargest(high);
+}
+
+INLINE real row_exp(const real *s, ptrdiff_t C, real largest, real *e) {
+    const vec m = vset1(largest);
+    vec sum = vset1(0);
+    FOR_VECS(C, c, n) {
+        vec p = vexp(vsub(vload_n(s + c, n, -INFINITY), m));
+        sum = vadd(sum, p);
+        if (e) vstore_n(e + c, p, n);
+    }
+    return vsum(sum);
+}
+
+INLINE void row_scale(real *s, ptrdiff_t C, real factor) {
+    const vec f = vset1(factor);
+    FOR_VECS(C, c, n) vstore_n(s + c, vmul(vload_n(s + c, n, 0), f), n);
+}
+
+static void softmax(real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int log_of_it) {
+    for (ptrdiff_t i = 0; i < n; i++) {
+        real *s = S + i * lds;
+        const real largest = row_max(s, C);
+        const real sum = row_exp(s, C, largest, log_of_it ? NULL : s);
+        if (log_of_it) {
+            const real log_sum = (real)log((double)sum);
+            for (ptrdiff_t c = 0; c < C; c++) s[c] = (s[c] - largest) - log_sum;
+        } else {
+            row_scale(s, C, 1 / sum);
+        }
+    }
+}
+
+/* -log p = log(sum of exp(s - largest)) - (s_y - largest) */
+INLINE real loss_of(real sum, real s_y, real largest) {
+    return (real)log((double)sum) - (s_y - largest);
+}
+
+static void cross_entropy(const real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
+                          real *losses) {
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const real *s = S + i * lds;
+        const real largest = row_max(s, C);
+        losses[i] = loss_of(row_exp(s, C, largest, NULL), s[y[i]], largest);
+    }
+}
+
+static void cross_entropy_gradient(real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C,
+                                   const int32_t *y, const real *weight, real *losses) {
+    for (ptrdiff_t i = 0; i < n; i++) {
+        real *s = S + i * lds;
+        const real largest = row_max(s, C);
+        const real s_y = s[y[i]];
+        const real sum = row_exp(s, C, largest, s);
+        losses[i] = loss_of(sum, s_y, largest);
+        s[y[i]] -= sum;
+        row_scale(s, C, weight[i] / sum);
+    }
+}
+
+/* dW[k, 0:vecs] += sum over rows of dS[i, k] X[i, 0:vecs]; `n` elements of the last vector. */
+INLINE void gradient_tile(const int classes, const int vecs, const int whole, ptrdiff_t tail,
+                          const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t first,
+                          ptrdiff_t last, const real *dS, ptrdiff_t lds, real *dW, ptrdiff_t ldw,
+                          int add) {
+    vec sum[GRADIENT_CLASSES][GRADIENT_VECS];
+    UNROLL for (int k = 0; k < classes; k++) UNROLL for (int v = 0; v < vecs; v++) {
+        const real *p = dW + k * ldw + v * LANES;
+        sum[k][v] = !add ? vset1(0) : whole ? vload(p) : vload_n(p, tail, 0);
+    }
+    for (ptrdiff_t i = first; i < last; i++) {
+        const real *x = ROW(X, ldx, idx, i);
+        const real *ds = dS + i * lds;
+        vec xv[GRADIENT_VECS];
+        UNROLL for (int v = 0; v < vecs; v++)
+            xv[v] = whole ? vload(x + v * LANES) : vload_n(x, tail, 0);
+        UNROLL for (int k = 0; k < classes; k++) {
+            const vec s = vset1(ds[k]);
+            UNROLL for (int v = 0; v < vecs; v++) sum[k][v] = vfma(s, xv[v], sum[k][v]);
+        }
+    }
+    UNROLL for (int k = 0; k < classes; k++) UNROLL for (int v = 0; v < vecs; v++) {
+        real *p = dW + k * ldw + v * LANES;
+        if (whole)
+            vstore(p, sum[k][v]);
+        else
+            vstore_n(p, sum[k][v], tail);
+    }
+}
+
+/* All features for a panel of classes, over the rows of one block. */
+INLINE void gradient_panel(const int classes, const real *X, ptrdiff_t ldx, const ptrdiff_t *idx,
+                           ptrdiff_t first, ptrdiff_t last, ptrdiff_t D, const real *dS,
+                           ptrdiff_t lds, real *dW, ptrdiff_t ldw, int add) {
+    ptrdiff_t d = 0;
+    for (; d + GRADIENT_VECS * LANES <= D; d += GRADIENT_VECS * LANES)
+        gradient_tile(classes, GRADIENT_VECS, 1, 0, X + d, ldx, idx, first, last, dS, lds, dW + d,
+                      ldw, add);
+    for (; d + LANES <= D; d += LANES)
+        gradient_tile(classes, 1, 1, 0, X + d, ldx, idx, first, last, dS, lds, dW + d, ldw, add);
+    if (d < D)
+        gradient_tile(classes, 1, 0, D - d, X + d, ldx, idx, first, last, dS, lds, dW + d, ldw, add);
+}
+
+static void gradient(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t D,
+                     const real *dS, ptrdiff_t lds, ptrdiff_t C, real *dW, ptrdiff_t ldw, int add) {
+    ptrdiff_t first = 0;
+    do { /* once even without rows: dW must then become 0 */
+        const ptrdiff_t last = MIN(first + BLOCK_ROWS, n);
+        ptrdiff_t c = 0;
+#define PANEL(classes)                                                                             \
+    for (; c + (classes) <= C; c += (classes))                                                     \
+        gradient_panel(classes, X, ldx, idx, first, last, D, dS + c, lds, dW + c * ldw, ldw, add)
+        PANEL(GRADIENT_CLASSES);
+#if GRADIENT_CLASSES > 5
+        PANEL(5);
+#endif
+#if GRADIENT_CLASSES > 3
+        PANEL(3);
+#endif
+        PANEL(1);
+        add = 1;
+        first = last;
+    } while (first < n);
+}
+
+static void bias_gradient(const real *dS, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, real *db,
+                          int add) {
+    FOR_VECS(C, c, width) {
+        vec sum = add ? vload_n(db + c, width, 0) : vset1(0);
+        for (ptrdiff_t i = 0; i < n; i++) sum = vadd(sum, vload_n(dS + i * lds + c, width, 0));
+        vstore_n(db + c, sum, width);
+    }
+}
+
+static void sgd_update(real *W, ptrdiff_t ldw, const real *dW, ptrdiff_t lddw, const real *db,
+                       ptrdiff_t C, ptrdiff_t D, real step, real alpha, const real *shift,
+                       const real *metric, real *drift) {
+    for (ptrdiff_t c = 0; c < C; c++) {
+        vec moved = vset1(0);
+        FOR_VECS(D, d, n) {
+            const vec w = vload_n(W + c * ldw + d, n, 0);
+            const vec mu = shift ? vload_n(shift + d, n, 0) : vset1(0);
+            vec g = vload_n(dW + c * lddw + d, n, 0);
+            if (shift) g = vfma(vset1(-db[c]), mu, g);
+            g = vfma(vset1(alpha), w, g);
+            vec rate = vset1(-step);
+            if (metric) rate = vmul(rate, vload_n(metric + d, n, 0));
+            const vec updated = vfma(rate, g, w);
+            if (shift) moved = vfma(vsub(updated, w), mu, moved);
+            vstore_n(W + c * ldw + d, updated, n);
+        }
+        if (shift) drift[c] = vsum(moved);
+    }
+}
+
+static void column_stats(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n,
+                         ptrdiff_t D, const real *weight, real *sum, real *low, real *high) {
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const real *x = ROW(X, ldx, idx, i);
+        const vec w = vset1(weight ? weight[i] : 1);
+        FOR_VECS(D, d, n_d) {
+            const vec v = vload_n(x + d, n_d, 0);
+            vstore_n(sum + d, vfma(w, v, vload_n(sum + d, n_d, 0)), n_d);
+            vstore_n(low + d, vmin(v, vload_n(low + d, n_d, 0)), n_d);
+            vstore_n(high + d, vmax(v, vload_n(high + d, n_d, 0)), n_d);
+        }
+    }
+}
+
+#ifdef SOFTLINE_DOUBLE
+#define TABLE softline_f64
+#else
+#define TABLE softline_f32
+#endif
+
+const TABLE SOFTLINE_TABLE = {
+    scores,   softmax,       cross_entropy, cross_entropy_gradient,
+    gradient, bias_gradient, sgd_update,    column_stats,
+};

@@ -1,0 +1,217 @@
+/* The vector type and its few operations; the only file with intrinsics or #ifs on the ISA.
+ *
+ * A `vec` is 64 bytes on every ISA, in as many registers as that takes: the lanes, and so the order
+ * of every sum, do not depend on the ISA. dense.c is compiled once per ISA and dtype; the build
+ * defines SOFTLINE_ISA_* and, for float64, SOFTLINE_DOUBLE. Arithmetic is the compilers' vector
+ * extension (GCC, Clang): + - * / and comparisons work on a `reg`, lane by lane. */
+#ifndef SOFTLINE_SIMD_H
+#define SOFTLINE_SIMD_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+#ifdef SOFTLINE_DOUBLE
+typedef double real;
+typedef int64_t bits;
+#define MANTISSA_BITS 52
+#define EXP_LOWEST -708.396 /* exp of less is below the smallest normal number */
+#define LN2_HIGH 0x1.62e42feep-1
+#define LN2_LOW 0x1.a39ef35793c76p-33
+#define EXP_TERMS 13 /* of Taylor's series; the next is under 2^-54 for |r| <= ln(2)/2 */
+#define PS_OR_PD(op) op##_pd
+#else
+typedef float real;
+typedef int32_t bits;
+#define MANTISSA_BITS 23
+#define EXP_LOWEST -87.336f
+#define LN2_HIGH 0x1.62e4p-1f
+#define LN2_LOW 0x1.7f7d1cp-20f
+#define EXP_TERMS 7
+#define PS_OR_PD(op) op##_ps
+#endif
+
+/* Per ISA: bytes of a register, fused multiply-add, and the register tiles of dense.c - as many
+ * accumulators as fit beside what they are made from. */
+#if defined(SOFTLINE_ISA_AVX512)
+#include <immintrin.h>
+#define REG_BYTES 64
+#define r_fma PS_OR_PD(_mm512_fmadd)
+#define r_max PS_OR_PD(_mm512_max)
+#define TILE_ROWS 4
+#define TILE_CLASSES 5
+#define GRADIENT_CLASSES 10
+#define GRADIENT_VECS 2
+#elif defined(SOFTLINE_ISA_AVX2)
+#include <immintrin.h>
+#define REG_BYTES 32
+#define r_fma PS_OR_PD(_mm256_fmadd)
+#define r_max PS_OR_PD(_mm256_max)
+#define TILE_ROWS 2
+#define TILE_CLASSES 3
+#define GRADIENT_CLASSES 5
+#define GRADIENT_VECS 1
+#elif defined(SOFTLINE_ISA_NEON)
+#include <arm_neon.h>
+#define REG_BYTES 16
+#ifdef SOFTLINE_DOUBLE
+#define r_fma(a, b, c) vfmaq_f64(c, a, b)
+#define r_max vmaxq_f64
+#else
+#define r_fma(a, b, c) vfmaq_f32(c, a, b)
+#define r_max vmaxq_f32
+#endif
+#define TILE_ROWS 2
+#define TILE_CLASSES 3
+#define GRADIENT_CLASSES 5
+#define GRADIENT_VECS 1
+#else /* baseline: what every processor of the architecture has (SSE2 on x86-64) */
+#define REG_BYTES 16
+#define r_fma(a, b, c) ((a) * (b) + (c))
+#define r_max(a, b) r_select((a) > (b), a, b)
+#define TILE_ROWS 1
+#define TILE_CLASSES 2
+#define GRADIENT_CLASSES 2
+#define GRADIENT_VECS 1
+#endif
+
+typedef real reg __attribute__((vector_size(REG_BYTES)));
+typedef bits mask __attribute__((vector_size(REG_BYTES)));
+typedef real loose_reg __attribute__((vector_size(REG_BYTES), aligned(sizeof(real)), may_alias));
+
+#define LANES ((ptrdiff_t)(64 / sizeof(real)))
+#define REG_LANES ((ptrdiff_t)(REG_BYTES / sizeof(real)))
+#define REGS (64 / REG_BYTES)
+
+typedef struct vec {
+    reg r[REGS];
+} vec;
+
+INLINE reg r_set1(real a) { return a - (reg){0}; }
+
+INLINE reg r_select(mask m, reg yes, reg no) { return (reg)((m & (mask)yes) | (~m & (mask)no)); }
+
+/* Lanes below n. */
+INLINE mask r_first(ptrdiff_t n) {
+    mask lane;
+    UNROLL for (int i = 0; i < REG_LANES; i++) lane[i] = i;
+    return lane < (mask){0} + (bits)n;
+}
+
+INLINE reg r_load_n(const real *p, ptrdiff_t n) {
+    if (n >= REG_LANES) return *(const loose_reg *)p;
+    if (n <= 0) return (reg){0};
+#if defined(SOFTLINE_ISA_AVX512) && defined(SOFTLINE_DOUBLE)
+    return _mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+#elif defined(SOFTLINE_ISA_AVX512)
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#elif defined(SOFTLINE_ISA_AVX2)
+    return PS_OR_PD(_mm256_maskload)(p, (__m256i)r_first(n));
+#else
+    reg a = {0};
+    UNROLL for (int i = 0; i < REG_LANES; i++) if (i < n) a[i] = p[i];
+    return a;
+#endif
+}
+
+INLINE void r_store_n(real *p, reg a, ptrdiff_t n) {
+    if (n >= REG_LANES) {
+        *(loose_reg *)p = a;
+        return;
+    }
+    if (n <= 0) return;
+#if defined(SOFTLINE_ISA_AVX512) && defined(SOFTLINE_DOUBLE)
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), a);
+#elif defined(SOFTLINE_ISA_AVX512)
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), a);
+#elif defined(SOFTLINE_ISA_AVX2)
+    PS_OR_PD(_mm256_maskstore)(p, (__m256i)r_first(n), a);
+#else
+    UNROLL for (int i = 0; i < REG_LANES; i++) if (i < n) p[i] = a[i];
+#endif
+}
+
+/* A function of vec from an expression of reg, register by register. */
+#define LANEWISE(expression)                                                                       \
+    vec out;                                                                                       \
+    UNROLL for (int i = 0; i < REGS; i++) out.r[i] = (expression);                                 \
+    return out
+
+INLINE vec vset1(real a) { LANEWISE(r_set1(a)); }
+INLINE vec vload(const real *p) { LANEWISE(*(const loose_reg *)(p + i * REG_LANES)); }
+INLINE vec vadd(vec a, vec b) { LANEWISE(a.r[i] + b.r[i]); }
+INLINE vec vsub(vec a, vec b) { LANEWISE(a.r[i] - b.r[i]); }
+INLINE vec vmul(vec a, vec b) { LANEWISE(a.r[i] * b.r[i]); }
+INLINE vec vfma(vec a, vec b, vec c) { LANEWISE(r_fma(a.r[i], b.r[i], c.r[i])); }
+/* Maximum and minimum; either operand where one is NaN. */
+INLINE vec vmax(vec a, vec b) { LANEWISE(r_max(a.r[i], b.r[i])); }
+INLINE vec vmin(vec a, vec b) { LANEWISE(r_select(a.r[i] < b.r[i], a.r[i], b.r[i])); }
+
+/* The first n lanes from memory, the rest from `fill`; nothing past n is read. */
+INLINE vec vload_n(const real *p, ptrdiff_t n, real fill) {
+    LANEWISE(r_select(r_first(n - i * REG_LANES), r_load_n(p + i * REG_LANES, n - i * REG_LANES),
+                      r_set1(fill)));
+}
+
+INLINE void vstore(real *p, vec a) {
+    UNROLL for (int i = 0; i < REGS; i++) *(loose_reg *)(p + i * REG_LANES) = a.r[i];
+}
+
+INLINE void vstore_n(real *p, vec a, ptrdiff_t n) {
+    UNROLL for (int i = 0; i < REGS; i++)
+        r_store_n(p + i * REG_LANES, a.r[i], n - i * REG_LANES);
+}
+
+/* The lanes in a fixed tree: i with i + LANES/2, then i + LANES/4, ... */
+INLINE real vsum(vec a) {
+    real t[64 / sizeof(real)];
+    vstore(t, a);
+    UNROLL for (ptrdiff_t half = LANES / 2; half; half /= 2) {
+        UNROLL for (ptrdiff_t i = 0; i < half; i++) t[i] += t[i + half];
+    }
+    return t[0];
+}
+
+/* The largest lane; any of them if one is NaN. */
+INLINE real vlargest(vec a) {
+    real t[64 / sizeof(real)];
+    vstore(t, a);
+    UNROLL for (ptrdiff_t half = LANES / 2; half; half /= 2) {
+        UNROLL for (ptrdiff_t i = 0; i < half; i++) t[i] = t[i] > t[i + half] ? t[i] : t[i + half];
+    }
+    return t[0];
+}
+
+/* exp for x <= 0, within 2 ulp: exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2)/2, Taylor's
+ * series for exp(r). 0 where exp(x) would be subnormal, so for -inf too; NaN for NaN.
+ * Adding `round_to_integer` leaves n in the low bits of the mantissa. */
+INLINE vec vexp(vec x) {
+    const real round_to_integer = (real)3 * (real)((bits)1 << (MANTISSA_BITS - 1));
+    static const double reciprocal[] = {1,         1. / 2,      1. / 3,      1. / 4,      1. / 5,
+                                        1. / 6,    1. / 7,      1. / 8,      1. / 9,      1. / 10,
+                                        1. / 11,   1. / 12,     1. / 13};
+    vec out;
+    UNROLL for (int i = 0; i < REGS; i++) {
+        reg shifted = r_fma(x.r[i], r_set1((real)1.4426950408889634), r_set1(round_to_integer));
+        reg n = shifted - r_set1(round_to_integer);
+        reg r = r_fma(n, r_set1(-LN2_HIGH), x.r[i]);
+        r = r_fma(n, r_set1(-LN2_LOW), r);
+        /* 1 + r/1 (1 + r/2 (1 + r/3 (...))) */
+        reg series = r_set1(1);
+        UNROLL for (int k = EXP_TERMS; k >= 1; k--)
+            series = r_fma(r * r_set1((real)reciprocal[k - 1]), series, r_set1(1));
+        mask one = (mask)r_set1(1);
+        reg power = (reg)(((mask)shifted << MANTISSA_BITS) + one);
+        out.r[i] = r_select(x.r[i] < r_set1(EXP_LOWEST), (reg){0}, series * power);
+    }
+    return out;
+}
+
+#endif

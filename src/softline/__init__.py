@@ -1,0 +1,29 @@
+"""Softmax classifiers trained on CPUs at the speed of the hardware."""
+
+from importlib import import_module
+from importlib.metadata import version
+
+# Names handed on, by the module that defines them: imported when first asked for.
+_HOMES = {
+    "SoftmaxClassifier": "linear_model",
+    "load_model": "model_file",
+    "save_model": "model_file",
+    "show_config": "config",
+}
+_MODULES = ["datasets", "linear_model", "model_file", "reference", "schedules"]
+
+__all__ = [*_HOMES, *_MODULES]
+
+
+def __getattr__(name):
+    if name == "__version__":
+        return version("softline")
+    if name in _HOMES:
+        return getattr(import_module(f"softline.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"softline.{name}")
+    raise AttributeError(f"module 'softline' has no attribute {name!r}")
+
+
+def __dir__():
+    return [*__all__, "__version__"]
