@@ -1,7 +1,6 @@
 """Softmax classifiers trained on CPUs at the speed of the hardware."""
 
 from importlib import import_module
-from importlib.metadata import version
 
 # Names handed on, by the module that defines them: imported when first asked for.
 _HOMES = {
@@ -17,6 +16,8 @@ __all__ = [*_HOMES, *_MODULES]
 
 def __getattr__(name):
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("softline")
     if name in _HOMES:
         return getattr(import_module(f"softline.{_HOMES[name]}"), name)

@@ -54,19 +54,20 @@ def isa_name():
     return isa.name.decode()
 
 
-def _choose_isa():
+def _use_isa(wanted=None):
+    """Switch to an ISA by name, or to the best one; for SOFTLINE_ISA, and for tests, which run them all."""
     global isa
-    wanted = os.environ.get("SOFTLINE_ISA") or None
     name = wanted.encode() if wanted else b""
-    isa = softline_dispatch(<const char *>name if wanted else NULL)
-    if isa == NULL:
+    cdef const softline_isa *found = softline_dispatch(<const char *>name if wanted else NULL)
+    if found == NULL:
         able = [known for known, runs in isas().items() if runs]
         raise ImportError(
             f"SOFTLINE_ISA={wanted} cannot run here; this build and processor offer {', '.join(able)}"
         )
+    isa = found
 
 
-_choose_isa()
+_use_isa(os.environ.get("SOFTLINE_ISA"))
 
 
 def config():

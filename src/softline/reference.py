@@ -139,9 +139,10 @@ def sgd_epoch(
     losses : (number of batches,) float64 array
         Mean (weighted) cross-entropy of each batch before its update, without the penalty.
     """
-    batch_size = max(1, min(batch_size, len(order)))
+    scale = 1
+    if sample_weight is not None and len(order) > 0:
+        scale = len(order) / sample_weight[order].sum(dtype=np.float64)
     losses = []
-    scale = 1 if sample_weight is None else len(order) / sample_weight[order].sum(dtype=np.float64)
     for step, first in enumerate(range(0, len(order), batch_size)):
         idx = order[first : first + batch_size]
         weight = np.full(len(idx), scale / len(idx), X.dtype)

@@ -1,0 +1,102 @@
+"""Learning-rate schedules: how the step shrinks as training goes on.
+
+A schedule is called with `epoch`, the time in epochs (a float or an array: 2.5 is half-way through the
+third epoch), and `max_iter`, the epochs planned; it returns what to multiply the learning rate with.
+They are small frozen dataclasses: they compare, print, clone and pickle like values.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Constant:
+    """1 throughout."""
+
+    def __call__(self, epoch, max_iter):
+        return np.ones_like(epoch, dtype=float)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Multiply by `factor` every `every` epochs."""
+
+    every: float = 10
+    factor: float = 0.5
+
+    def __call__(self, epoch, max_iter):
+        return self.factor ** np.floor(np.asarray(epoch) / self.every)
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """Multiply by `factor` each epoch, smoothly: factor ** epoch."""
+
+    factor: float = 0.95
+
+    def __call__(self, epoch, max_iter):
+        return self.factor ** np.asarray(epoch, dtype=float)
+
+
+@dataclass(frozen=True)
+class InverseTime:
+    """1 / (1 + decay * epoch), the 1/t decay of the CS231n notes."""
+
+    decay: float = 0.1
+
+    def __call__(self, epoch, max_iter):
+        return 1 / (1 + self.decay * np.asarray(epoch, dtype=float))
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from 1 to `floor` over `max_iter` epochs (Loshchilov and Hutter, SGDR, 2017)."""
+
+    floor: float = 0.0
+
+    def __call__(self, epoch, max_iter):
+        done = np.minimum(np.asarray(epoch, dtype=float) / max_iter, 1)
+        return self.floor + (1 - self.floor) * (1 + np.cos(np.pi * done)) / 2
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Rise linearly over the first `epochs`, then follow `then` (a schedule, from its own start)."""
+
+    epochs: float = 1
+    then: object = Constant()
+
+    def __call__(self, epoch, max_iter):
+        epoch = np.asarray(epoch, dtype=float)
+        after = self.then(np.maximum(epoch - self.epochs, 0), max(max_iter - self.epochs, 1))
+        return np.minimum((epoch + 1e-3) / (self.epochs + 1e-3), 1) * after
+
+
+BY_NAME = {
+    "constant": Constant(),
+    "step": Step(),
+    "exponential": Exponential(),
+    "inverse_time": InverseTime(),
+    "cosine": Cosine(),
+    "warm_up": WarmUp(),
+}
+
+
+def get(schedule):
+    """The schedule of that name, or the schedule itself.
+
+    Raises
+    ------
+    ValueError
+        If there is no schedule of that name.
+    TypeError
+        If it is neither a name nor callable.
+    """
+    if isinstance(schedule, str):
+        if schedule not in BY_NAME:
+            raise ValueError(f"schedule must be one of {', '.join(BY_NAME)} or a callable; got {schedule!r}")
+        return BY_NAME[schedule]
+    if not callable(schedule):
+        raise TypeError(f"schedule must be a name or a callable (epoch, max_iter); got {schedule!r}")
+    return schedule

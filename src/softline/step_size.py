@@ -1,0 +1,124 @@
+"""The step that suits the data: what ``learning_rate="auto"`` means, and which rate is stable.
+
+Gradient descent is stable while its step is below 2/L, L being the largest curvature of the loss; 1/L is
+the largest step that never increases it. The cross-entropy of a softmax has curvature at most 1/2 in the
+scores (Boehning, 1992), so L = lambda/2 + alpha with lambda the largest eigenvalue of X^T X / N. A batch of
+B rows sees more curvature than all N together: its expected smoothness (Gower et al., 2019, "SGD: General
+analysis and improved rates", proposition 3.8) is
+
+    L(B) = (1-q) L + q L_max,    q = (1/B - 1/N) / (1 - 1/N),    L_max = max_i |x_i|^2 / 2
+
+Raw features make L large for reasons that have nothing to do with the classes: a common offset (pixels
+around 120) and unequal units. ``"auto"`` therefore descends as if each feature had been centred on its mean
+and divided by its largest deviation from it - no row gets long, so no batch blows up - with the step
+1/L(B) of those features. The data are not touched: see `shift` and `metric` in
+:func:`softline.reference.sgd_update`. A penalty too strong for a narrow feature is damped in `metric`.
+"""
+
+import numpy as np
+
+from softline import _kernels
+
+# Rows that estimate the curvature, and power iterations: about the cost of one epoch on wide data.
+SAMPLE_ROWS = 4096
+ITERATIONS = 10
+
+
+class AutoStep:
+    """The geometry and the step of ``learning_rate="auto"``, learned from the rows seen so far.
+
+    Attributes
+    ----------
+    shift : (D,) array or None
+        Mean of each feature; None without an intercept, which alone could absorb it.
+    metric : (D,) array
+        1 / (s^2 + alpha), s the largest deviation from the shift; 0 for a constant feature.
+    curvature, curvature_of_row : float
+        L and L_max in this geometry.
+    """
+
+    def __init__(self):
+        self.n_rows = self.n_rows_estimated = 0
+        self.weight = self.total = 0.0
+        self.low, self.high = np.inf, -np.inf
+
+    def observe(self, X, rows, weight, alpha, fit_intercept, rng, n_threads=None):
+        """Take in X[rows]; the curvature is estimated anew whenever the rows seen have doubled.
+
+        Raises
+        ------
+        ValueError
+            If a feature is too large to be squared in the dtype of X.
+        """
+        total, low, high = _kernels.column_stats(X, rows, weight, n_threads)
+        self.n_rows += len(rows)
+        self.weight += len(rows) if weight is None else weight.sum(dtype=float)
+        self.total = self.total + total
+        self.low, self.high = np.minimum(self.low, low, dtype=float), np.maximum(self.high, high, dtype=float)
+
+        self.shift, deviation = None, np.maximum(np.abs(self.low), np.abs(self.high))
+        if fit_intercept:
+            mean = np.clip(self.total / self.weight, self.low, self.high)
+            self.shift = mean.astype(X.dtype)
+            deviation = np.maximum(self.high - mean, mean - self.low) * (self.high > self.low)
+        tiny = float(np.finfo(X.dtype).tiny)
+        largest = np.max(deviation, initial=0)
+        if largest * np.sqrt(tiny) > 1e-2:
+            raise ValueError(
+                f"X spans {largest:.3g}, too much to train on in {X.dtype}; "
+                "rescale it (for example with StandardScaler) or pass float64"
+            )
+        damped = np.maximum(deviation**2 + alpha, 1e3 * tiny)
+        self.metric = np.where(deviation > 0, 1 / damped, 0).astype(X.dtype)
+
+        if self.n_rows >= 2 * self.n_rows_estimated:
+            self.n_rows_estimated = self.n_rows
+            self.curvature, self.curvature_of_row = smoothness(
+                X, rows, weight, alpha, self.shift, self.metric, fit_intercept, rng, n_threads
+            )
+
+
+def smoothness(X, rows, weight, alpha, shift, metric, fit_intercept, rng, n_threads=None):
+    """Curvatures (L of all rows, L_max of a single one) in the geometry of `shift` and `metric`.
+
+    L is estimated by power iteration on at most SAMPLE_ROWS rows, with the kernels that train: scores of
+    one "class" are X v, its gradient is X^T u.
+    """
+    if len(rows) > SAMPLE_ROWS:
+        chosen = rng.choice(len(rows), SAMPLE_ROWS, replace=False)
+        rows, weight = rows[chosen], None if weight is None else weight[chosen]
+    dtype = X.dtype
+    n, D = len(rows), X.shape[1]
+    share = np.full((n, 1), 1 / n) if weight is None else (weight / weight.sum(dtype=float))[:, None]
+    scale = np.ones(D) if metric is None else np.sqrt(metric, dtype=float)
+    center = np.zeros(D) if shift is None else shift.astype(float)
+    bias = float(fit_intercept)
+
+    v = np.random.RandomState(0).standard_normal(D + 1)
+    u, g, sum_u = np.empty((n, 1), dtype), np.empty((1, D), dtype), np.empty(1, dtype)
+    eigenvalue = 0.0
+    for _ in range(ITERATIONS):
+        v /= np.linalg.norm(v)
+        w = scale * v[:D]
+        offset = bias * v[D] - w @ center
+        _kernels.scores(X, rows, w[None].astype(dtype), np.array([offset], dtype), u, n_threads)
+        u *= share
+        _kernels.gradient(X, rows, u, g, sum_u, n_threads)
+        v = np.append(scale * (g[0] - center * sum_u[0]), bias * sum_u[0])
+        eigenvalue = np.linalg.norm(v)
+        if eigenvalue == 0:
+            break
+
+    longest = 0.0
+    for first in range(0, min(n, 1024), 128):
+        z = (X[rows[first : first + 128]] - center) * scale
+        longest = max(longest, np.einsum("ij,ij->i", z, z).max())
+    penalty = alpha * (1 if metric is None else np.max(metric, initial=0))
+    return eigenvalue / 2 + penalty, (longest + bias) / 2 + penalty
+
+
+def stable_rate(curvature, curvature_of_row, n_rows, batch_size):
+    """1/L(B): the largest step that is safe for batches of `batch_size` of `n_rows` rows (inf: a stream)."""
+    share = 1.0 if n_rows <= 1 else max(1 / batch_size - 1 / n_rows, 0) / (1 - 1 / n_rows)
+    expected = (1 - share) * curvature + share * curvature_of_row
+    return 1 / expected if expected != 0 else 1.0

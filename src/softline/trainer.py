@@ -1,0 +1,168 @@
+"""Mini-batch gradient descent, epoch by epoch: what the estimators run."""
+
+import time
+
+import numpy as np
+
+from softline import _kernels, step_size
+from softline._epoch import sgd_epoch
+
+
+class DivergenceError(FloatingPointError, ValueError):
+    """Training met a loss or a weight that is not finite; the estimator keeps the weights before it."""
+
+
+class Trainer:
+    """Weights W (C, D) and b (C,), and the epochs that move them.
+
+    Parameters
+    ----------
+    X : (N, D) float array
+    codes : (N,) int32 array
+        Labels 0..C-1.
+    sample_weight : (N,) float array or None
+    rows : (n,) int array
+        The rows to train on.
+    coef, intercept : (C, D) and (C,) arrays
+        Where to start; copied.
+    alpha, batch_size, fit_intercept, shuffle, n_threads
+        As in :class:`softline.SoftmaxClassifier`, resolved.
+    learning_rate : float or "auto"
+    schedule : callable
+    max_iter : int
+        Epochs planned, for the schedule.
+    rng : RandomState
+    auto : AutoStep or None
+        What "auto" knows from earlier rows of a stream.
+
+    Attributes
+    ----------
+    rate : float
+        The learning rate before its schedule.
+    """
+
+    def __init__(
+        self,
+        X,
+        codes,
+        sample_weight,
+        rows,
+        coef,
+        intercept,
+        *,
+        alpha,
+        learning_rate,
+        schedule,
+        batch_size,
+        max_iter,
+        fit_intercept,
+        shuffle,
+        rng,
+        n_threads,
+        auto=None,
+    ):
+        self.X, self.codes, self.sample_weight = X, codes, sample_weight
+        if sample_weight is not None:
+            # Rows without weight take no part, not even in forming batches.
+            rows = rows[sample_weight[rows] > 0]
+        self.rows = rows
+        self.W = _kernels.padded(*coef.shape, X.dtype)
+        self.W[...] = coef
+        self.b = intercept.astype(X.dtype)
+        self.alpha, self.fit_intercept = alpha, fit_intercept
+        self.schedule, self.max_iter = schedule, max_iter
+        self.batch_size = min(batch_size or len(rows), len(rows))
+        self.shuffle, self.rng, self.n_threads = shuffle, rng, n_threads
+        self.auto, self.shift, self.metric, self.rate = None, None, None, learning_rate
+        if learning_rate == "auto":
+            self.auto = auto or step_size.AutoStep()
+            self.auto.observe(X, rows, self._weights(), alpha, fit_intercept, rng, n_threads)
+            self.shift, self.metric = self.auto.shift, self.auto.metric
+            n_rows = np.inf if auto else len(rows)
+            self.rate = step_size.stable_rate(
+                self.auto.curvature, self.auto.curvature_of_row, n_rows, self.batch_size
+            )
+
+    def _weights(self):
+        return None if self.sample_weight is None else self.sample_weight[self.rows]
+
+    def stable_rate(self):
+        """The largest constant learning rate that is safe on these data."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            curvatures = step_size.smoothness(
+                self.X,
+                self.rows,
+                self._weights(),
+                self.alpha,
+                None,
+                None,
+                self.fit_intercept,
+                self.rng,
+                self.n_threads,
+            )
+            return step_size.stable_rate(*curvatures, len(self.rows), self.batch_size)
+
+    def epoch(self, epoch):
+        """Run epoch number `epoch` (from 0); return its loss and the seconds that the kernel took.
+
+        The loss is the mean over the epoch, each batch before its update, and the penalty of the weights
+        that the epoch began with: exact for full batches.
+
+        Raises
+        ------
+        DivergenceError
+            If a loss or a weight is not finite; W and b are then as before the epoch.
+        """
+        order = self.rng.permutation(self.rows) if self.shuffle else self.rows
+        n, B = len(order), self.batch_size
+        times = epoch + np.arange(0, n, B) / n
+        rates = self.rate * np.broadcast_to(self.schedule(times, self.max_iter), times.shape)
+        before = self.W.copy(), self.b.copy()
+        penalty = self.alpha / 2 * np.sum(np.square(self.W, dtype=float))
+        start = time.perf_counter()
+        losses = sgd_epoch(
+            self.X,
+            self.codes,
+            self.sample_weight,
+            order,
+            self.W,
+            self.b,
+            rates,
+            B,
+            self.alpha,
+            self.shift,
+            self.metric,
+            self.fit_intercept,
+            self.n_threads,
+        )
+        seconds = time.perf_counter() - start
+        finite = np.isfinite(losses)
+        if not (finite.all() and np.isfinite(self.W).all() and np.isfinite(self.b).all()):
+            self.W[...], self.b[...] = before
+            bad = losses[~finite]
+            what = f"the loss became {bad[0]}" if bad.size else "a weight became infinite"
+            raise DivergenceError(
+                f"{what} in epoch {epoch + 1}: learning_rate={self.rate:.3g} is too large for these data. "
+                f"{self.advice()} The weights from before epoch {epoch + 1} are kept."
+            )
+        sizes = np.full(len(losses), B)
+        sizes[-1] = n - B * (len(losses) - 1)
+        return float(losses @ sizes / n + penalty), seconds
+
+    def advice(self):
+        """Which learning rate would do."""
+        stable = self.stable_rate()
+        if not stable > 0:
+            return "The features are too large for any; scale them (for example with StandardScaler)."
+        return f"Up to {stable:.2g} is stable; learning_rate='auto' finds one by itself."
+
+    def accuracy(self, X, rows, codes):
+        """Share of X[rows] whose largest score is that of codes[rows]; no copy of X is made."""
+        block = max(256, (4 << 20) // (len(self.b) * X.itemsize))
+        hits = 0
+        for first in range(0, len(rows), block):
+            idx = rows[first : first + block]
+            out = np.empty((len(idx), len(self.b)), X.dtype)
+            _kernels.scores(X, idx, self.W, self.b, out, self.n_threads)
+            hits += np.count_nonzero(out.argmax(axis=1) == codes[idx])
+        return hits / len(rows)

@@ -1,0 +1,440 @@
+"""Every kernel against its NumPy twin, over dtype x ISA x threads x awkward shapes.
+
+The twin runs in float64 on the same numbers. A sum of terms t is right within ULPS units in the last place
+of sum(|t|): no order of summation can promise less for terms that cancel.
+"""
+
+import numpy as np
+import pytest
+
+from softline import _epoch, _kernels, reference
+
+ULPS = {np.float32: 6, np.float64: 1e-12 / np.finfo(np.float64).eps}
+THREADS = (1, 2, 3, 7)
+# (rows, features, classes): around the widths of registers and tiles, and each number of classes
+SHAPES = [(n, D, C) for n in (0, 1, 15, 16, 17, 31, 33) for D, C in ((1, 2), (17, 3), (100, 10))]
+SHAPES += [(33, D, C) for D in (2, 15, 16, 31, 32, 33, 511, 513, 784) for C in (2, 5, 10)]
+SHAPES += [(17, D, C) for D in (3072, 3073) for C in (3, 10, 77)]
+SHAPES += [(300, 40, C) for C in (2, 3, 4, 6, 7, 8, 9, 11, 16, 100)] + [(5, 64, 1000), (2, 3073, 1000)]
+
+isas = pytest.mark.parametrize("isa", [name for name, runs in _kernels.isas().items() if runs], indirect=True)
+dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+@pytest.fixture
+def isa(request):
+    _kernels._use_isa(request.param)
+    yield request.param
+    _kernels._use_isa()
+
+
+class Problem:
+    """Random arrays of a shape; X has more rows than idx takes, and a row stride of its own."""
+
+    def __init__(self, n, D, C, dtype):
+        rng = np.random.default_rng([n, D, C])
+        self.n, self.D, self.C, self.dtype = n, D, C, dtype
+        self.X = rng.standard_normal((n + 3, D + 5)).astype(dtype)[:, :D]
+        self.X.flags.writeable = False
+        self.W = rng.standard_normal((C, D)).astype(dtype)
+        self.b = rng.standard_normal(C).astype(dtype)
+        self.y = rng.integers(0, C, n + 3).astype(np.int32)
+        self.idx = rng.permutation(n + 3)[:n]
+        self.scores = (5 * rng.standard_normal((n, C))).astype(dtype)
+        self.weight = rng.random(n + 3).astype(dtype)
+        self.shift = rng.standard_normal(D).astype(dtype)
+        self.metric = rng.random(D).astype(dtype)
+
+
+def problems(dtype):
+    return [Problem(*shape, dtype) for shape in SHAPES]
+
+
+def wide(a):
+    return a.astype(np.float64)
+
+
+def assert_close(actual, exact, magnitude, ulps):
+    assert actual.shape == exact.shape
+    bound = ulps * np.finfo(actual.dtype).eps * magnitude
+    assert np.all(np.abs(actual - exact) <= bound)
+
+
+def same_for_any_threads(run):
+    """The result of run(n_threads), after checking that the number of threads does not change a bit."""
+    first = run(THREADS[0])
+    for n_threads in THREADS[1:]:
+        for a, b in zip(first, run(n_threads), strict=True):
+            assert a.tobytes() == b.tobytes()
+    for a, b in zip(first, run(None), strict=True):
+        assert a.tobytes() == b.tobytes()
+    return first
+
+
+@isas
+@dtypes
+def test_scores(isa, dtype):
+    for p in problems(dtype):
+        for idx, b in ((p.idx, p.b), (None, None)):
+            n = p.n if idx is not None else len(p.X)
+            exact = np.empty((n, p.C))
+            reference.scores(wide(p.X), idx, wide(p.W), None if b is None else wide(b), exact)
+
+            def run(n_threads, p=p, n=n, idx=idx, b=b):
+                out = np.full((n, p.C), np.nan, p.dtype)
+                _kernels.scores(p.X, idx, p.W, b, out, n_threads)
+                return [out]
+
+            (out,) = same_for_any_threads(run)
+            rows = p.X if idx is None else p.X[idx]
+            magnitude = np.abs(wide(rows)) @ np.abs(wide(p.W)).T + (0 if b is None else np.abs(wide(b)))
+            assert_close(out, exact, magnitude, ULPS[dtype])
+
+
+@isas
+@dtypes
+def test_softmax(isa, dtype):
+    for p in problems(dtype):
+        for name in ("softmax", "log_softmax"):
+            exact = wide(p.scores)
+            getattr(reference, name)(exact)
+
+            def run(n_threads, p=p, name=name):
+                out = p.scores.copy()
+                getattr(_kernels, name)(out, n_threads)
+                return [out]
+
+            (out,) = same_for_any_threads(run)
+            # exp turns an absolute error of the difference of scores into a relative one
+            spread = 1 + np.abs(p.scores).max(initial=0)
+            assert_close(out, exact, spread * (exact if name == "softmax" else 1), ULPS[dtype])
+
+
+@isas
+@dtypes
+def test_cross_entropy(isa, dtype):
+    for p in problems(dtype):
+        y, weight = p.y[: p.n], p.weight[: p.n]
+        exact, exact_losses, losses = wide(p.scores), np.empty(p.n), np.empty(p.n, dtype)
+        reference.cross_entropy_gradient(exact, y, wide(weight), exact_losses)
+
+        def run(n_threads, p=p, y=y, weight=weight):
+            dscores, losses = p.scores.copy(), np.empty(p.n, p.dtype)
+            _kernels.cross_entropy_gradient(dscores, y, weight, losses, n_threads)
+            return [dscores, losses]
+
+        dscores, losses = same_for_any_threads(run)
+        spread = 1 + np.abs(p.scores).max(initial=0)
+        assert_close(losses, exact_losses, spread, ULPS[dtype])
+        assert_close(dscores, exact, spread * weight[:, None], ULPS[dtype])
+        alone = np.empty(p.n, dtype)
+        _kernels.cross_entropy(p.scores, y, alone)
+        assert alone.tobytes() == losses.tobytes()
+
+
+@isas
+@dtypes
+def test_gradient(isa, dtype):
+    for p in problems(dtype):
+        exact, exact_db = np.empty((p.C, p.D)), np.empty(p.C)
+        reference.gradient(wide(p.X), p.idx, wide(p.scores), exact, exact_db)
+
+        def run(n_threads, p=p):
+            dW, db = np.full((p.C, p.D), np.nan, p.dtype), np.full(p.C, np.nan, p.dtype)
+            _kernels.gradient(p.X, p.idx, p.scores, dW, db, n_threads)
+            return [dW, db]
+
+        dW, db = same_for_any_threads(run)
+        magnitude = np.abs(wide(p.scores)).T @ np.abs(wide(p.X[p.idx]))
+        # every row is one term of a single chain: errors add up over the rows
+        assert_close(dW, exact, magnitude, ULPS[dtype] + p.n / 8)
+        assert_close(db, exact_db, np.abs(wide(p.scores)).sum(axis=0), ULPS[dtype] + p.n / 8)
+
+
+@isas
+@dtypes
+@pytest.mark.parametrize("geometry", [False, True])
+def test_sgd_update(isa, dtype, geometry):
+    for p in problems(dtype):
+        dW, db, db_wide = p.W[::-1].copy(), p.b[::-1].copy(), wide(p.b[::-1])
+        shift, metric = (p.shift, p.metric) if geometry else (None, None)
+        exact, exact_b = wide(p.W), wide(p.b)
+        far = [None if a is None else wide(a) for a in (shift, metric)]
+        reference.sgd_update(exact, exact_b, wide(dW), db_wide, 0.5, 0.25, *far, True)
+
+        def run(n_threads, p=p, dW=dW, db=db, shift=shift, metric=metric):
+            W, b = p.W.copy(), p.b.copy()
+            _kernels.sgd_update(W, b, dW, db, 0.5, 0.25, shift, metric, True, n_threads)
+            return [W, b]
+
+        W, b = same_for_any_threads(run)
+        size = np.abs(wide(p.W)) + np.abs(wide(dW)) + np.abs(np.outer(db, p.shift))
+        assert_close(W, exact, size, ULPS[dtype])
+        assert_close(b, exact_b, np.abs(db) + np.abs(p.b) + size @ np.abs(p.shift), ULPS[dtype])
+
+
+@isas
+@dtypes
+def test_column_stats(isa, dtype):
+    for p in problems(dtype):
+        for weight in (None, p.weight[: p.n]):
+            exact = reference.column_stats(p.X, p.idx, weight)
+            total, low, high = same_for_any_threads(
+                lambda n_threads, p=p, weight=weight: _kernels.column_stats(p.X, p.idx, weight, n_threads)
+            )
+            assert_close(total.astype(dtype), exact[0], np.abs(wide(p.X[p.idx])).sum(axis=0), p.n + 1)
+            assert np.array_equal(low, exact[1])
+            assert np.array_equal(high, exact[2])
+
+
+@isas
+@dtypes
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 1000])
+def test_sgd_epoch(isa, dtype, batch_size):
+    for shape in [(0, 5, 3), (1, 1, 2), (33, 17, 3), (31, 100, 10), (20, 3073, 10), (17, 33, 77), (3, 40, 1000)]:
+        p = Problem(*shape, dtype)
+        n_steps = -(-p.n // min(batch_size, max(p.n, 1)))
+        rates = np.linspace(0.02, 0.01, n_steps)
+        for weight, shift, metric in ((None, None, None), (p.weight, p.shift, p.metric)):
+            far = [None if a is None else wide(a) for a in (weight, shift, metric)]
+            exact, exact_b = wide(p.W), wide(p.b)
+            exact_losses = reference.sgd_epoch(
+                wide(p.X), p.y, far[0], p.idx, exact, exact_b, rates, batch_size, 1e-3, *far[1:], True
+            )
+
+            def run(n_threads, p=p, args=(batch_size, 1e-3, shift, metric, True), weight=weight, rates=rates):
+                W, b = p.W.copy(), p.b.copy()
+                losses = _epoch.sgd_epoch(p.X, p.y, weight, p.idx, W, b, rates, *args, n_threads)
+                return [W, b, losses]
+
+            W, b, losses = same_for_any_threads(run)
+            tolerance = 1e-4 if dtype is np.float32 else 1e-12
+            np.testing.assert_allclose(W, exact, rtol=tolerance, atol=tolerance)
+            np.testing.assert_allclose(b, exact_b, rtol=tolerance, atol=tolerance * np.sqrt(p.D))
+            np.testing.assert_allclose(losses, exact_losses, rtol=tolerance, atol=tolerance)
+
+
+@dtypes
+def test_ten_steps_follow_the_reference(dtype):
+    """Ten steps on an easy and on a large problem: a wrong sign or factor would show at once."""
+    for shape in ((640, 50, 4), (320, 784, 10)):
+        p = Problem(*shape, dtype)
+        W, b, exact, exact_b = p.W.copy(), p.b.copy(), wide(p.W), wide(p.b)
+        args = np.full(10, 0.05), p.n // 10, 1e-2
+        losses = _epoch.sgd_epoch(p.X, p.y, None, p.idx, W, b, *args, None, None, True)
+        exact_losses = reference.sgd_epoch(wide(p.X), p.y, None, p.idx, exact, exact_b, *args, None, None, True)
+        tolerance = 2e-5 if dtype is np.float32 else 1e-12
+        np.testing.assert_allclose(losses, exact_losses, rtol=tolerance)
+        np.testing.assert_allclose(W, exact, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(b, exact_b, rtol=tolerance, atol=tolerance)
+        assert exact_losses[-1] < exact_losses[0]
+
+
+@dtypes
+def test_chunks_of_a_large_batch_change_no_bit(dtype):
+    """A full batch of many chunks and its gradient in one call are the same sums in the same order."""
+    p = Problem(1000, 24, 3, dtype)
+    W, b = p.W.copy(), p.b.copy()
+    _epoch.sgd_epoch(p.X, p.y, None, p.idx, W, b, np.ones(1), p.n, 0.0, None, None, False)
+    dscores, losses, dW, db = np.empty((p.n, 3), dtype), np.empty(p.n, dtype), np.empty_like(W), np.empty_like(b)
+    _kernels.scores(p.X, p.idx, p.W, p.b, dscores)
+    _kernels.cross_entropy_gradient(dscores, p.y[p.idx], np.full(p.n, 1 / p.n, dtype), losses)
+    _kernels.gradient(p.X, p.idx, dscores, dW, db)
+    stepped = p.W.copy()
+    _kernels.sgd_update(stepped, b, dW, db, 1.0, 0.0, None, None, False)
+    assert W.tobytes() == stepped.tobytes()
+
+
+@isas
+def test_fused_isas_agree_to_the_bit(isa):
+    """AVX2, AVX-512 and NEON sum in the same virtual lanes and fuse the same multiply-adds."""
+    if isa == "baseline":
+        pytest.skip("the baseline has no fused multiply-add")
+    for dtype in (np.float32, np.float64):
+        for shape in ((100, 100, 10), (40, 3073, 77), (33, 17, 3)):
+            p = Problem(*shape, dtype)
+            results = []
+            for name in (isa, None):
+                _kernels._use_isa(name)
+                W, b = p.W.copy(), p.b.copy()
+                args = np.full(4, 0.1), -(-p.n // 4), 1e-3, p.shift, p.metric, True
+                losses = _epoch.sgd_epoch(p.X, p.y, p.weight, p.idx, W, b, *args)
+                results.append(W.tobytes() + b.tobytes() + losses.tobytes())
+            assert results[0] == results[1]
+
+
+# ---- stability -------------------------------------------------------------------------------------------
+
+
+@isas
+@dtypes
+@pytest.mark.parametrize("n_classes", [2, 3, 10, 77, 1000])
+def test_extreme_scores(isa, dtype, n_classes):
+    scores = np.zeros((6, n_classes), dtype)
+    scores[0, 0], scores[0, 1] = 1e4, -1e4
+    scores[1] = -1e4
+    scores[2, 1] = -np.inf
+    scores[3, 1] = np.nan
+    scores[4, 1] = np.inf
+    scores[5] = -np.inf
+    y = np.array([1, 0, 0, 0, 0, 0], np.int32)
+    probs, log_probs, losses = scores.copy(), scores.copy(), np.empty(6, dtype)
+    _kernels.softmax(probs)
+    _kernels.log_softmax(log_probs)
+    _kernels.cross_entropy(scores, y, losses)
+    assert probs[0, 0] == 1 and probs[0, 1] == 0 and losses[0] == 2e4 and log_probs[0, 1] == -2e4
+    np.testing.assert_allclose(probs[1], 1 / n_classes, rtol=1e-5)
+    np.testing.assert_allclose(losses[1], np.log(n_classes), rtol=1e-5)
+    assert probs[2, 1] == 0 and log_probs[2, 1] == -np.inf
+    np.testing.assert_allclose(probs[2].sum(), 1, rtol=1e-5)
+    for bad in (3, 4, 5):
+        assert np.isnan(probs[bad]).all()
+        assert np.isnan(losses[bad])
+
+
+@isas
+@dtypes
+def test_exp_over_its_whole_range(isa, dtype):
+    """Probabilities of two classes are 1 / (1 + exp(-x)) from 1/2 down to the smallest normal number."""
+    info = np.finfo(dtype)
+    x = np.linspace(0, np.log(info.tiny), 20001).astype(dtype)
+    scores = np.stack([x, np.zeros_like(x)], axis=1)
+    _kernels.softmax(scores)
+    exact = np.exp(wide(x)) / (1 + np.exp(wide(x)))
+    normal = exact > 2 * info.tiny
+    np.testing.assert_allclose(scores[normal, 0], exact[normal], rtol=4 * info.eps)
+    far = np.array([[np.log(info.tiny) - 1, 0], [-np.inf, 0]], dtype)
+    _kernels.softmax(far)
+    assert far[0, 0] == far[1, 0] == 0
+
+
+def test_nan_in_x_reaches_the_scores():
+    X = np.ones((40, 33))
+    X[7, 32] = np.nan
+    out = np.empty((40, 5))
+    _kernels.scores(X, None, np.ones((5, 33)), None, out)
+    assert np.isnan(out[7]).all()
+    assert np.isfinite(np.delete(out, 7, axis=0)).all()
+
+
+# ---- the numerical gradient ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(7, 4, 3), (33, 17, 2), (20, 31, 10)])
+def test_numerical_gradient(shape):
+    """Centred differences of the loss agree with the kernels within 1e-7 relative error (CS231n's)."""
+    p = Problem(*shape, np.float64)
+    alpha, h, n = 0.1, 1e-5, p.n
+    W, b = 0.3 * p.W, 0.3 * p.b
+    y, weight = p.y[p.idx], np.full(n, 1 / n)
+
+    def loss():
+        scores, losses = np.empty((n, p.C)), np.empty(n)
+        _kernels.scores(p.X, p.idx, W, b, scores)
+        _kernels.cross_entropy(scores, y, losses)
+        return losses.mean() + alpha / 2 * np.sum(W * W)
+
+    scores, losses, dW, db = np.empty((n, p.C)), np.empty(n), np.empty_like(W), np.empty_like(b)
+    _kernels.scores(p.X, p.idx, W, b, scores)
+    _kernels.cross_entropy_gradient(scores, y, weight, losses)
+    _kernels.gradient(p.X, p.idx, scores, dW, db)
+    dW += alpha * W
+    for array, analytic in ((W, dW), (b, db)):
+        numerical = np.empty_like(array)
+        for i in np.ndindex(array.shape):
+            kept = array[i]
+            array[i] = kept + h
+            above = loss()
+            array[i] = kept - h
+            below = loss()
+            array[i] = kept
+            numerical[i] = (above - below) / (2 * h)
+        error = np.linalg.norm(numerical - analytic) / (np.linalg.norm(numerical) + np.linalg.norm(analytic))
+        assert error < 1e-7
+        assert np.max(np.abs(numerical - analytic)) < 1e-8
+
+
+# ---- bad input -------------------------------------------------------------------------------------------
+
+
+def epoch(**changes):
+    """A small valid call of sgd_epoch, with some arguments changed."""
+    p = Problem(20, 6, 3, np.float64)
+    args = {
+        "X": p.X,
+        "y": p.y,
+        "sample_weight": None,
+        "order": p.idx,
+        "W": p.W,
+        "b": p.b,
+        "learning_rates": np.full(2, 0.1),
+        "batch_size": 10,
+        "alpha": 0.0,
+        "shift": None,
+        "metric": None,
+        "fit_intercept": True,
+    }
+    return _epoch.sgd_epoch(*(args | changes).values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"y": np.full(23, 3, np.int32)}, ValueError, r"labels must be in \[0, 3\), found 3"),
+        ({"y": np.full(23, -1, np.int32)}, ValueError, "found -1"),
+        ({"y": np.zeros(5, np.int32)}, ValueError, "y has 5 elements, expected 23"),
+        ({"order": np.r_[np.arange(19), 23]}, IndexError, r"row numbers must be in \[0, 23\), found 23"),
+        ({"order": np.r_[-1, np.arange(19)]}, IndexError, "found -1"),
+        ({"W": np.zeros((3, 7))}, ValueError, "W has 7 columns, expected 6"),
+        ({"b": np.zeros(4)}, ValueError, "b has 4 elements, expected 3"),
+        ({"learning_rates": np.ones(3)}, ValueError, "learning_rates has 3 elements, expected 2"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1; got 0"),
+        ({"shift": np.zeros(5)}, ValueError, "shift has 5 elements, expected 6"),
+        ({"metric": np.zeros(5)}, ValueError, "metric has 5 elements, expected 6"),
+        ({"sample_weight": np.zeros(23)}, ValueError, "positive sum"),
+        ({"sample_weight": np.ones(2)}, ValueError, "sample_weight has 2 elements, expected 23"),
+        ({"X": np.asfortranarray(np.zeros((23, 6)))}, ValueError, "rows of X must be contiguous"),
+        ({"W": np.zeros((3, 6), np.float32)}, ValueError, "dtype"),
+    ],
+)
+def test_epoch_refuses(changes, error, message):
+    assert np.isfinite(epoch()).all()
+    with pytest.raises(error, match=message):
+        epoch(**changes)
+
+
+def test_kernels_refuse_wrong_shapes():
+    X, W, out = np.zeros((4, 3)), np.zeros((2, 3)), np.zeros((4, 2))
+    for args in [
+        (X, None, np.zeros((2, 4)), None, out),
+        (X, None, W, np.zeros(3), out),
+        (X, None, W, None, np.zeros((5, 2))),
+        (X, None, W, None, np.zeros((4, 3))),
+    ]:
+        with pytest.raises(ValueError, match="expected"):
+            _kernels.scores(*args)
+    with pytest.raises(IndexError):
+        _kernels.scores(X, np.array([4]), W, None, np.zeros((1, 2)))
+    with pytest.raises(ValueError, match="labels"):
+        _kernels.cross_entropy(out, np.array([0, 1, 2, 0], np.int32), np.zeros(4))
+    with pytest.raises(ValueError, match="n_threads must be at least 1"):
+        _kernels.scores(X, None, W, None, out, 0)
+    with pytest.raises(ValueError, match="expected"):
+        _kernels.gradient(X, None, np.zeros((4, 3)), np.zeros((2, 3)), np.zeros(2))
+
+
+def test_empty_problems_do_nothing():
+    out = np.full((3, 2), 7.0)
+    _kernels.scores(np.empty((3, 0)), None, np.empty((2, 0)), np.array([1.0, 2.0]), out)
+    assert np.array_equal(out, [[1, 2]] * 3)
+    dW, db = np.full((2, 5), 7.0), np.full(2, 7.0)
+    _kernels.gradient(np.empty((0, 5)), None, np.empty((0, 2)), dW, db)
+    assert not dW.any() and not db.any()
+
+
+@dtypes
+def test_padded(dtype):
+    for D in (1, 16, 100, 1024, 3072):
+        W = _kernels.padded(3, D, dtype)
+        assert W.shape == (3, D) and W.dtype == dtype and not W.any()
+        assert W.ctypes.data % 64 == 0 and W.strides[0] % 64 == 0 and W.strides[0] % 4096 != 0

@@ -1,0 +1,526 @@
+import multiprocessing
+import pickle
+import subprocess
+import sys
+import threading
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine, make_classification
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from softline import SoftmaxClassifier, datasets, schedules
+from softline.linear_model import DivergenceError
+from softline.reference import SoftmaxClassifierReference
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def same_bits(a, b):
+    return (
+        a.coef_.tobytes() == b.coef_.tobytes()
+        and a.intercept_.tobytes() == b.intercept_.tobytes()
+        and a.loss_curve_ == b.loss_curve_
+    )
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return train_test_split(X, y, test_size=0.25, random_state=0, stratify=y)
+
+
+@parametrize_with_checks([SoftmaxClassifier(), SoftmaxClassifier(batch_size=None), SoftmaxClassifier(schedule="cosine")])
+def test_check_estimator(estimator, check):
+    check(estimator)
+
+
+# ---- learning: the default works at any scale -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", ["raw", "standardised", "huge", "tiny", "offset"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("batch_size", [256, None, 1])
+def test_default_learns_digits_at_any_scale(digits, scale, dtype, batch_size):
+    X, X_test, y, y_test = digits
+    change = {
+        "raw": lambda X: X,
+        "standardised": StandardScaler().fit(X).transform,
+        "huge": lambda X: 1e6 * X,
+        "tiny": lambda X: 1e-6 * X,
+        "offset": lambda X: X + 1000,
+    }[scale]
+    model = SoftmaxClassifier(random_state=0, batch_size=batch_size, alpha=0 if scale == "tiny" else 1e-4)
+    model.set_params(max_iter=20 if batch_size == 1 else 300)
+    model.fit(change(X).astype(dtype), y)
+    assert model.score(change(X_test).astype(dtype), y_test) >= 0.95
+    assert model.loss_curve_[-1] < 0.5 * model.loss_curve_[0] < np.log(10)
+
+
+@pytest.mark.parametrize("load", [load_iris, load_wine, load_breast_cancer])
+def test_default_learns_raw_tables(load):
+    """Features in unequal units: wine's proline is a thousand times its hue."""
+    X, y = load(return_X_y=True)
+    assert cross_val_score(SoftmaxClassifier(random_state=0, max_iter=500), X, y).mean() > 0.95
+
+
+@pytest.mark.parametrize("form", ["uint8", "float32", "standardised"])
+def test_default_learns_mnist(mnist_dir, form):
+    data = datasets.load_mnist(mnist_dir)
+    X, X_test = data.X_train[:20000], data.X_test
+    if form == "standardised":
+        scaler = StandardScaler().fit(X)
+        X, X_test = scaler.transform(X), scaler.transform(X_test)
+    elif form == "uint8":
+        X, X_test = X.astype(np.uint8), X_test.astype(np.uint8)
+    model = SoftmaxClassifier(random_state=0, max_iter=30).fit(X, data.y_train[:20000])
+    assert model.score(X_test, data.y_test) >= 0.905
+    assert max(model.loss_curve_) == model.loss_curve_[0] < np.log(10)
+
+
+@pytest.mark.parametrize("form", ["raw", "standardised"])
+def test_default_learns_cifar10_without_copying_it(cifar10_dir, form):
+    data = datasets.load_cifar10(cifar10_dir)
+    X, X_test = data.X_train, data.X_test
+    if form == "standardised":
+        mean, scale = X.mean(axis=0), X.std(axis=0)
+        for part in (X, X_test):
+            part -= mean
+            part /= scale
+    tracemalloc.start()
+    model = SoftmaxClassifier(random_state=0, max_iter=10).fit(X, data.y_train)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert model.score(X_test, data.y_test) >= 0.38
+    assert max(model.loss_curve_) == model.loss_curve_[0] < np.log(10)
+    assert peak < 16e6
+
+
+def test_the_optimum_is_logistic_regressions():
+    """Full-batch descent ends where scikit-learn's solver does: the same loss, alpha = 1/(C n)."""
+    X, y = load_iris(return_X_y=True)
+    alpha = 1e-2
+    ours = SoftmaxClassifier(alpha=alpha, batch_size=None, max_iter=100_000, tol=1e-16, n_iter_no_change=50)
+    ours.fit(X, y)
+    theirs = LogisticRegression(C=1 / (alpha * len(X)), tol=1e-10, max_iter=10_000).fit(X, y)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-5)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-5)
+
+
+def test_loss_at_the_start_is_log_of_the_number_of_classes(digits):
+    X, _, y, _ = digits
+    model = SoftmaxClassifier(batch_size=None, max_iter=1).fit(X, y)
+    assert model.loss_curve_[0] == pytest.approx(np.log(10), rel=1e-14)
+
+
+@pytest.mark.parametrize("batch_size", [1, 50, 5000])
+def test_same_as_the_readable_reference(digits, batch_size):
+    X, X_test, y, _ = digits
+    args = {"alpha": 1e-3, "learning_rate": 1e-3, "max_iter": 5, "random_state": 7, "batch_size": batch_size}
+    ours = SoftmaxClassifier(**args, tol=None).fit(X, y)
+    reference = SoftmaxClassifierReference(**args).fit(X, y)
+    np.testing.assert_allclose(ours.coef_, reference.coef_, atol=1e-12)
+    np.testing.assert_allclose(ours.intercept_, reference.intercept_, atol=1e-12)
+    np.testing.assert_allclose(ours.loss_curve_, reference.loss_curve_, rtol=1e-12)
+    assert np.array_equal(ours.predict(X_test), reference.predict(X_test))
+
+
+# ---- reproducible -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_threads_change_no_bit(dtype):
+    X, y = make_classification(
+        3000, 200, n_informative=40, n_classes=5, n_clusters_per_class=1, random_state=0
+    )
+    models = [
+        SoftmaxClassifier(random_state=3, max_iter=5, early_stopping=True, n_threads=n_threads).fit(
+            X.astype(dtype), y, sample_weight=1 + y
+        )
+        for n_threads in (1, 2, 3, 7, None)
+    ]
+    for model in models[1:]:
+        assert same_bits(models[0], model)
+        assert models[0].validation_scores_ == model.validation_scores_
+        assert models[0].predict_proba(X).tobytes() == model.predict_proba(X).tobytes()
+
+
+def test_threads_change_no_bit_on_mnist(mnist_dir):
+    data = datasets.load_mnist(mnist_dir)
+    models = [
+        SoftmaxClassifier(random_state=3, max_iter=2, n_threads=n).fit(data.X_train, data.y_train)
+        for n in (1, 2, 3, 7)
+    ]
+    assert all(same_bits(models[0], model) for model in models[1:])
+
+
+def test_concurrent_fits(digits):
+    X, _, y, _ = digits
+    alone = SoftmaxClassifier(random_state=0, max_iter=10, n_threads=2).fit(X, y)
+    models = [SoftmaxClassifier(random_state=0, max_iter=10, n_threads=2) for _ in range(8)]
+    threads = [threading.Thread(target=model.fit, args=(X, y)) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(same_bits(alone, model) for model in models)
+
+
+def _fit_in_child(X, y, queue):
+    model = SoftmaxClassifier(random_state=0, max_iter=3, n_threads=4).fit(X, y)
+    queue.put((model.coef_.tobytes(), model.loss_curve_))
+
+
+@pytest.mark.skipif(not hasattr(multiprocessing, "get_context") or sys.platform == "win32", reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_fit_in_a_forked_child(digits):
+    """libgomp would hang in a child forked after its parent started threads."""
+    X, _, y, _ = digits
+    parent = SoftmaxClassifier(random_state=0, max_iter=3, n_threads=4).fit(X, y)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_fit_in_child, args=(X, y, queue))
+    child.start()
+    coef, losses = queue.get(timeout=60)
+    child.join(timeout=60)
+    assert child.exitcode == 0
+    assert coef == parent.coef_.tobytes() and losses == parent.loss_curve_
+
+
+def test_default_threads_obey_the_limits_of_the_process():
+    code = "from softline import _kernels; print(_kernels.max_threads())"
+    env = {"OMP_NUM_THREADS": "1", "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
+def test_threadpoolctl_limits_the_default():
+    from threadpoolctl import threadpool_limits
+
+    from softline import _kernels
+
+    with threadpool_limits(1):
+        assert _kernels.max_threads() == 1
+
+
+# ---- weights ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("params", [{}, {"learning_rate": 0.1}, {"class_weight": "balanced"}])
+def test_weight_of_two_is_the_row_twice(params):
+    X, y = load_iris(return_X_y=True)
+    weight = np.random.RandomState(0).randint(0, 4, len(X))
+    args = {"batch_size": None, "max_iter": 50, "tol": None, **params}
+    weighted = SoftmaxClassifier(**args).fit(X, y, sample_weight=weight)
+    repeated = SoftmaxClassifier(**args).fit(X.repeat(weight, axis=0), y.repeat(weight))
+    np.testing.assert_allclose(weighted.coef_, repeated.coef_, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(weighted.loss_curve_, repeated.loss_curve_, rtol=1e-12)
+
+
+def test_class_weight_multiplies_sample_weight():
+    X, y = load_iris(return_X_y=True)
+    weight = np.linspace(1, 2, len(X))
+    args = {"max_iter": 20, "random_state": 0}
+    both = SoftmaxClassifier(class_weight={0: 1.0, 1: 3.0, 2: 0.5}, **args).fit(X, y, sample_weight=weight)
+    product = SoftmaxClassifier(**args).fit(X, y, sample_weight=weight * np.array([1, 3, 0.5])[y])
+    assert same_bits(both, product)
+
+
+def test_scaling_all_weights_changes_nothing():
+    X, y = load_iris(return_X_y=True)
+    a = SoftmaxClassifier(max_iter=20, random_state=0, batch_size=16).fit(X, y)
+    b = SoftmaxClassifier(max_iter=20, random_state=0, batch_size=16).fit(X, y, sample_weight=np.full(150, 8.0))
+    np.testing.assert_allclose(a.coef_, b.coef_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("weight", [-np.ones(150), np.zeros(150), np.full(150, np.nan), np.ones(3)])
+def test_senseless_weights_are_refused(weight):
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match=r"sample.weight|NaN|zero"):
+        SoftmaxClassifier().fit(X, y, sample_weight=weight)
+
+
+# ---- labels and inputs ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        np.array(["cat", "dog", "owl"]),
+        np.array(["cat", "dog", "owl"], dtype=object),
+        np.array([-5, 0, 1000]),
+        np.array([0, 2, 255], np.uint8),
+        np.array([1.0, 2.0, 7.0]),
+        np.array([2**62, 2**62 + 1, 2**63 - 1]),
+    ],
+    ids=lambda names: str(names.dtype),
+)
+def test_any_label_type(names):
+    X, y = load_iris(return_X_y=True)
+    model = SoftmaxClassifier(max_iter=5, random_state=0).fit(X, names[y])
+    assert model.classes_.dtype == names.dtype and np.array_equal(model.classes_, names)
+    assert model.predict(X).dtype == names.dtype
+    assert same_bits(model, SoftmaxClassifier(max_iter=5, random_state=0).fit(X, y))
+
+
+@pytest.mark.parametrize("names", [np.array([False, True]), np.array(["no", "yes"]), np.array([-1, 1])])
+def test_two_classes_are_a_softmax_too(names):
+    X, y = load_breast_cancer(return_X_y=True)
+    model = SoftmaxClassifier(random_state=0).fit(X, names[y])
+    scores = model.decision_function(X)
+    assert model.coef_.shape == (2, 30) and model.intercept_.shape == (2,) and scores.shape == (len(X),)
+    assert np.array_equal(model.predict(X) == names[1], scores > 0)
+    np.testing.assert_allclose(model.predict_proba(X)[:, 1], 1 / (1 + np.exp(-scores)), rtol=1e-9, atol=1e-300)
+    np.testing.assert_allclose(model.coef_[0], -model.coef_[1], atol=1e-12)
+
+
+def test_layouts_of_x_give_the_same_model(digits):
+    X, _, y, _ = digits
+    expected = SoftmaxClassifier(max_iter=3, random_state=0).fit(X, y)
+    padded = np.full((len(X), 80), np.nan)
+    padded[:, :64] = X
+    read_only = X.copy()
+    read_only.flags.writeable = False
+    forms = [np.asfortranarray(X), padded[:, :64], X[::-1].copy()[::-1], X.astype(">f8"), read_only, X.tolist()]
+    for form in forms:
+        model = SoftmaxClassifier(max_iter=3, random_state=0).fit(form, y)
+        assert same_bits(model, expected)
+        assert model.predict_proba(form).tobytes() == expected.predict_proba(X).tobytes()
+
+
+def test_small_types_train_in_float32(digits):
+    X, _, y, _ = digits
+    expected = SoftmaxClassifier(max_iter=3, random_state=0).fit(X.astype(np.float32), y)
+    for dtype in (np.uint8, np.int16, np.float16):
+        model = SoftmaxClassifier(max_iter=3, random_state=0).fit(X.astype(dtype), y)
+        assert model.coef_.dtype == np.float32 and same_bits(model, expected)
+    assert SoftmaxClassifier(max_iter=3).fit(X.astype(np.int64), y).coef_.dtype == np.float64
+
+
+def test_data_frames_keep_their_names():
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    model = SoftmaxClassifier(random_state=0).fit(X, y)
+    assert list(model.feature_names_in_) == list(X.columns)
+    with pytest.warns(UserWarning, match="feature names"):
+        model.predict(X.to_numpy())
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(X.rename(columns={X.columns[0]: "other"}))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"alpha": -1}, "alpha"),
+        ({"learning_rate": 0}, "learning_rate"),
+        ({"learning_rate": "fast"}, "learning_rate"),
+        ({"schedule": "linear"}, "schedule"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"max_iter": 0}, "max_iter"),
+        ({"n_threads": 0}, "n_threads"),
+        ({"tol": -1}, "tol"),
+        ({"validation_fraction": 1.0}, "validation_fraction"),
+        ({"class_weight": "even"}, "class_weight"),
+    ],
+)
+def test_wrong_parameters_name_themselves(params, message):
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match=f"'{message}' parameter of SoftmaxClassifier must be"):
+        SoftmaxClassifier(**params).fit(X, y)
+
+
+def test_wrong_data_is_refused():
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match="one class"):
+        SoftmaxClassifier().fit(X, np.zeros(150))
+    with pytest.raises(ValueError, match="NaN"):
+        SoftmaxClassifier().fit(np.where(X > 7, np.nan, X), y)
+    with pytest.raises(ValueError, match="continuous"):
+        SoftmaxClassifier().fit(X, X[:, 0])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        SoftmaxClassifier().fit(X, y[:-1])
+    with pytest.raises(NotFittedError):
+        SoftmaxClassifier().predict(X)
+    with pytest.raises(ValueError, match="3 features, but SoftmaxClassifier is expecting 4"):
+        SoftmaxClassifier(max_iter=1).fit(X, y).predict(X[:, :3])
+    with pytest.raises(ValueError, match=r"spans 1e\+30.*float64"):
+        SoftmaxClassifier().fit(np.where(X > 7, 1e30, X).astype(np.float32), y)
+    with pytest.raises(ValueError, match="30 rows with 30 classes.*validation_fraction"):
+        SoftmaxClassifier(early_stopping=True).fit(X[:30], np.arange(30))
+
+
+# ---- stopping ---------------------------------------------------------------------------------------------
+
+
+def test_stops_when_the_loss_stands_still():
+    X, y = load_iris(return_X_y=True)
+    model = SoftmaxClassifier(max_iter=10_000, tol=1e-3, n_iter_no_change=3, batch_size=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(X, y)
+    assert model.n_iter_ == len(model.loss_curve_) < 10_000
+    assert len(model.epoch_seconds_) == model.n_iter_
+    assert SoftmaxClassifier(max_iter=500, tol=None, batch_size=None).fit(X, y).n_iter_ == 500
+
+
+def test_warns_when_it_has_not_converged():
+    X, y = load_iris(return_X_y=True)
+    with pytest.warns(ConvergenceWarning, match="max_iter=2 epochs"):
+        SoftmaxClassifier(max_iter=2).fit(X, y)
+
+
+@pytest.mark.parametrize("own_set", [False, True])
+def test_early_stopping_keeps_the_best_epoch(digits, own_set):
+    X, X_test, y, y_test = digits
+    model = SoftmaxClassifier(early_stopping=True, random_state=0, max_iter=200, n_iter_no_change=4)
+    model.fit(X, y, eval_set=(X_test, y_test) if own_set else None)
+    scores = model.validation_scores_
+    assert len(scores) == model.n_iter_ < 200
+    assert max(scores[-4:]) <= max(scores[:-4]) + 1e-4
+    if own_set:
+        assert model.score(X_test, y_test) == max(scores)
+
+
+def test_eval_set_is_only_watched_without_early_stopping(digits):
+    X, X_test, y, y_test = digits
+    watched = SoftmaxClassifier(random_state=0, max_iter=20).fit(X, y, eval_set=(X_test, y_test))
+    assert same_bits(watched, SoftmaxClassifier(random_state=0, max_iter=20).fit(X, y))
+    assert watched.validation_scores_[-1] == watched.score(X_test, y_test)
+    with pytest.raises(ValueError, match="eval_set must be a pair"):
+        SoftmaxClassifier().fit(X, y, eval_set=X_test)
+    with pytest.raises(ValueError, match="the y of eval_set has labels that are not among the classes"):
+        SoftmaxClassifier().fit(X, y, eval_set=(X_test, y_test + 1))
+
+
+def test_divergence_is_an_error_that_helps(digits):
+    X, _, y, _ = digits
+    model = SoftmaxClassifier(learning_rate=1e3, alpha=1e3, random_state=0)
+    with pytest.raises(DivergenceError, match=r"epoch \d+: learning_rate=1e\+03 is too large") as caught:
+        model.fit(X, y)
+    assert isinstance(caught.value, ValueError)
+    assert np.isfinite(model.coef_).all() and np.isfinite(model.loss_curve_).all()
+    assert model.n_iter_ == len(model.loss_curve_)
+    assert model.predict(X).shape == y.shape
+    stable = float(str(caught.value).split("Up to ")[1].split(" is stable")[0])
+    losses = SoftmaxClassifier(learning_rate=stable, alpha=1e3, random_state=0).fit(X, y).loss_curve_
+    assert losses[-1] <= losses[0]
+
+
+def test_a_rate_that_only_raises_the_loss_is_named(digits):
+    X, _, y, _ = digits
+    with pytest.warns(ConvergenceWarning, match="learning_rate=100 is too large.*is stable"):
+        SoftmaxClassifier(learning_rate=100.0, alpha=0, max_iter=1, tol=None, random_state=0).fit(
+            X * np.linspace(1, 50, 64), y
+        )
+
+
+def test_interrupt_keeps_the_weights(digits):
+    X, _, y, _ = digits
+
+    def interrupted(epoch, max_iter):
+        if np.max(epoch) >= 3:
+            raise KeyboardInterrupt
+        return 1.0
+
+    model = SoftmaxClassifier(schedule=interrupted, random_state=0)
+    with pytest.warns(UserWarning, match="interrupted"):
+        model.fit(X, y)
+    assert model.n_iter_ == 3
+    assert same_bits(model, SoftmaxClassifier(max_iter=3, random_state=0).fit(X, y))
+
+
+# ---- going on ---------------------------------------------------------------------------------------------
+
+
+def test_warm_start_goes_on(digits):
+    X, _, y, _ = digits
+    model = SoftmaxClassifier(warm_start=True, max_iter=20, random_state=0).fit(X, y)
+    first = model.loss_curve_
+    assert model.fit(X, y).loss_curve_[0] < 1.05 * first[-1]
+    with pytest.raises(ValueError, match="warm_start continues with the classes"):
+        model.fit(X, y + 1)
+
+
+@pytest.mark.parametrize("learning_rate", ["auto", 1e-3])
+def test_partial_fit_learns_a_stream(digits, learning_rate):
+    X, X_test, y, y_test = digits
+    model = SoftmaxClassifier(learning_rate=learning_rate, random_state=0)
+    order = np.argsort(X[:, 20], kind="stable")  # the first rows do not show the range of the features
+    for _ in range(10):
+        for first in range(0, len(X), 100):
+            rows = order[first : first + 100]
+            model.partial_fit(X[rows], y[rows], classes=np.arange(10))
+    assert model.score(X_test, y_test) > 0.9
+    assert model.n_iter_ == len(model.loss_curve_) == 10 * -(-len(X) // 100)
+
+
+def test_partial_fit_one_row_at_a_time(digits):
+    X, X_test, y, y_test = digits
+    model = SoftmaxClassifier()
+    for x, label in zip(X, y, strict=True):
+        model.partial_fit([x], [label], classes=np.arange(10))
+    assert model.score(X_test, y_test) > 0.85
+
+
+def test_partial_fit_is_an_epoch_of_fit(digits):
+    X, _, y, _ = digits
+    one = SoftmaxClassifier(random_state=0, learning_rate=0.01, max_iter=1).fit(X, y)
+    assert same_bits(one, SoftmaxClassifier(random_state=0, learning_rate=0.01).partial_fit(X, y, classes=range(10)))
+    one.partial_fit(X, y)
+    assert one.n_iter_ == 2 and one.loss_curve_[1] < one.loss_curve_[0]
+
+
+def test_partial_fit_refuses():
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        SoftmaxClassifier().partial_fit(X, y)
+    with pytest.raises(ValueError, match="not among the classes"):
+        SoftmaxClassifier().partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(ValueError, match="differs from the first call"):
+        SoftmaxClassifier().partial_fit(X, y, classes=[0, 1, 2]).partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(ValueError, match="early_stopping"):
+        SoftmaxClassifier(early_stopping=True).partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match="balanced"):
+        SoftmaxClassifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
+
+
+# ---- in scikit-learn's company ----------------------------------------------------------------------------
+
+
+def test_pickle_clone_pipeline_and_search(digits):
+    X, X_test, y, _ = digits
+    model = SoftmaxClassifier(schedule=schedules.Cosine(floor=0.1), max_iter=10, random_state=0)
+    assert clone(model).get_params() == model.get_params()
+    model.fit(X, y)
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).predict_proba(X_test), model.predict_proba(X_test))
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), SoftmaxClassifier(max_iter=5, random_state=0)),
+        {"softmaxclassifier__schedule": ["constant", "cosine"], "softmaxclassifier__alpha": [1e-4, 1e-1]},
+        n_jobs=2,
+        cv=3,
+    )
+    assert search.fit(X, y).best_score_ > 0.9
+
+
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_predictions_agree_with_each_other(digits, fit_intercept):
+    X, X_test, y, _ = digits
+    model = SoftmaxClassifier(max_iter=10, random_state=0, fit_intercept=fit_intercept).fit(X, y)
+    assert model.intercept_.any() == fit_intercept
+    scores, probs = model.decision_function(X_test), model.predict_proba(X_test)
+    np.testing.assert_allclose(scores, X_test @ model.coef_.T + model.intercept_, atol=1e-11)
+    np.testing.assert_allclose(probs.sum(axis=1), 1)
+    np.testing.assert_allclose(np.log(probs), model.predict_log_proba(X_test), atol=1e-12)
+    assert np.array_equal(model.predict(X_test), model.classes_[probs.argmax(axis=1)])
+    # a float32 model on float64 rows, and the reverse, compute in float64
+    single = SoftmaxClassifier(max_iter=10, random_state=0).fit(X.astype(np.float32), y)
+    assert single.predict_proba(X_test).dtype == np.float64
+    assert single.predict_proba(X_test.astype(np.float32)).dtype == np.float32
+    assert model.predict_proba(X_test.astype(np.float32)).dtype == np.float64

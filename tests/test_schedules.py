@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+from softline import SoftmaxClassifier, schedules
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epochs", "expected"),
+    [
+        (schedules.Constant(), [0, 3.5, 100], [1, 1, 1]),
+        (schedules.Step(every=10, factor=0.5), [0, 9.9, 10, 25], [1, 1, 0.5, 0.25]),
+        (schedules.Exponential(factor=0.9), [0, 1, 2], [1, 0.9, 0.81]),
+        (schedules.InverseTime(decay=0.5), [0, 2, 6], [1, 0.5, 0.25]),
+        (schedules.Cosine(floor=0.2), [0, 5, 10, 20], [1, 0.6, 0.2, 0.2]),
+        (schedules.WarmUp(epochs=4), [2, 4, 50], [0.5, 1, 1]),
+        (schedules.WarmUp(epochs=2, then=schedules.Exponential(0.5)), [2, 3], [1, 0.5]),
+    ],
+)
+def test_values(schedule, epochs, expected):
+    np.testing.assert_allclose(schedule(np.array(epochs, float), 10), expected, rtol=1e-3)
+    np.testing.assert_allclose([schedule(epoch, 10) for epoch in epochs], expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", schedules.BY_NAME)
+def test_every_name_trains(name):
+    X, y = load_iris(return_X_y=True)
+    model = SoftmaxClassifier(schedule=name, max_iter=60, tol=None, random_state=0, batch_size=16).fit(X, y)
+    assert model.score(X, y) > 0.85
+    assert schedules.get(name) == schedules.BY_NAME[name]
+
+
+def test_a_schedule_scales_each_step():
+    """Rates of a custom schedule reach the kernel batch by batch: with 0 after the first, one step is made."""
+    X, y = load_iris(return_X_y=True)
+    args = {"learning_rate": 0.1, "batch_size": 50, "shuffle": False, "max_iter": 1}
+    first_step_only = SoftmaxClassifier(schedule=lambda epoch, max_iter: np.where(epoch > 0, 0, 1), **args)
+    first_batch = SoftmaxClassifier(**args)
+    first_step_only.fit(X[::-1][::1], y[::-1])
+    y_first = y[::-1][:50]
+    assert len(set(y_first)) == 1
+    gradient = np.full((3, 1), 1 / 3)
+    gradient[y_first[0]] -= 1
+    np.testing.assert_allclose(first_step_only.coef_, -0.1 * gradient * X[::-1][:50].mean(axis=0), atol=1e-12)
+    assert first_batch.fit(X, y).coef_.any()
+
+
+def test_get_refuses():
+    with pytest.raises(ValueError, match="constant, step, exponential, inverse_time, cosine, warm_up"):
+        schedules.get("linear")
+    with pytest.raises(TypeError, match="name or a callable"):
+        schedules.get(0.5)
