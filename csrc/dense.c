@@ -2,6 +2,8 @@
  *
  * Every accumulator belongs to one output and takes its terms in an order fixed by the shapes, so
  * neither tile sizes nor the split over threads can change a bit. */
+#include <string.h>
+
 #include "simd.h"
 #include "softline.h"
 
@@ -16,27 +18,29 @@
 /* S[r, k] += x[r] . W[k] for `rows` x `classes` (constants once inlined), over `width` features. */
 INLINE void dot_tile(const int rows, const int classes, const real *const *x, const real *W,
                      ptrdiff_t ldw, ptrdiff_t width, real *S, ptrdiff_t lds) {
-    vec sum[TILE_ROWS][TILE_CLASSES];
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int k = 0; k < classes; k++)
-        sum[r][k] = vset1(0);
+    vec sum[TILE_ROWS * TILE_CLASSES];
+    UNROLL for (int i = 0; i < rows * classes; i++) sum[i] = vset1(0);
     ptrdiff_t d = 0;
     for (; d + LANES <= width; d += LANES) {
         vec xr[TILE_ROWS];
         UNROLL for (int r = 0; r < rows; r++) xr[r] = vload(x[r] + d);
         UNROLL for (int k = 0; k < classes; k++) {
             vec w = vload(W + k * ldw + d);
-            UNROLL for (int r = 0; r < rows; r++) sum[r][k] = vfma(xr[r], w, sum[r][k]);
+            UNROLL for (int r = 0; r < rows; r++) sum[r * classes + k] = vfma(xr[r], w, sum[r * classes + k]);
         }
     }
     if (d < width) {
         UNROLL for (int k = 0; k < classes; k++) {
             vec w = vload_n(W + k * ldw + d, width - d, 0);
             UNROLL for (int r = 0; r < rows; r++)
-                sum[r][k] = vfma(vload_n(x[r] + d, width - d, 0), w, sum[r][k]);
+                sum[r * classes + k] =
+                    vfma(vload_n(x[r] + d, width - d, 0), w, sum[r * classes + k]);
         }
     }
+    real sums[TILE_ROWS * TILE_CLASSES];
+    vsums(sum, rows * classes, sums);
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int k = 0; k < classes; k++)
-        S[r * lds + k] += vsum(sum[r][k]);
+        S[r * lds + k] += sums[r * classes + k];
 }
 
 /* All classes of a tile of rows. */
@@ -81,71 +85,132 @@ static void scores(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t
     }
 }
 
-/* For vectors of a row: `full` counts the whole ones, `rest` the elements after them. */
-#define FOR_VECS(C, i, n) for (ptrdiff_t i = 0, n = MIN(LANES, C); i < (C); i += LANES, n = MIN(LANES, (C) - i))
+/* For the vectors of a row of n elements: `i` is the first element, `count` how many there are. */
+#define FOR_VECS(n, i, count)                                                                      \
+    for (ptrdiff_t i = 0, count = MIN(LANES, n); i < (n); i += LANES, count = MIN(LANES, (n)-i))
 
-/* Largest score of a row, and the sum of exp(score - largest), exp kept in `e` unless NULL. */
-INLINE real row_max(const real *s, ptrdiff_t C) {
-    vec high = vset1(-INFINITY);
-    FOR_VECS(C, c, n) high = vmax(high, vload_n(s + c, n, -INFINITY));
-    return vlargest(high);
+/* Softmax of a strip of LANES rows and C <= FEW_CLASSES classes, one row a lane: T[c] holds class c.
+ * Few classes would leave most lanes of a row idle. */
+#define FEW_CLASSES 32
+#define STRIP [FEW_CLASSES * 64 / sizeof(real)] __attribute__((aligned(64)))
+
+INLINE void strip_load(const real *S, ptrdiff_t lds, ptrdiff_t rows, ptrdiff_t C, real *T) {
+    for (ptrdiff_t r = 0; r < LANES; r++)
+        for (ptrdiff_t c = 0; c < C; c++) T[c * LANES + r] = r < rows ? S[r * lds + c] : 0;
 }
 
-INLINE real row_exp(const real *s, ptrdiff_t C, real largest, real *e) {
-    const vec m = vset1(largest);
-    vec sum = vset1(0);
+INLINE void strip_store(real *S, ptrdiff_t lds, ptrdiff_t rows, ptrdiff_t C, const real *T) {
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (ptrdiff_t c = 0; c < C; c++) S[r * lds + c] = T[c * LANES + r];
+}
+
+/* T becomes exp(T - largest); the largest scores and the sums, row by row. */
+INLINE void strip_exp(real *T, ptrdiff_t C, vec *largest, vec *sum) {
+    *largest = vset1(-INFINITY);
+    *sum = vset1(0);
+    for (ptrdiff_t c = 0; c < C; c++) *largest = vmax(*largest, vload(T + c * LANES));
+    for (ptrdiff_t c = 0; c < C; c++) {
+        const vec e = vexp(vsub(vload(T + c * LANES), *largest));
+        vstore(T + c * LANES, e);
+        *sum = vadd(*sum, e);
+    }
+}
+
+/* The same for a row of many classes, a class a lane; e may be s, or NULL. */
+INLINE void row_exp(const real *s, ptrdiff_t C, real *e, real *largest, real *sum) {
+    vec high = vset1(-INFINITY), total = vset1(0);
+    FOR_VECS(C, c, n) high = vmax(high, vload_n(s + c, n, -INFINITY));
+    *largest = vlargest(high);
     FOR_VECS(C, c, n) {
-        vec p = vexp(vsub(vload_n(s + c, n, -INFINITY), m));
-        sum = vadd(sum, p);
+        const vec p = vexp(vsub(vload_n(s + c, n, -INFINITY), vset1(*largest)));
+        total = vadd(total, p);
         if (e) vstore_n(e + c, p, n);
     }
-    return vsum(sum);
+    *sum = vsum(total);
+}
+
+INLINE real log_of(real a) {
+    real lanes[64 / sizeof(real)];
+    vstore(lanes, vlog(vset1(a)));
+    return lanes[0];
 }
 
 INLINE void row_scale(real *s, ptrdiff_t C, real factor) {
-    const vec f = vset1(factor);
-    FOR_VECS(C, c, n) vstore_n(s + c, vmul(vload_n(s + c, n, 0), f), n);
+    FOR_VECS(C, c, n) vstore_n(s + c, vmul(vload_n(s + c, n, 0), vset1(factor)), n);
 }
 
-static void softmax(real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int log_of_it) {
-    for (ptrdiff_t i = 0; i < n; i++) {
-        real *s = S + i * lds;
-        const real largest = row_max(s, C);
-        const real sum = row_exp(s, C, largest, log_of_it ? NULL : s);
-        if (log_of_it) {
-            const real log_sum = (real)log((double)sum);
-            for (ptrdiff_t c = 0; c < C; c++) s[c] = (s[c] - largest) - log_sum;
-        } else {
-            row_scale(s, C, 1 / sum);
+static void softmax(real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int take_log) {
+    if (C <= FEW_CLASSES) {
+        real T STRIP, L STRIP;
+        for (ptrdiff_t i = 0; i < n; i += LANES) {
+            const ptrdiff_t rows = MIN(LANES, n - i);
+            vec largest, sum;
+            strip_load(S + i * lds, lds, rows, C, T);
+            if (take_log) memcpy(L, T, C * LANES * sizeof(real));
+            strip_exp(T, C, &largest, &sum);
+            const vec log_sum = vlog(sum);
+            for (ptrdiff_t c = 0; c < C; c++)
+                vstore(T + c * LANES,
+                       take_log ? vsub(vsub(vload(L + c * LANES), largest), log_sum)
+                                : vdiv(vload(T + c * LANES), sum));
+            strip_store(S + i * lds, lds, rows, C, T);
         }
+        return;
+    }
+    for (ptrdiff_t i = 0; i < n; i++) {
+        real *s = S + i * lds, largest, sum;
+        row_exp(s, C, take_log ? NULL : s, &largest, &sum);
+        if (!take_log) {
+            row_scale(s, C, 1 / sum);
+            continue;
+        }
+        const real log_sum = log_of(sum);
+        for (ptrdiff_t c = 0; c < C; c++) s[c] = (s[c] - largest) - log_sum;
     }
 }
 
-/* -log p = log(sum of exp(s - largest)) - (s_y - largest) */
-INLINE real loss_of(real sum, real s_y, real largest) {
-    return (real)log((double)sum) - (s_y - largest);
+/* Losses, and with `weight` the gradient in place: log(sum of exp(s - largest)) - (s_y - largest). */
+INLINE void entropy(real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
+                    const real *weight, real *losses) {
+    if (C <= FEW_CLASSES) {
+        real T STRIP;
+        for (ptrdiff_t i = 0; i < n; i += LANES) {
+            const ptrdiff_t rows = MIN(LANES, n - i);
+            real *s = S + i * lds, own[64 / sizeof(real)] = {0}, sums[64 / sizeof(real)];
+            vec largest, sum;
+            strip_load(s, lds, rows, C, T);
+            for (ptrdiff_t r = 0; r < rows; r++) own[r] = s[r * lds + y[i + r]];
+            strip_exp(T, C, &largest, &sum);
+            vstore_n(losses + i, vsub(vlog(sum), vsub(vload(own), largest)), rows);
+            if (!weight) continue;
+            vstore(sums, sum);
+            for (ptrdiff_t r = 0; r < rows; r++) T[y[i + r] * LANES + r] -= sums[r];
+            const vec scale = vdiv(vload_n(weight + i, rows, 0), sum);
+            for (ptrdiff_t c = 0; c < C; c++)
+                vstore(T + c * LANES, vmul(vload(T + c * LANES), scale));
+            strip_store(s, lds, rows, C, T);
+        }
+        return;
+    }
+    for (ptrdiff_t i = 0; i < n; i++) {
+        real *s = S + i * lds, largest, sum;
+        const real own = s[y[i]];
+        row_exp(s, C, weight ? s : NULL, &largest, &sum);
+        losses[i] = log_of(sum) - (own - largest);
+        if (!weight) continue;
+        s[y[i]] -= sum;
+        row_scale(s, C, weight[i] / sum);
+    }
 }
 
 static void cross_entropy(const real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
                           real *losses) {
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const real *s = S + i * lds;
-        const real largest = row_max(s, C);
-        losses[i] = loss_of(row_exp(s, C, largest, NULL), s[y[i]], largest);
-    }
+    entropy((real *)S, lds, n, C, y, NULL, losses); /* reads only, without weights */
 }
 
 static void cross_entropy_gradient(real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C,
                                    const int32_t *y, const real *weight, real *losses) {
-    for (ptrdiff_t i = 0; i < n; i++) {
-        real *s = S + i * lds;
-        const real largest = row_max(s, C);
-        const real s_y = s[y[i]];
-        const real sum = row_exp(s, C, largest, s);
-        losses[i] = loss_of(sum, s_y, largest);
-        s[y[i]] -= sum;
-        row_scale(s, C, weight[i] / sum);
-    }
+    entropy(S, lds, n, C, y, weight, losses);
 }
 
 /* dW[k, 0:vecs] += sum over rows of dS[i, k] X[i, 0:vecs]; `n` elements of the last vector. */

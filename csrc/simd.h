@@ -7,7 +7,7 @@
 #ifndef SOFTLINE_SIMD_H
 #define SOFTLINE_SIMD_H
 
-#include <math.h>
+#include <math.h> /* INFINITY */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +25,7 @@ typedef int64_t bits;
 #define EXP_LOWEST -708.396 /* exp of less is below the smallest normal number */
 #define LN2_HIGH 0x1.62e42feep-1
 #define LN2_LOW 0x1.a39ef35793c76p-33
+#define LOG_TERMS 12
 #define EXP_TERMS 13 /* of Taylor's series; the next is under 2^-54 for |r| <= ln(2)/2 */
 #define PS_OR_PD(op) op##_pd
 #else
@@ -34,6 +35,7 @@ typedef int32_t bits;
 #define EXP_LOWEST -87.336f
 #define LN2_HIGH 0x1.62e4p-1f
 #define LN2_LOW 0x1.7f7d1cp-20f
+#define LOG_TERMS 6
 #define EXP_TERMS 7
 #define PS_OR_PD(op) op##_ps
 #endif
@@ -94,6 +96,16 @@ typedef struct vec {
     reg r[REGS];
 } vec;
 
+/* Lanes picked by constant indices from the concatenation of a and b. */
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define r_shuffle(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#endif
+#endif
+#ifndef r_shuffle
+#define r_shuffle(a, b, ...) __builtin_shuffle(a, b, (mask){__VA_ARGS__})
+#endif
+
 INLINE reg r_set1(real a) { return a - (reg){0}; }
 
 INLINE reg r_select(mask m, reg yes, reg no) { return (reg)((m & (mask)yes) | (~m & (mask)no)); }
@@ -149,6 +161,7 @@ INLINE vec vload(const real *p) { LANEWISE(*(const loose_reg *)(p + i * REG_LANE
 INLINE vec vadd(vec a, vec b) { LANEWISE(a.r[i] + b.r[i]); }
 INLINE vec vsub(vec a, vec b) { LANEWISE(a.r[i] - b.r[i]); }
 INLINE vec vmul(vec a, vec b) { LANEWISE(a.r[i] * b.r[i]); }
+INLINE vec vdiv(vec a, vec b) { LANEWISE(a.r[i] / b.r[i]); }
 INLINE vec vfma(vec a, vec b, vec c) { LANEWISE(r_fma(a.r[i], b.r[i], c.r[i])); }
 /* Maximum and minimum; either operand where one is NaN. */
 INLINE vec vmax(vec a, vec b) { LANEWISE(r_max(a.r[i], b.r[i])); }
@@ -169,14 +182,61 @@ INLINE void vstore_n(real *p, vec a, ptrdiff_t n) {
         r_store_n(p + i * REG_LANES, a.r[i], n - i * REG_LANES);
 }
 
-/* The lanes in a fixed tree: i with i + LANES/2, then i + LANES/4, ... */
-INLINE real vsum(vec a) {
-    real t[64 / sizeof(real)];
-    vstore(t, a);
-    UNROLL for (ptrdiff_t half = LANES / 2; half; half /= 2) {
-        UNROLL for (ptrdiff_t i = 0; i < half; i++) t[i] += t[i + half];
+/* FOLD_<lanes of a register>_<half>(o): of the concatenation of two registers, the first (o = 0) or
+ * the second (o = half) half of every run of 2 * half lanes. */
+#define FOLD_16_8(o) 0 + o, 1 + o, 2 + o, 3 + o, 4 + o, 5 + o, 6 + o, 7 + o, 16 + o, 17 + o, 18 + o, 19 + o, 20 + o, 21 + o, 22 + o, 23 + o
+#define FOLD_16_4(o) 0 + o, 1 + o, 2 + o, 3 + o, 8 + o, 9 + o, 10 + o, 11 + o, 16 + o, 17 + o, 18 + o, 19 + o, 24 + o, 25 + o, 26 + o, 27 + o
+#define FOLD_16_2(o) 0 + o, 1 + o, 4 + o, 5 + o, 8 + o, 9 + o, 12 + o, 13 + o, 16 + o, 17 + o, 20 + o, 21 + o, 24 + o, 25 + o, 28 + o, 29 + o
+#define FOLD_16_1(o) 0 + o, 2 + o, 4 + o, 6 + o, 8 + o, 10 + o, 12 + o, 14 + o, 16 + o, 18 + o, 20 + o, 22 + o, 24 + o, 26 + o, 28 + o, 30 + o
+#define FOLD_8_4(o) 0 + o, 1 + o, 2 + o, 3 + o, 8 + o, 9 + o, 10 + o, 11 + o
+#define FOLD_8_2(o) 0 + o, 1 + o, 4 + o, 5 + o, 8 + o, 9 + o, 12 + o, 13 + o
+#define FOLD_8_1(o) 0 + o, 2 + o, 4 + o, 6 + o, 8 + o, 10 + o, 12 + o, 14 + o
+#define FOLD_4_2(o) 0 + o, 1 + o, 4 + o, 5 + o
+#define FOLD_4_1(o) 0 + o, 2 + o, 4 + o, 6 + o
+#define FOLD_2_1(o) 0 + o, 2 + o
+#define FOLD_ADD(a, b, fold, half) (r_shuffle(a, b, fold(0)) + r_shuffle(a, b, fold(half)))
+
+/* Sums of the lanes of `count` vecs, each in a fixed tree: lane i with i + LANES/2, then i + LANES/4,
+ * ... Two vecs at a time share the registers, half each, then four, a quarter each, ... */
+INLINE void vsums(const vec *sums, const int count, real *out) {
+    for (int first = 0; first < count; first += REG_LANES) {
+        int n = count - first < REG_LANES ? count - first : REG_LANES;
+        const int outs = n;
+        reg x[REG_LANES];
+        UNROLL for (int i = 0; i < n; i++) {
+            vec a = sums[first + i];
+            UNROLL for (int half = REGS / 2; half; half /= 2) {
+                UNROLL for (int j = 0; j < half; j++) a.r[j] = a.r[j] + a.r[j + half];
+            }
+            x[i] = a.r[0];
+        }
+#define FOLD_LEVEL(fold, half)                                                                     \
+    UNROLL for (int i = 0; 2 * i < n; i++)                                                         \
+        x[i] = FOLD_ADD(x[2 * i], x[2 * i + 1 < n ? 2 * i + 1 : 2 * i], fold, half);               \
+    n = (n + 1) / 2;
+#if REG_BYTES == 64 && !defined(SOFTLINE_DOUBLE)
+        FOLD_LEVEL(FOLD_16_8, 8)
+        FOLD_LEVEL(FOLD_16_4, 4)
+        FOLD_LEVEL(FOLD_16_2, 2)
+        FOLD_LEVEL(FOLD_16_1, 1)
+#elif REG_BYTES == 64 || (REG_BYTES == 32 && !defined(SOFTLINE_DOUBLE))
+        FOLD_LEVEL(FOLD_8_4, 4)
+        FOLD_LEVEL(FOLD_8_2, 2)
+        FOLD_LEVEL(FOLD_8_1, 1)
+#elif REG_BYTES == 32 || !defined(SOFTLINE_DOUBLE)
+        FOLD_LEVEL(FOLD_4_2, 2)
+        FOLD_LEVEL(FOLD_4_1, 1)
+#else
+        FOLD_LEVEL(FOLD_2_1, 1)
+#endif
+        r_store_n(out + first, x[0], outs);
     }
-    return t[0];
+}
+
+INLINE real vsum(vec a) {
+    real out;
+    vsums(&a, 1, &out);
+    return out;
 }
 
 /* The largest lane; any of them if one is NaN. */
@@ -210,6 +270,25 @@ INLINE vec vexp(vec x) {
         mask one = (mask)r_set1(1);
         reg power = (reg)(((mask)shifted << MANTISSA_BITS) + one);
         out.r[i] = r_select(x.r[i] < r_set1(EXP_LOWEST), (reg){0}, series * power);
+    }
+    return out;
+}
+
+/* log for finite x >= 1, within 2 ulp, NaN for NaN: x = 2^n m, 3/4 <= m < 3/2,
+ * log m = 2 atanh(t) = 2 (t + t^3/3 + t^5/5 + ...), t = (m - 1) / (m + 1), |t| <= 1/5. */
+INLINE vec vlog(vec x) {
+    vec out;
+    UNROLL for (int i = 0; i < REGS; i++) {
+        const mask one = (mask)r_set1(1), three_quarters = (mask)r_set1((real)0.75);
+        const mask n = ((mask)x.r[i] - three_quarters) >> MANTISSA_BITS;
+        const reg m = (reg)((mask)x.r[i] - (n << MANTISSA_BITS));
+        const reg t = (m - (reg)one) / (m + (reg)one);
+        reg series = {0};
+        UNROLL for (int k = LOG_TERMS; k >= 1; k--)
+            series = r_fma(series, t * t, r_set1((real)(2. / (2 * k - 1))));
+        const reg nr = __builtin_convertvector(n, reg);
+        const reg small = r_fma(nr, r_set1(LN2_LOW), series * t);
+        out.r[i] = r_fma(nr, r_set1(LN2_HIGH), small) + (x.r[i] - x.r[i]);
     }
     return out;
 }

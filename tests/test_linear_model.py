@@ -350,7 +350,7 @@ def test_wrong_data_is_refused():
         SoftmaxClassifier().predict(X)
     with pytest.raises(ValueError, match="3 features, but SoftmaxClassifier is expecting 4"):
         SoftmaxClassifier(max_iter=1).fit(X, y).predict(X[:, :3])
-    with pytest.raises(ValueError, match=r"spans 1e\+30.*float64"):
+    with pytest.raises(ValueError, match=r"spans 9.2e\+29.*float64"):
         SoftmaxClassifier().fit(np.where(X > 7, 1e30, X).astype(np.float32), y)
     with pytest.raises(ValueError, match="30 rows with 30 classes.*validation_fraction"):
         SoftmaxClassifier(early_stopping=True).fit(X[:30], np.arange(30))
@@ -410,15 +410,13 @@ def test_divergence_is_an_error_that_helps(digits):
     assert model.predict(X).shape == y.shape
     stable = float(str(caught.value).split("Up to ")[1].split(" is stable")[0])
     losses = SoftmaxClassifier(learning_rate=stable, alpha=1e3, random_state=0).fit(X, y).loss_curve_
-    assert losses[-1] <= losses[0]
+    assert losses[-1] < np.log(10)
 
 
 def test_a_rate_that_only_raises_the_loss_is_named(digits):
     X, _, y, _ = digits
-    with pytest.warns(ConvergenceWarning, match="learning_rate=100 is too large.*is stable"):
-        SoftmaxClassifier(learning_rate=100.0, alpha=0, max_iter=1, tol=None, random_state=0).fit(
-            X * np.linspace(1, 50, 64), y
-        )
+    with pytest.warns(ConvergenceWarning, match=r"above log\(10\).*learning_rate=100 is too large.*is stable"):
+        SoftmaxClassifier(learning_rate=100.0, alpha=0, max_iter=3, random_state=0).fit(X, y)
 
 
 def test_interrupt_keeps_the_weights(digits):
@@ -448,7 +446,7 @@ def test_warm_start_goes_on(digits):
         model.fit(X, y + 1)
 
 
-@pytest.mark.parametrize("learning_rate", ["auto", 1e-3])
+@pytest.mark.parametrize("learning_rate", ["auto", 3e-3])
 def test_partial_fit_learns_a_stream(digits, learning_rate):
     X, X_test, y, y_test = digits
     model = SoftmaxClassifier(learning_rate=learning_rate, random_state=0)

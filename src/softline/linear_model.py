@@ -241,8 +241,6 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
                             best_weights = trainer.W.copy(), trainer.b.copy()
                     if self.tol is not None and stale >= self.n_iter_no_change:
                         break
-                else:
-                    self._warn_unconverged(trainer)
             except KeyboardInterrupt:
                 warnings.warn("Training interrupted by user.", stacklevel=3)
             finally:
@@ -250,18 +248,21 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
                     trainer.W[...], trainer.b[...] = best_weights
                 self._keep(trainer)
                 self.n_iter_ = len(self.loss_curve_)
-
-    def _warn_unconverged(self, trainer):
-        losses = self.loss_curve_
-        if losses[-1] > losses[0]:
-            message = f"the loss rose from {losses[0]:.4g} to {losses[-1]:.4g}: learning_rate="
-            message += f"{trainer.rate:.3g} is too large for these data. {trainer.advice()}"
-        elif self.tol is not None:
-            message = f"stopped after max_iter={self.max_iter} epochs while still improving; raise max_iter, "
-            message += "or pass tol=None to train for exactly so many."
-        else:
-            return
-        warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        C = len(self.classes_)
+        if self.n_iter_ and self.loss_curve_[-1] > 1.01 * np.log(C):
+            warnings.warn(
+                f"the loss is {self.loss_curve_[-1]:.4g}, above log({C}) = {np.log(C):.4g} of a model that knows "
+                f"nothing: learning_rate={trainer.rate:.3g} is too large for these data. {trainer.advice()}",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        elif self.n_iter_ == self.max_iter and self.tol is not None and stale < self.n_iter_no_change:
+            warnings.warn(
+                f"stopped after max_iter={self.max_iter} epochs while still improving; raise max_iter, or pass "
+                "tol=None to train for exactly so many.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None):

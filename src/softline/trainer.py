@@ -118,7 +118,8 @@ class Trainer:
         times = epoch + np.arange(0, n, B) / n
         rates = self.rate * np.broadcast_to(self.schedule(times, self.max_iter), times.shape)
         before = self.W.copy(), self.b.copy()
-        penalty = self.alpha / 2 * np.sum(np.square(self.W, dtype=float))
+        with np.errstate(over="ignore"):
+            penalty = self.alpha / 2 * np.sum(np.square(self.W, dtype=float))
         start = time.perf_counter()
         losses = sgd_epoch(
             self.X,
@@ -136,6 +137,7 @@ class Trainer:
             self.n_threads,
         )
         seconds = time.perf_counter() - start
+        losses += penalty
         finite = np.isfinite(losses)
         if not (finite.all() and np.isfinite(self.W).all() and np.isfinite(self.b).all()):
             self.W[...], self.b[...] = before
@@ -147,7 +149,7 @@ class Trainer:
             )
         sizes = np.full(len(losses), B)
         sizes[-1] = n - B * (len(losses) - 1)
-        return float(losses @ sizes / n + penalty), seconds
+        return float(losses @ sizes / n), seconds
 
     def advice(self):
         """Which learning rate would do."""

@@ -1,0 +1,765 @@
+"""Data sets in, rows and labels out: digits, MNIST, CIFAR-10 and files of your own, split by class.
+
+Nothing is downloaded, and nothing in a file is believed before it is checked: what is damaged, short or
+hostile raises `DataError`, one line that says where.
+"""
+
+import contextlib
+import csv
+import gzip
+import math
+import os
+import pickle
+import textwrap
+import zlib
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = [
+    "DataError",
+    "Dataset",
+    "Features",
+    "load",
+    "load_cifar10",
+    "load_digits",
+    "load_file",
+    "load_mnist",
+    "read_features",
+]
+
+FILE_TYPES = (".csv", ".npy", ".npz")
+NPZ_ARRAYS = ("X", "y", "X_train", "y_train", "X_val", "y_val", "X_test", "y_test")
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_SHAPE = (3, 32, 32)
+CIFAR10_PIXELS = math.prod(CIFAR10_SHAPE)
+
+
+class DataError(ValueError):
+    """A file is damaged, or holds something else than it should; one line names the file and the place."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Rows and labels of a classification problem, split into training, validation and test parts.
+
+    A part is empty, with `X` of shape (0, n_features), only if its fraction was set to 0.
+
+    Attributes
+    ----------
+    name : str
+        "digits", "mnist", "cifar10", or the name of a file.
+    X_train, X_val, X_test : ndarray of shape (n_samples, n_features), float32 or float64
+        Features as stored, neither centred nor scaled: pixels are 0..255, those of digits 0..16.
+    y_train, y_val, y_test : ndarray of shape (n_samples,), int64, float64, bool or str
+        Labels.
+    feature_names : list of str or None
+        Names of the columns, where the source has some.
+    class_names : list of str or None
+        Name of class k at position k, for labels 0..C-1; None where labels are their own names.
+    image_shape : tuple of int or None
+        A row's shape as an image: (height, width) or, channel-major, (3, height, width).
+    """
+
+    name: str
+    X_train: np.ndarray
+    y_train: np.ndarray
+    X_val: np.ndarray
+    y_val: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+    feature_names: list[str] | None = None
+    class_names: list[str] | None = None
+    image_shape: tuple[int, ...] | None = None
+
+    def __repr__(self):
+        parts = f"{len(self.y_train)} training, {len(self.y_val)} validation, {len(self.y_test)} test rows"
+        return f"<Dataset {self.name!r}: {parts} of {self.X_train.shape[1]} features>"
+
+
+class Features(NamedTuple):
+    """Rows to predict.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32 or float64
+        Features.
+    y : ndarray of shape (n_samples,) or None
+        Labels, if there are any.
+    feature_names : list of str or None
+        Names of the columns, if there is a header.
+    """
+
+    X: np.ndarray
+    y: np.ndarray | None
+    feature_names: list[str] | None
+
+
+def load(name, *, data_dir=None, label=None, random_state=0):
+    """Load a data set by name, or a file by path.
+
+    Parameters
+    ----------
+    name : str or path-like
+        "digits", "mnist", "cifar10", or the path of a .csv, .npy or .npz file.
+    data_dir : path-like, default=None
+        Folder of MNIST and CIFAR-10, as for `load_mnist` and `load_cifar10`. None means the environment
+        variable SOFTLINE_DATA or, where that is not set, "data" in the current directory.
+    label : int or str, default=None
+        Label column of a file, as for `load_file`.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the splits.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    FileNotFoundError
+        If the data set or the file is not there.
+    ValueError
+        If `name` is neither a data set nor a file, or `label` is given for a data set.
+    DataError
+        If a file is damaged.
+    """
+    if name not in ("digits", "mnist", "cifar10"):
+        if Path(name).suffix.lower() not in FILE_TYPES and not Path(name).exists():
+            raise ValueError(
+                f"unknown data set {str(name)!r}: expected digits, mnist, cifar10 or a .csv, .npy or .npz file"
+            )
+        return load_file(name, label=label, random_state=random_state)
+    if label is not None:
+        raise ValueError(f"label={label!r} chooses a column of a file, and {name} is not one")
+    if name == "digits":
+        return load_digits(random_state=random_state)
+    if data_dir is None:
+        data_dir = os.environ.get("SOFTLINE_DATA", "data")
+    load_images = load_mnist if name == "mnist" else load_cifar10
+    return load_images(data_dir, random_state=random_state)
+
+
+def load_digits(*, validation_fraction=0.1, test_fraction=0.2, random_state=0):
+    """Load the 1797 handwritten digits of 8x8 pixels that come with scikit-learn.
+
+    Parameters
+    ----------
+    validation_fraction : float, default=0.1
+        Share of the rows outside the test part that become the validation part.
+    test_fraction : float, default=0.2
+        Share of all rows that become the test part.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the splits.
+
+    Returns
+    -------
+    Dataset
+        Features are float32, 0..16.
+    """
+    from sklearn import datasets
+
+    X, y = datasets.load_digits(return_X_y=True)
+    return _split(
+        "digits",
+        X.astype(np.float32),
+        y.astype(np.int64),
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        random_state=random_state,
+        image_shape=(8, 8),
+    )
+
+
+def load_mnist(path, *, validation_fraction=0.1, random_state=0):
+    """Load MNIST, or a set published in its place such as Fashion-MNIST, from four idx files.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder with the files, or with a folder ``mnist`` that has them: train-images-idx3-ubyte,
+        train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each plain or with
+        ``.gz``, also spelt ``train-images.idx3-ubyte``.
+    validation_fraction : float, default=0.1
+        Share of the train files that becomes the validation part. The t10k files are the test part.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the split.
+
+    Returns
+    -------
+    Dataset
+        Features are float32, 0..255.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    DataError
+        If a file is damaged, or images and labels do not match.
+
+    Notes
+    -----
+    The idx format, as described on http://yann.lecun.com/exdb/mnist/: two zero bytes, the type (8 is
+    unsigned byte), the number of axes, their lengths as big-endian 32-bit integers, the values.
+    """
+    images, labels = _read_mnist(Path(path), "train")
+    test_images, test_labels = _read_mnist(Path(path), "t10k")
+    image_shape = images.shape[1:]
+    if test_images.shape[1:] != image_shape:
+        raise DataError(
+            f"{path}: test images of shape {test_images.shape[1:]}; expected {image_shape}, as in training"
+        )
+    return _split(
+        "mnist",
+        images.reshape(len(images), -1),
+        labels,
+        test=(test_images.reshape(len(test_images), -1), test_labels),
+        validation_fraction=validation_fraction,
+        random_state=random_state,
+        image_shape=image_shape,
+    )
+
+
+def load_cifar10(path, *, validation_fraction=0.1, random_state=0):
+    """Load CIFAR-10 from its python version (pickles) or its binary version.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder with the batches, or with ``cifar-10-batches-py`` or ``cifar-10-batches-bin``, or with a
+        folder ``cifar10`` that has one of these; the first found in this order is read.
+    validation_fraction : float, default=0.1
+        Share of the five training batches that becomes the validation part. The test batch is the test
+        part.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the split.
+
+    Returns
+    -------
+    Dataset
+        Features are float32, 0..255, channel-major: 1024 values of red, then of green, then of blue.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a batch is missing.
+    DataError
+        If a batch is damaged, or is a pickle that asks for anything but a CIFAR-10 batch: no object is
+        made and nothing is called that a pickle names.
+
+    Notes
+    -----
+    Both versions are described on https://www.cs.toronto.edu/~kriz/cifar.html.
+    """
+    folder, suffix = _find_cifar10(Path(path))
+    read = _read_cifar10_binary if suffix else _read_cifar10_pickle
+    batches = [read(folder / f"data_batch_{i}{suffix}") for i in range(1, 6)]
+    pixels, labels = map(np.concatenate, zip(*batches, strict=True))
+    del batches
+    return _split(
+        "cifar10",
+        pixels,
+        labels,
+        test=read(folder / f"test_batch{suffix}"),
+        validation_fraction=validation_fraction,
+        random_state=random_state,
+        class_names=list(CIFAR10_CLASSES),
+        image_shape=CIFAR10_SHAPE,
+    )
+
+
+def load_file(path, *, label=None, validation_fraction=0.1, test_fraction=0.2, random_state=0):
+    """Load labelled rows from a .csv, .npy or .npz file.
+
+    Parameters
+    ----------
+    path : path-like
+        A .csv file: UTF-8, separated by commas; features are finite numbers, labels numbers or text. Its
+        first row is a header if `label` is a name, if all its features are text, or if its label is text
+        and the next row's is a number.
+        A .npy file: one matrix, a column of which is the labels.
+        A .npz file: arrays ``X`` and ``y``, or ``X_train``, ``y_train``, ``X_test``, ``y_test`` and, if
+        there, ``X_val`` and ``y_val``; other arrays are left alone.
+    label : int or str, default=None
+        Column of the labels: its name, or its position, counted from 0 or, if negative, from the end (as
+        text, too: "-1"). None means the last one. Not for .npz files.
+    validation_fraction : float, default=0.1
+        Share of the rows outside the test part that become the validation part, unless the file has one.
+    test_fraction : float, default=0.2
+        Share of all rows that become the test part, unless the file has one.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the splits.
+
+    Returns
+    -------
+    Dataset
+        Features of a .csv file are float64; from the others, float32 and float64 stay what they are,
+        bool, float16 and integers of 8 or 16 bits become float32, all else float64. Labels that are whole
+        numbers become int64.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If a fraction is outside [0, 1), or `label` is given for a .npz file.
+    DataError
+        If the file is damaged, or holds no classification problem.
+
+    Notes
+    -----
+    Splits are stratified. A class of one row stays in the training part. Each part has at least as many
+    rows as there are classes of two rows or more, however small the file.
+    """
+    path = _existing(path)
+    options = {
+        "validation_fraction": validation_fraction,
+        "test_fraction": test_fraction,
+        "random_state": random_state,
+    }
+    if path.suffix.lower() != ".npz":
+        X, y, feature_names = _read_table(path, -1 if label is None else label)
+        return _split(path.name, X, y, feature_names=feature_names, **options)
+    arrays = _read_npz(path, label)
+    if "X_train" not in arrays:
+        return _split(path.name, *_pair(path, arrays), **options)
+    train, test = _pair(path, arrays, "_train"), _pair(path, arrays, "_test")
+    validation = _pair(path, arrays, "_val") if "X_val" in arrays else None
+    widths = {part[0].shape[1] for part in (train, validation, test) if part}
+    if len(widths) > 1:
+        raise DataError(f"{path}: parts of {sorted(widths)} features; expected the same number in each")
+    return _split(path.name, *train, validation=validation, test=test, **options)
+
+
+def read_features(path, *, label=None):
+    """Read rows to predict, with or without labels, from a .csv, .npy or .npz file.
+
+    Parameters
+    ----------
+    path : path-like
+        A file as for `load_file`; a .npz file has ``X`` and, perhaps, ``y``.
+    label : int or str, default=None
+        Column of the labels, as for `load_file`, but None means that there is none.
+
+    Returns
+    -------
+    Features
+        Named tuple (X, y, feature_names), with types as for `load_file`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If `label` is given for a .npz file.
+    DataError
+        If the file is damaged, or its features are not finite numbers.
+    """
+    path = _existing(path)
+    if path.suffix.lower() != ".npz":
+        X, y, feature_names = _read_table(path, label)
+        return Features(_as_floats(X), y, feature_names)
+    arrays = _read_npz(path, label)
+    X, y = _pair(path, arrays) if "y" in arrays else (_features(path, arrays, "X"), None)
+    return Features(_as_floats(X), y, None)
+
+
+def _existing(path):
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    return path
+
+
+# ---- splits ----------------------------------------------------------------------------------------------
+
+
+def _split(
+    name, X, y, *, validation_fraction, random_state, test_fraction=0, validation=None, test=None, **about
+):
+    """Hold parts of X and y out, but for those that exist: `validation` and `test` are pairs (X, y).
+
+    Only row numbers are dealt. X is copied once, and becomes float one part at a time.
+    """
+    rows = np.arange(len(y))
+    if test is None:
+        rows, held_out = _hold_out(name, rows, y, test_fraction, random_state)
+        test = X[held_out], y[held_out]
+    if validation is None:
+        rows, held_out = _hold_out(name, rows, y, validation_fraction, random_state)
+        validation = X[held_out], y[held_out]
+    parts = (X[rows], y[rows]), validation, test
+    return Dataset(name, *chain.from_iterable((_as_floats(X), y) for X, y in parts), **about)
+
+
+def _hold_out(name, rows, y, fraction, random_state):
+    """Deal row numbers, class by class, into those kept and those held out."""
+    if not 0 <= fraction < 1:
+        raise ValueError(f"the fraction to hold out must be at least 0 and less than 1; got {fraction!r}")
+    if fraction == 0:
+        return rows, rows[:0]
+    from sklearn.model_selection import train_test_split
+
+    _, codes, counts = np.unique(y[rows], return_inverse=True, return_counts=True)
+    n_classes = np.count_nonzero(counts > 1)
+    if n_classes == 0:
+        raise DataError(f"{name}: {len(rows)} rows and no label twice; expected classes of several rows")
+    lonely = counts[codes] == 1  # the only row of its class: nothing to divide
+    n_rows = np.count_nonzero(~lonely)
+    # Stratifying takes a row per class on either side.
+    n_held_out = min(max(math.ceil(fraction * n_rows), n_classes), n_rows - n_classes)
+    kept, held_out = train_test_split(
+        rows[~lonely], test_size=n_held_out, stratify=codes[~lonely], random_state=random_state
+    )
+    return np.concatenate([kept, rows[lonely]]), held_out
+
+
+def _as_floats(X):
+    """X as float32 if that holds every number of its type, else as float64; X itself if it is that already."""
+    dtype = np.float32 if np.result_type(X.dtype, np.float32) == np.float32 else np.float64
+    return X.astype(dtype, copy=False)
+
+
+# ---- MNIST -----------------------------------------------------------------------------------------------
+
+
+def _read_mnist(path, part):
+    """Images (n, height, width) uint8 and labels (n,) int64 of the "train" or "t10k" files."""
+    images_path = _find_idx(path, f"{part}-images", "idx3-ubyte")
+    labels_path = _find_idx(path, f"{part}-labels", "idx1-ubyte")
+    images = _read_idx(images_path, n_axes=3)
+    labels = _read_idx(labels_path, n_axes=1)
+    if len(images) != len(labels):
+        raise DataError(f"{labels_path}: {len(labels)} labels; expected {len(images)}, one an image")
+    return images, _checked_codes(labels_path, labels)
+
+
+def _find_idx(path, stem, kind):
+    for folder in (path, path / "mnist"):
+        for name in (f"{stem}-{kind}", f"{stem}.{kind}"):
+            for found in (folder / name, folder / f"{name}.gz"):
+                if found.is_file():
+                    return found
+    raise FileNotFoundError(
+        f"no {stem}-{kind}[.gz] in {path} or {path / 'mnist'}: put the four files of MNIST there, "
+        "or set SOFTLINE_DATA to the folder that has them"
+    )
+
+
+def _read_idx(path, n_axes):
+    """The array of unsigned bytes in an idx file, plain or gzip."""
+    zipped = path.suffix == ".gz"
+    magic = bytes([0, 0, 8, n_axes])
+    try:
+        with (gzip.open if zipped else open)(path, "rb") as file:
+            header = file.read(4 + 4 * n_axes)
+            if header[:4] != magic[: len(header)] or not header:
+                raise DataError(f"{path}: begins with '{header[:4].hex(' ')}'; expected '{magic.hex(' ')}'")
+            if len(header) < 4 + 4 * n_axes:
+                raise DataError(
+                    f"{path}: ends after {len(header)} bytes; expected a header of {4 + 4 * n_axes}"
+                )
+            shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
+            size = math.prod(shape)
+            # read() reserves what it is asked for, and a header may ask for anything: ask for no more than
+            # the file can hold (deflate shrinks 1032-fold at most), and one more, to see its end.
+            most = path.stat().st_size * (1032 if zipped else 1)
+            values = file.read(min(size, most) + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as err:
+        raise DataError(f"{path}: expected a complete gzip file; found: {err}") from err
+    if len(values) != size or size == 0:
+        found = f"more than {size}" if len(values) > size else len(values)
+        raise DataError(f"{path}: {found} values; expected {size}, of shape {shape}, and at least one")
+    return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def _checked_codes(path, labels):
+    """Labels (n,) uint8 of ten classes as int64."""
+    outside = np.flatnonzero(labels > 9)
+    if outside.size:
+        raise DataError(f"{path}: labels[{outside[0]}] is {labels[outside[0]]}; expected 0 to 9")
+    return labels.astype(np.int64)
+
+
+# ---- CIFAR-10 --------------------------------------------------------------------------------------------
+
+
+def _find_cifar10(path):
+    """The folder of the batches and what their names end with: "" for pickles, ".bin" for binary ones."""
+    layouts = ("cifar-10-batches-py", "cifar-10-batches-bin")
+    for folder in (path, *(parent / layout for parent in (path, path / "cifar10") for layout in layouts)):
+        for suffix in ("", ".bin"):
+            if (folder / f"data_batch_1{suffix}").is_file():
+                return folder, suffix
+    raise FileNotFoundError(
+        f"no {layouts[0]} or {layouts[1]} in {path} or {path / 'cifar10'}: unpack cifar-10-python.tar.gz there, "
+        "or set SOFTLINE_DATA to the folder that has them"
+    )
+
+
+def _read_cifar10_binary(path):
+    """Pixels (n, 3072) uint8 and labels (n,) int64 from records of one label and 3072 pixels, a byte each."""
+    record = 1 + CIFAR10_PIXELS
+    size = _existing(path).stat().st_size
+    if size == 0 or size % record:
+        raise DataError(f"{path}: {size} bytes; expected records of {record}, and at least one")
+    records = np.fromfile(path, np.uint8).reshape(-1, record)
+    return records[:, 1:], _checked_codes(path, records[:, 0])
+
+
+def _read_cifar10_pickle(path):
+    """Pixels (n, 3072) uint8 and labels (n,) int64 from a pickled dictionary."""
+    with open(_existing(path), "rb") as file:
+        try:
+            batch = _BatchUnpickler(file, encoding="bytes").load()
+        except Exception as err:  # a damaged pickle can raise nearly anything
+            raise DataError(f"{path}: expected a complete CIFAR-10 batch; found: {err!r}") from err
+    match batch:
+        case {
+            b"data": _Array(state=(_, shape, _Dtype(args=(code, *_)), fortran, bytes(pixels))),
+            b"labels": list(labels),
+        }:
+            n = len(labels)
+        case _:
+            raise DataError(f"{path}: expected a dictionary of an array b'data' and a list b'labels'")
+    if (
+        n == 0
+        or code not in (b"u1", "u1")
+        or shape != (n, CIFAR10_PIXELS)
+        or len(pixels) != n * CIFAR10_PIXELS
+    ):
+        raise DataError(
+            f"{path}: {len(pixels)} bytes of b'data' for {n} labels; "
+            f"expected uint8 of shape (n, {CIFAR10_PIXELS}) for n labels, and n at least 1"
+        )
+    try:
+        labels = np.frombuffer(bytes(labels), np.uint8)
+    except (TypeError, ValueError) as err:
+        raise DataError(f"{path}: b'labels' has items that are not integers from 0 to 9") from err
+    pixels = np.frombuffer(pixels, np.uint8).reshape(shape, order="F" if fortran else "C")
+    return pixels, _checked_codes(path, labels)
+
+
+class _Recorded:
+    """Stands in for what a pickle would call: keeps the arguments and the state, and does nothing."""
+
+    def __init__(self, *args):
+        self.args = args
+
+    def __setstate__(self, state):
+        self.state = state
+
+
+class _Array(_Recorded):
+    pass
+
+
+class _Dtype(_Recorded):
+    pass
+
+
+class _Bytes(_Recorded, bytes):
+    """_codecs.encode(text, "latin1"), with which Python 3 writes bytes in protocol 2."""
+
+    def __new__(cls, text, encoding):
+        return bytes.__new__(cls, text, "latin1")
+
+
+_STAND_INS = {
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _Bytes,
+}
+
+
+class _BatchUnpickler(pickle._Unpickler):
+    """Unpickles containers, numbers and strings, records arrays, and refuses all else.
+
+    Derived from Python's unpickler because that in C reserves memory up to any index a damaged file names.
+    """
+
+    def find_class(self, module, name):
+        if (module, name) not in _STAND_INS:
+            raise pickle.UnpicklingError(f"{module}.{name}, which is refused")
+        return _STAND_INS[module, name]
+
+
+# ---- files of one's own ----------------------------------------------------------------------------------
+
+
+def _read_npz(path, label):
+    """The arrays of a .npz file that have one of the names expected."""
+    if label is not None:
+        raise ValueError(
+            f"label={label!r} chooses a column; the labels of a .npz file are an array of their own"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in NPZ_ARRAYS if name in archive}
+    except Exception as err:  # zip, zlib and NumPy have their own errors for what is damaged
+        raise DataError(f"{path}: expected a complete .npz file of plain arrays; found: {err!r}") from err
+
+
+def _pair(path, arrays, part=""):
+    """Features and labels of a part ("_train", ...) of a .npz file."""
+    X, y = _features(path, arrays, f"X{part}"), _array(path, arrays, f"y{part}")
+    if y.shape != X.shape[:1]:
+        raise DataError(
+            f"{path}: y{part} of shape {y.shape}; expected ({len(X)},), one label a row of X{part}"
+        )
+    return X, _checked_labels(path, y)
+
+
+def _array(path, arrays, name):
+    if name not in arrays:
+        raise DataError(
+            f"{path}: no array {name!r}; found {', '.join(arrays) or 'none of ' + ', '.join(NPZ_ARRAYS)}"
+        )
+    return arrays[name]
+
+
+def _features(path, arrays, name):
+    return _checked_features(path, name, _array(path, arrays, name))
+
+
+def _checked_features(path, name, X):
+    """X, found to be a matrix of finite numbers."""
+    if X.ndim != 2 or X.dtype.kind not in "biuf" or X.size == 0:
+        raise DataError(f"{path}: {name} of shape {X.shape} and type {X.dtype}; expected a matrix of numbers")
+    finite = np.isfinite(X)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise DataError(f"{path}: {name}[{row}, {column}] is {X[row, column]}; expected a finite number")
+    return X
+
+
+def _checked_labels(path, y):
+    """Labels (n,) as they are, but whole numbers as int64."""
+    if y.dtype.kind not in "biufU":
+        raise DataError(f"{path}: labels of type {y.dtype}; expected numbers or text")
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        row = np.flatnonzero(~np.isfinite(y))[0]
+        raise DataError(f"{path}: label {y[row]} in row {row}, counted from 0; expected a finite number")
+    whole = y.dtype.kind in "iu" or (y.dtype.kind == "f" and (y == np.rint(y)).all())
+    return y.astype(np.int64) if whole else y
+
+
+def _read_table(path, label):
+    """Features as stored, labels or None, and feature names or None of a .csv or .npy file."""
+    with contextlib.suppress(TypeError, ValueError):
+        label = int(label)  # a command line gives positions as text
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return _read_csv(path, label)
+    if suffix == ".npy":
+        return _read_npy(path, label)
+    raise DataError(f"{path}: a name that ends with {suffix!r}; expected {', '.join(FILE_TYPES)}")
+
+
+def _label_position(path, label, n_columns, names=()):
+    """Position 0..n_columns-1 of the column `label`: a position or, if text, one of `names`."""
+    if label in names:
+        return names.index(label)
+    if isinstance(label, str):
+        known = textwrap.shorten(", ".join(names), 200) or "its positions: it has no names"
+        raise DataError(f"{path}: no column {label!r}; expected one of {known}")
+    if not -n_columns <= label < n_columns:
+        raise DataError(f"{path}: no column {label}; expected {-n_columns} to {n_columns - 1}")
+    return label % n_columns
+
+
+def _read_npy(path, label):
+    try:
+        # Mapped first, so that the size in the header is compared with the file's before memory is taken.
+        matrix = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except Exception as err:  # NumPy has many errors for what is damaged
+        raise DataError(f"{path}: expected a complete .npy file without objects; found: {err!r}") from err
+    _checked_features(path, "matrix", matrix)
+    if label is None:
+        return matrix, None, None
+    position = _label_position(path, label, matrix.shape[1])
+    X = _checked_features(path, "features", np.delete(matrix, position, axis=1))
+    return X, _checked_labels(path, matrix[:, position]), None
+
+
+def _read_csv(path, label):
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            return _parse_csv(path, ((reader.line_num, row) for row in reader if row), label)
+    except (csv.Error, UnicodeDecodeError) as err:
+        raise DataError(f"{path}: expected UTF-8 text in columns separated by commas; found: {err}") from err
+
+
+def _parse_csv(path, rows, label):
+    """Parse pairs (line number, cells), a thousand at a time: cells take many times the memory of floats."""
+    head = list(islice(rows, 2))
+    if not head:
+        raise DataError(f"{path}: empty; expected rows of numbers")
+    first = [cell.strip() for cell in head[0][1]]
+    n_columns = len(first)
+    position = None if label is None else _label_position(path, label, n_columns, first)
+    columns = [j for j in range(n_columns) if j != position]
+    if not columns:
+        raise DataError(f"{path}: one column; expected features and a label, separated by commas")
+    feature_names = None
+    if isinstance(label, str) or _is_header([row for _, row in head], columns, position):
+        feature_names = [first[j] for j in columns]
+        del head[0]
+
+    rows = chain(head, rows)
+    blocks, labels = [], []
+    while chunk := list(islice(rows, 1000)):
+        for line, row in chunk:
+            if len(row) != n_columns:
+                raise DataError(f"{path}: line {line} has {len(row)} columns; expected {n_columns}, as above")
+            if position is not None:
+                labels.append(row.pop(position).strip())
+                if not labels[-1]:
+                    raise DataError(f"{path}: line {line} has an empty label")
+        cells = chain.from_iterable(row for _, row in chunk)
+        block = np.fromiter(map(_number, cells), np.float64).reshape(len(chunk), -1)
+        if not np.isfinite(block).all():
+            row, j = np.argwhere(~np.isfinite(block))[0]
+            line, cells = chunk[row]
+            column = repr(feature_names[j]) if feature_names else columns[j] + 1
+            raise DataError(f"{path}: line {line}, column {column}: {cells[j]!r}; expected a finite number")
+        blocks.append(block)
+    if not blocks:
+        raise DataError(f"{path}: a header and nothing else; expected rows of numbers")
+    return np.concatenate(blocks), _parse_labels(path, labels) if labels else None, feature_names
+
+
+def _number(cell):
+    """The number in a cell, NaN if there is none."""
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
+
+
+def _is_text(cell):
+    return bool(cell.strip()) and math.isnan(_number(cell))
+
+
+def _is_header(head, columns, position):
+    """Whether the first of up to two rows names the columns instead of filling them."""
+    first, second = head[0], head[-1]
+    features = [first[j] for j in columns if first[j].strip()]
+    if features and all(map(_is_text, features)):
+        return True
+    # "0,1,2,label", as pandas writes a matrix and its labels.
+    return (
+        position is not None and _is_text(first[position]) and not all(map(_is_text, second[position:][:1]))
+    )
+
+
+def _parse_labels(path, labels):
+    if any(map(_is_text, labels)):
+        return np.array(labels)
+    return _checked_labels(path, np.array(labels, np.float64))
