@@ -11,19 +11,24 @@
 #define BLOCK_FEATURES 512
 /* Rows per block of `scores` and of `gradient`. */
 #define BLOCK_ROWS 32
+/* How many rows ahead `scores` asks memory for what it will need. */
+#define AHEAD_ROWS 16
+#define PREFETCH(p) __builtin_prefetch(p, 0, 3)
 
 #define ROW(X, ldx, idx, i) ((X) + ((idx) ? (idx)[i] : (i)) * (ldx))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 
 /* S[r, k] += x[r] . W[k] for `rows` x `classes` (constants once inlined), over `width` features. */
-INLINE void dot_tile(const int rows, const int classes, const real *const *x, const real *W,
-                     ptrdiff_t ldw, ptrdiff_t width, real *S, ptrdiff_t lds) {
+INLINE void dot_tile(const int rows, const int classes, const real *const *x,
+                     const real *const *next, const real *W, ptrdiff_t ldw, ptrdiff_t width,
+                     real *S, ptrdiff_t lds) {
     vec sum[TILE_ROWS * TILE_CLASSES];
     UNROLL for (int i = 0; i < rows * classes; i++) sum[i] = vset1(0);
     ptrdiff_t d = 0;
     for (; d + LANES <= width; d += LANES) {
         vec xr[TILE_ROWS];
         UNROLL for (int r = 0; r < rows; r++) xr[r] = vload(x[r] + d);
+        if (next) UNROLL for (int r = 0; r < rows; r++) PREFETCH(next[r] + d);
         UNROLL for (int k = 0; k < classes; k++) {
             vec w = vload(W + k * ldw + d);
             UNROLL for (int r = 0; r < rows; r++) sum[r * classes + k] = vfma(xr[r], w, sum[r * classes + k]);
@@ -43,27 +48,31 @@ INLINE void dot_tile(const int rows, const int classes, const real *const *x, co
         S[r * lds + k] += sums[r * classes + k];
 }
 
-/* All classes of a tile of rows. */
-INLINE void dot_tiles(const int rows, const real *const *x, const real *W, ptrdiff_t ldw,
-                      ptrdiff_t width, ptrdiff_t C, real *S, ptrdiff_t lds) {
+/* All classes of a tile of rows; meanwhile the rows `next` come into the cache. */
+INLINE void dot_tiles(const int rows, const real *const *x, const real *const *next, const real *W,
+                      ptrdiff_t ldw, ptrdiff_t width, ptrdiff_t C, real *S, ptrdiff_t lds) {
     ptrdiff_t c = 0;
-    for (; c + TILE_CLASSES <= C; c += TILE_CLASSES)
-        dot_tile(rows, TILE_CLASSES, x, W + c * ldw, ldw, width, S + c, lds);
+    for (; c + TILE_CLASSES <= C; c += TILE_CLASSES) {
+        if (c == 0 && next)
+            dot_tile(rows, TILE_CLASSES, x, next, W + c * ldw, ldw, width, S + c, lds);
+        else
+            dot_tile(rows, TILE_CLASSES, x, NULL, W + c * ldw, ldw, width, S + c, lds);
+    }
     switch (C - c) {
 #if TILE_CLASSES > 4
-    case 4: dot_tile(rows, 4, x, W + c * ldw, ldw, width, S + c, lds); break;
-    case 3: dot_tile(rows, 3, x, W + c * ldw, ldw, width, S + c, lds); break;
+    case 4: dot_tile(rows, 4, x, NULL, W + c * ldw, ldw, width, S + c, lds); break;
+    case 3: dot_tile(rows, 3, x, NULL, W + c * ldw, ldw, width, S + c, lds); break;
 #endif
 #if TILE_CLASSES > 2
-    case 2: dot_tile(rows, 2, x, W + c * ldw, ldw, width, S + c, lds); break;
+    case 2: dot_tile(rows, 2, x, NULL, W + c * ldw, ldw, width, S + c, lds); break;
 #endif
-    case 1: dot_tile(rows, 1, x, W + c * ldw, ldw, width, S + c, lds); break;
+    case 1: dot_tile(rows, 1, x, NULL, W + c * ldw, ldw, width, S + c, lds); break;
     default: break;
     }
 }
 
-static void scores(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t D,
-                   const real *W, ptrdiff_t ldw, const real *b, ptrdiff_t C, real *S,
+static void scores(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t ahead,
+                   ptrdiff_t D, const real *W, ptrdiff_t ldw, const real *b, ptrdiff_t C, real *S,
                    ptrdiff_t lds) {
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t c = 0; c < C; c++) S[i * lds + c] = b ? b[c] : 0;
@@ -73,13 +82,17 @@ static void scores(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t
             const ptrdiff_t width = MIN(BLOCK_FEATURES, D - d);
             ptrdiff_t i = first;
             for (; i + TILE_ROWS <= last; i += TILE_ROWS) {
-                const real *x[TILE_ROWS];
-                for (int r = 0; r < TILE_ROWS; r++) x[r] = ROW(X, ldx, idx, i + r) + d;
-                dot_tiles(TILE_ROWS, x, W + d, ldw, width, C, S + i * lds, lds);
+                const real *x[TILE_ROWS], *next[TILE_ROWS];
+                const int has_next = i + AHEAD_ROWS + TILE_ROWS <= n + ahead;
+                for (int r = 0; r < TILE_ROWS; r++) {
+                    x[r] = ROW(X, ldx, idx, i + r) + d;
+                    next[r] = has_next ? ROW(X, ldx, idx, i + AHEAD_ROWS + r) + d : x[r];
+                }
+                dot_tiles(TILE_ROWS, x, next, W + d, ldw, width, C, S + i * lds, lds);
             }
             for (; i < last; i++) {
                 const real *x = ROW(X, ldx, idx, i) + d;
-                dot_tiles(1, &x, W + d, ldw, width, C, S + i * lds, lds);
+                dot_tiles(1, &x, NULL, W + d, ldw, width, C, S + i * lds, lds);
             }
         }
     }
@@ -216,7 +229,7 @@ static void cross_entropy_gradient(real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_
 /* dW[k, 0:vecs] += sum over rows of dS[i, k] X[i, 0:vecs]; `n` elements of the last vector. */
 INLINE void gradient_tile(const int classes, const int vecs, const int whole, ptrdiff_t tail,
                           const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t first,
-                          ptrdiff_t last, const real *dS, ptrdiff_t lds, real *dW, ptrdiff_t ldw,
+                          ptrdiff_t last, ptrdiff_t n, const real *dS, ptrdiff_t lds, real *dW, ptrdiff_t ldw,
                           int add) {
     vec sum[GRADIENT_CLASSES][GRADIENT_VECS];
     UNROLL for (int k = 0; k < classes; k++) UNROLL for (int v = 0; v < vecs; v++) {
@@ -229,6 +242,10 @@ INLINE void gradient_tile(const int classes, const int vecs, const int whole, pt
         vec xv[GRADIENT_VECS];
         UNROLL for (int v = 0; v < vecs; v++)
             xv[v] = whole ? vload(x + v * LANES) : vload_n(x, tail, 0);
+        if (i + BLOCK_ROWS < n) {
+            const real *next = ROW(X, ldx, idx, i + BLOCK_ROWS);
+            UNROLL for (int v = 0; v < vecs; v++) PREFETCH(next + v * LANES);
+        }
         UNROLL for (int k = 0; k < classes; k++) {
             const vec s = vset1(ds[k]);
             UNROLL for (int v = 0; v < vecs; v++) sum[k][v] = vfma(s, xv[v], sum[k][v]);
@@ -245,16 +262,16 @@ INLINE void gradient_tile(const int classes, const int vecs, const int whole, pt
 
 /* All features for a panel of classes, over the rows of one block. */
 INLINE void gradient_panel(const int classes, const real *X, ptrdiff_t ldx, const ptrdiff_t *idx,
-                           ptrdiff_t first, ptrdiff_t last, ptrdiff_t D, const real *dS,
+                           ptrdiff_t first, ptrdiff_t last, ptrdiff_t n, ptrdiff_t D, const real *dS,
                            ptrdiff_t lds, real *dW, ptrdiff_t ldw, int add) {
     ptrdiff_t d = 0;
     for (; d + GRADIENT_VECS * LANES <= D; d += GRADIENT_VECS * LANES)
-        gradient_tile(classes, GRADIENT_VECS, 1, 0, X + d, ldx, idx, first, last, dS, lds, dW + d,
+        gradient_tile(classes, GRADIENT_VECS, 1, 0, X + d, ldx, idx, first, last, n, dS, lds, dW + d,
                       ldw, add);
     for (; d + LANES <= D; d += LANES)
-        gradient_tile(classes, 1, 1, 0, X + d, ldx, idx, first, last, dS, lds, dW + d, ldw, add);
+        gradient_tile(classes, 1, 1, 0, X + d, ldx, idx, first, last, n, dS, lds, dW + d, ldw, add);
     if (d < D)
-        gradient_tile(classes, 1, 0, D - d, X + d, ldx, idx, first, last, dS, lds, dW + d, ldw, add);
+        gradient_tile(classes, 1, 0, D - d, X + d, ldx, idx, first, last, n, dS, lds, dW + d, ldw, add);
 }
 
 static void gradient(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t D,
@@ -265,7 +282,7 @@ static void gradient(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff
         ptrdiff_t c = 0;
 #define PANEL(classes)                                                                             \
     for (; c + (classes) <= C; c += (classes))                                                     \
-        gradient_panel(classes, X, ldx, idx, first, last, D, dS + c, lds, dW + c * ldw, ldw, add)
+        gradient_panel(classes, X, ldx, idx, first, last, n, D, dS + c, lds, dW + c * ldw, ldw, add)
         PANEL(GRADIENT_CLASSES);
 #if GRADIENT_CLASSES > 5
         PANEL(5);

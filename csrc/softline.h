@@ -17,9 +17,9 @@
 
 #define SOFTLINE_DECLARE(real, table)                                                              \
     typedef struct table {                                                                         \
-        /* S[i] = W X[idx[i]] + b; b may be NULL */                                                \
+        /* S[i] = W X[idx[i]] + b; b may be NULL; `ahead` more rows of idx are asked for early */   \
         void (*scores)(const real *X /* (N, D) */, ptrdiff_t ldx, const ptrdiff_t *idx /* (n) */,  \
-                       ptrdiff_t n, ptrdiff_t D, const real *W /* (C, D) */, ptrdiff_t ldw,        \
+                       ptrdiff_t n, ptrdiff_t ahead, ptrdiff_t D, const real *W /* (C, D) */, ptrdiff_t ldw,        \
                        const real *b /* (C) */, ptrdiff_t C, real *S /* (n, C) */, ptrdiff_t lds); \
         /* rows of S become probabilities, or their logarithms */                                  \
         void (*softmax)(real *S /* (n, C) */, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int log);   \

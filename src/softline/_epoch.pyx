@@ -105,13 +105,13 @@ def sgd_epoch(const real[:, :] X, const int32_t[::1] y, const real[::1] sample_w
                         if sample_weight is not None:
                             weight[i] = weight[i] * sample_weight[order[rows_first + i]]
                     if real is float:
-                        isa.f32.scores(x, ldx, &order[rows_first + first], count, D, &W[0, 0], ldw, &b[0], C,
+                        isa.f32.scores(x, ldx, &order[rows_first + first], count, n - rows_first - first - count, D, &W[0, 0], ldw, &b[0], C,
                                        &dscores[first, 0], ldds)
                         isa.f32.cross_entropy_gradient(&dscores[first, 0], ldds, count, C, &labels[first],
                                                        &weight[first], &row_losses[first])
                         isa.f32.bias_gradient(&dscores[first, 0], ldds, count, C, &task_db[task, 0], False)
                     else:
-                        isa.f64.scores(x, ldx, &order[rows_first + first], count, D, &W[0, 0], ldw, &b[0], C,
+                        isa.f64.scores(x, ldx, &order[rows_first + first], count, n - rows_first - first - count, D, &W[0, 0], ldw, &b[0], C,
                                        &dscores[first, 0], ldds)
                         isa.f64.cross_entropy_gradient(&dscores[first, 0], ldds, count, C, &labels[first],
                                                        &weight[first], &row_losses[first])

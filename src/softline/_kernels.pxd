@@ -8,7 +8,7 @@ ctypedef fused real:
 # A function pointer in a struct needs its own `noexcept nogil`.
 cdef extern from "softline.h" nogil:
     ctypedef struct softline_f32:
-        void (*scores)(const float *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t D,
+        void (*scores)(const float *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t ahead, ptrdiff_t D,
                        const float *W, ptrdiff_t ldw, const float *b, ptrdiff_t C,
                        float *S, ptrdiff_t lds) noexcept nogil
         void (*softmax)(float *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int log) noexcept nogil
@@ -29,7 +29,7 @@ cdef extern from "softline.h" nogil:
                              ptrdiff_t D, const float *weight,
                              float *sum, float *low, float *high) noexcept nogil
     ctypedef struct softline_f64:
-        void (*scores)(const double *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t D,
+        void (*scores)(const double *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t ahead, ptrdiff_t D,
                        const double *W, ptrdiff_t ldw, const double *b, ptrdiff_t C,
                        double *S, ptrdiff_t lds) noexcept nogil
         void (*softmax)(double *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int log) noexcept nogil

@@ -213,10 +213,10 @@ def scores(const real[:, :] X, const ptrdiff_t[::1] idx, const real[:, :] W, con
             count = min(<ptrdiff_t>TASK_ROWS, n - first)
             if real is float:
                 isa.f32.scores(x if rows else x + first * ldx, ldx, rows + first if rows else NULL,
-                               count, D, &W[0, 0], ldw, bias, C, &out[first, 0], lds)
+                               count, n - first - count, D, &W[0, 0], ldw, bias, C, &out[first, 0], lds)
             else:
                 isa.f64.scores(x if rows else x + first * ldx, ldx, rows + first if rows else NULL,
-                               count, D, &W[0, 0], ldw, bias, C, &out[first, 0], lds)
+                               count, n - first - count, D, &W[0, 0], ldw, bias, C, &out[first, 0], lds)
 
 
 cdef int softmax_rows(real[:, :] S, bint log, n_threads) except -1:

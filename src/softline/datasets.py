@@ -130,7 +130,7 @@ def load(name, *, data_dir=None, label=None, random_state=0):
     if name not in ("digits", "mnist", "cifar10"):
         if Path(name).suffix.lower() not in FILE_TYPES and not Path(name).exists():
             raise ValueError(
-                f"unknown data set {str(name)!r}: expected digits, mnist, cifar10 or a .csv, .npy or .npz file"
+                f"unknown data set {str(name)!r}; expected digits, mnist, cifar10 or a .csv, .npy, .npz file"
             )
         return load_file(name, label=label, random_state=random_state)
     if label is not None:
@@ -418,7 +418,7 @@ def _hold_out(name, rows, y, fraction, random_state):
 
 
 def _as_floats(X):
-    """X as float32 if that holds every number of its type, else as float64; X itself if it is that already."""
+    """X as float32 if that holds every number of its type, else as float64; X itself if it is that."""
     dtype = np.float32 if np.result_type(X.dtype, np.float32) == np.float32 else np.float64
     return X.astype(dtype, copy=False)
 
@@ -495,8 +495,8 @@ def _find_cifar10(path):
             if (folder / f"data_batch_1{suffix}").is_file():
                 return folder, suffix
     raise FileNotFoundError(
-        f"no {layouts[0]} or {layouts[1]} in {path} or {path / 'cifar10'}: unpack cifar-10-python.tar.gz there, "
-        "or set SOFTLINE_DATA to the folder that has them"
+        f"no {layouts[0]} or {layouts[1]} in {path} or {path / 'cifar10'}: unpack "
+        "cifar-10-python.tar.gz there, or set SOFTLINE_DATA to the folder that has them"
     )
 
 
@@ -582,6 +582,9 @@ class _BatchUnpickler(pickle._Unpickler):
 
     Derived from Python's unpickler because that in C reserves memory up to any index a damaged file names.
     """
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+    del dispatch[pickle.BYTEARRAY8[0]]  # takes and clears whatever memory the file claims
 
     def find_class(self, module, name):
         if (module, name) not in _STAND_INS:
@@ -683,8 +686,9 @@ def _read_npy(path, label):
     if label is None:
         return matrix, None, None
     position = _label_position(path, label, matrix.shape[1])
-    X = _checked_features(path, "features", np.delete(matrix, position, axis=1))
-    return X, _checked_labels(path, matrix[:, position]), None
+    if matrix.shape[1] == 1:
+        raise DataError(f"{path}: one column; expected features and a label")
+    return np.delete(matrix, position, axis=1), _checked_labels(path, matrix[:, position]), None
 
 
 def _read_csv(path, label):
@@ -701,17 +705,18 @@ def _parse_csv(path, rows, label):
     head = list(islice(rows, 2))
     if not head:
         raise DataError(f"{path}: empty; expected rows of numbers")
-    first = [cell.strip() for cell in head[0][1]]
+    first, second = ([cell.strip() for cell in row] for _, row in (head[0], head[-1]))
     n_columns = len(first)
     position = None if label is None else _label_position(path, label, n_columns, first)
     columns = [j for j in range(n_columns) if j != position]
     if not columns:
         raise DataError(f"{path}: one column; expected features and a label, separated by commas")
     feature_names = None
-    if isinstance(label, str) or _is_header([row for _, row in head], columns, position):
+    if isinstance(label, str) or _is_header(first, second, columns, position):
         feature_names = [first[j] for j in columns]
         del head[0]
 
+    column_names = list(map(repr, feature_names)) if feature_names else [j + 1 for j in columns]
     rows = chain(head, rows)
     blocks, labels = [], []
     while chunk := list(islice(rows, 1000)):
@@ -722,41 +727,47 @@ def _parse_csv(path, rows, label):
                 labels.append(row.pop(position).strip())
                 if not labels[-1]:
                     raise DataError(f"{path}: line {line} has an empty label")
-        cells = chain.from_iterable(row for _, row in chunk)
-        block = np.fromiter(map(_number, cells), np.float64).reshape(len(chunk), -1)
-        if not np.isfinite(block).all():
-            row, j = np.argwhere(~np.isfinite(block))[0]
-            line, cells = chunk[row]
-            column = repr(feature_names[j]) if feature_names else columns[j] + 1
-            raise DataError(f"{path}: line {line}, column {column}: {cells[j]!r}; expected a finite number")
-        blocks.append(block)
+        blocks.append(_parse_block(path, chunk, column_names))
     if not blocks:
         raise DataError(f"{path}: a header and nothing else; expected rows of numbers")
     return np.concatenate(blocks), _parse_labels(path, labels) if labels else None, feature_names
 
 
-def _number(cell):
-    """The number in a cell, NaN if there is none."""
+def _parse_block(path, chunk, column_names):
+    """Floats (rows, columns) of pairs (line number, cells)."""
+    with contextlib.suppress(ValueError):
+        block = np.fromiter(map(float, chain.from_iterable(row for _, row in chunk)), np.float64)
+        if np.isfinite(block).all():
+            return block.reshape(len(chunk), -1)
+    line, column, cell = next(
+        (line, column, cell)
+        for line, row in chunk
+        for column, cell in zip(column_names, row, strict=True)
+        if not math.isfinite(_number(cell, default=math.nan))
+    )
+    raise DataError(f"{path}: line {line}, column {column} holds {cell!r}; expected a finite number")
+
+
+def _number(cell, default=None):
     try:
         return float(cell)
     except ValueError:
-        return math.nan
+        return default
 
 
 def _is_text(cell):
-    return bool(cell.strip()) and math.isnan(_number(cell))
+    return bool(cell.strip()) and _number(cell) is None
 
 
-def _is_header(head, columns, position):
-    """Whether the first of up to two rows names the columns instead of filling them."""
-    first, second = head[0], head[-1]
+def _is_header(first, second, columns, position):
+    """Whether the first row names the columns; `second` is the next row, or again the first."""
     features = [first[j] for j in columns if first[j].strip()]
     if features and all(map(_is_text, features)):
         return True
+    if position is None or len(second) <= position:
+        return False
     # "0,1,2,label", as pandas writes a matrix and its labels.
-    return (
-        position is not None and _is_text(first[position]) and not all(map(_is_text, second[position:][:1]))
-    )
+    return _is_text(first[position]) and _number(second[position]) is not None
 
 
 def _parse_labels(path, labels):
