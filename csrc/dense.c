@@ -23,29 +23,30 @@ INLINE void dot_tile(const int rows, const int classes, const real *const *x,
                      const real *const *next, const real *W, ptrdiff_t ldw, ptrdiff_t width,
                      real *S, ptrdiff_t lds) {
     vec sum[TILE_ROWS * TILE_CLASSES];
-    UNROLL for (int i = 0; i < rows * classes; i++) sum[i] = vset1(0);
+    UNROLL(i, rows * classes) sum[i] = vset1(0);
     ptrdiff_t d = 0;
     for (; d + LANES <= width; d += LANES) {
         vec xr[TILE_ROWS];
-        UNROLL for (int r = 0; r < rows; r++) xr[r] = vload(x[r] + d);
-        if (next) UNROLL for (int r = 0; r < rows; r++) PREFETCH(next[r] + d);
-        UNROLL for (int k = 0; k < classes; k++) {
+        UNROLL(r, rows) xr[r] = vload(x[r] + d);
+        if (next)
+            UNROLL(r, rows) PREFETCH(next[r] + d);
+        UNROLL(k, classes) {
             vec w = vload(W + k * ldw + d);
-            UNROLL for (int r = 0; r < rows; r++) sum[r * classes + k] = vfma(xr[r], w, sum[r * classes + k]);
+            UNROLL(r, rows) sum[r * classes + k] = vfma(xr[r], w, sum[r * classes + k]);
         }
     }
     if (d < width) {
-        UNROLL for (int k = 0; k < classes; k++) {
+        UNROLL(k, classes) {
             vec w = vload_n(W + k * ldw + d, width - d, 0);
-            UNROLL for (int r = 0; r < rows; r++)
+            UNROLL(r, rows)
                 sum[r * classes + k] =
                     vfma(vload_n(x[r] + d, width - d, 0), w, sum[r * classes + k]);
         }
     }
     real sums[TILE_ROWS * TILE_CLASSES];
     vsums(sum, rows * classes, sums);
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int k = 0; k < classes; k++)
-        S[r * lds + k] += sums[r * classes + k];
+    UNROLL(r, rows)
+        UNROLL(k, classes) S[r * lds + k] += sums[r * classes + k];
 }
 
 /* All classes of a tile of rows; meanwhile the rows `next` come into the cache. */
@@ -100,10 +101,10 @@ static void scores(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t
 
 /* For the vectors of a row of n elements: `i` is the first element, `count` how many there are. */
 #define FOR_VECS(n, i, count)                                                                      \
-    for (ptrdiff_t i = 0, count = MIN(LANES, n); i < (n); i += LANES, count = MIN(LANES, (n)-i))
+    for (ptrdiff_t i = 0, count = MIN(LANES, n); i < (n); i += LANES, count = MIN(LANES, (n) - i))
 
-/* Softmax of a strip of LANES rows and C <= FEW_CLASSES classes, one row a lane: T[c] holds class c.
- * Few classes would leave most lanes of a row idle. */
+/* Softmax of a strip of LANES rows and C <= FEW_CLASSES classes, one row a lane: T[c] holds class
+ * c. Few classes would leave most lanes of a row idle. */
 #define FEW_CLASSES 32
 #define STRIP [FEW_CLASSES * 64 / sizeof(real)] __attribute__((aligned(64)))
 
@@ -163,9 +164,8 @@ static void softmax(real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int take_l
             strip_exp(T, C, &largest, &sum);
             const vec log_sum = vlog(sum);
             for (ptrdiff_t c = 0; c < C; c++)
-                vstore(T + c * LANES,
-                       take_log ? vsub(vsub(vload(L + c * LANES), largest), log_sum)
-                                : vdiv(vload(T + c * LANES), sum));
+                vstore(T + c * LANES, take_log ? vsub(vsub(vload(L + c * LANES), largest), log_sum)
+                                               : vdiv(vload(T + c * LANES), sum));
             strip_store(S + i * lds, lds, rows, C, T);
         }
         return;
@@ -182,7 +182,8 @@ static void softmax(real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int take_l
     }
 }
 
-/* Losses, and with `weight` the gradient in place: log(sum of exp(s - largest)) - (s_y - largest). */
+/* Losses, and with `weight` the gradient in place: log(sum of exp(s - largest)) - (s_y - largest).
+ */
 INLINE void entropy(real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
                     const real *weight, real *losses) {
     if (C <= FEW_CLASSES) {
@@ -229,49 +230,51 @@ static void cross_entropy_gradient(real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_
 /* dW[k, 0:vecs] += sum over rows of dS[i, k] X[i, 0:vecs]; `n` elements of the last vector. */
 INLINE void gradient_tile(const int classes, const int vecs, const int whole, ptrdiff_t tail,
                           const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t first,
-                          ptrdiff_t last, ptrdiff_t n, const real *dS, ptrdiff_t lds, real *dW, ptrdiff_t ldw,
-                          int add) {
+                          ptrdiff_t last, ptrdiff_t n, const real *dS, ptrdiff_t lds, real *dW,
+                          ptrdiff_t ldw, int add) {
     vec sum[GRADIENT_CLASSES][GRADIENT_VECS];
-    UNROLL for (int k = 0; k < classes; k++) UNROLL for (int v = 0; v < vecs; v++) {
-        const real *p = dW + k * ldw + v * LANES;
-        sum[k][v] = !add ? vset1(0) : whole ? vload(p) : vload_n(p, tail, 0);
-    }
+    UNROLL(k, classes)
+        UNROLL(v, vecs) {
+            const real *p = dW + k * ldw + v * LANES;
+            sum[k][v] = !add ? vset1(0) : whole ? vload(p) : vload_n(p, tail, 0);
+        }
     for (ptrdiff_t i = first; i < last; i++) {
         const real *x = ROW(X, ldx, idx, i);
         const real *ds = dS + i * lds;
         vec xv[GRADIENT_VECS];
-        UNROLL for (int v = 0; v < vecs; v++)
-            xv[v] = whole ? vload(x + v * LANES) : vload_n(x, tail, 0);
+        UNROLL(v, vecs) xv[v] = whole ? vload(x + v * LANES) : vload_n(x, tail, 0);
         if (i + BLOCK_ROWS < n) {
             const real *next = ROW(X, ldx, idx, i + BLOCK_ROWS);
-            UNROLL for (int v = 0; v < vecs; v++) PREFETCH(next + v * LANES);
+            UNROLL(v, vecs) PREFETCH(next + v * LANES);
         }
-        UNROLL for (int k = 0; k < classes; k++) {
+        UNROLL(k, classes) {
             const vec s = vset1(ds[k]);
-            UNROLL for (int v = 0; v < vecs; v++) sum[k][v] = vfma(s, xv[v], sum[k][v]);
+            UNROLL(v, vecs) sum[k][v] = vfma(s, xv[v], sum[k][v]);
         }
     }
-    UNROLL for (int k = 0; k < classes; k++) UNROLL for (int v = 0; v < vecs; v++) {
-        real *p = dW + k * ldw + v * LANES;
-        if (whole)
-            vstore(p, sum[k][v]);
-        else
-            vstore_n(p, sum[k][v], tail);
-    }
+    UNROLL(k, classes)
+        UNROLL(v, vecs) {
+            real *p = dW + k * ldw + v * LANES;
+            if (whole)
+                vstore(p, sum[k][v]);
+            else
+                vstore_n(p, sum[k][v], tail);
+        }
 }
 
 /* All features for a panel of classes, over the rows of one block. */
 INLINE void gradient_panel(const int classes, const real *X, ptrdiff_t ldx, const ptrdiff_t *idx,
-                           ptrdiff_t first, ptrdiff_t last, ptrdiff_t n, ptrdiff_t D, const real *dS,
-                           ptrdiff_t lds, real *dW, ptrdiff_t ldw, int add) {
+                           ptrdiff_t first, ptrdiff_t last, ptrdiff_t n, ptrdiff_t D,
+                           const real *dS, ptrdiff_t lds, real *dW, ptrdiff_t ldw, int add) {
     ptrdiff_t d = 0;
     for (; d + GRADIENT_VECS * LANES <= D; d += GRADIENT_VECS * LANES)
-        gradient_tile(classes, GRADIENT_VECS, 1, 0, X + d, ldx, idx, first, last, n, dS, lds, dW + d,
-                      ldw, add);
+        gradient_tile(classes, GRADIENT_VECS, 1, 0, X + d, ldx, idx, first, last, n, dS, lds,
+                      dW + d, ldw, add);
     for (; d + LANES <= D; d += LANES)
         gradient_tile(classes, 1, 1, 0, X + d, ldx, idx, first, last, n, dS, lds, dW + d, ldw, add);
     if (d < D)
-        gradient_tile(classes, 1, 0, D - d, X + d, ldx, idx, first, last, n, dS, lds, dW + d, ldw, add);
+        gradient_tile(classes, 1, 0, D - d, X + d, ldx, idx, first, last, n, dS, lds, dW + d, ldw,
+                      add);
 }
 
 static void gradient(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t D,
@@ -282,7 +285,7 @@ static void gradient(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff
         ptrdiff_t c = 0;
 #define PANEL(classes)                                                                             \
     for (; c + (classes) <= C; c += (classes))                                                     \
-        gradient_panel(classes, X, ldx, idx, first, last, n, D, dS + c, lds, dW + c * ldw, ldw, add)
+    gradient_panel(classes, X, ldx, idx, first, last, n, D, dS + c, lds, dW + c * ldw, ldw, add)
         PANEL(GRADIENT_CLASSES);
 #if GRADIENT_CLASSES > 5
         PANEL(5);

@@ -12,10 +12,11 @@
 #include <stdint.h>
 
 #define INLINE static inline __attribute__((always_inline))
+/* A loop of constant length, written out: its arrays become registers. */
 #ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
+#define UNROLL(i, n) _Pragma("clang loop unroll(full)") for (int i = 0; i < (n); i++)
 #else
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL(i, n) _Pragma("GCC unroll 32") for (int i = 0; i < (n); i++)
 #endif
 
 #ifdef SOFTLINE_DOUBLE
@@ -113,7 +114,7 @@ INLINE reg r_select(mask m, reg yes, reg no) { return (reg)((m & (mask)yes) | (~
 /* Lanes below n. */
 INLINE mask r_first(ptrdiff_t n) {
     mask lane;
-    UNROLL for (int i = 0; i < REG_LANES; i++) lane[i] = i;
+    UNROLL(i, REG_LANES) lane[i] = i;
     return lane < (mask){0} + (bits)n;
 }
 
@@ -128,7 +129,8 @@ INLINE reg r_load_n(const real *p, ptrdiff_t n) {
     return PS_OR_PD(_mm256_maskload)(p, (__m256i)r_first(n));
 #else
     reg a = {0};
-    UNROLL for (int i = 0; i < REG_LANES; i++) if (i < n) a[i] = p[i];
+    UNROLL(i, REG_LANES)
+        if (i < n) a[i] = p[i];
     return a;
 #endif
 }
@@ -146,14 +148,15 @@ INLINE void r_store_n(real *p, reg a, ptrdiff_t n) {
 #elif defined(SOFTLINE_ISA_AVX2)
     PS_OR_PD(_mm256_maskstore)(p, (__m256i)r_first(n), a);
 #else
-    UNROLL for (int i = 0; i < REG_LANES; i++) if (i < n) p[i] = a[i];
+    UNROLL(i, REG_LANES)
+        if (i < n) p[i] = a[i];
 #endif
 }
 
 /* A function of vec from an expression of reg, register by register. */
 #define LANEWISE(expression)                                                                       \
     vec out;                                                                                       \
-    UNROLL for (int i = 0; i < REGS; i++) out.r[i] = (expression);                                 \
+    UNROLL(i, REGS) out.r[i] = (expression);                                                       \
     return out
 
 INLINE vec vset1(real a) { LANEWISE(r_set1(a)); }
@@ -174,20 +177,27 @@ INLINE vec vload_n(const real *p, ptrdiff_t n, real fill) {
 }
 
 INLINE void vstore(real *p, vec a) {
-    UNROLL for (int i = 0; i < REGS; i++) *(loose_reg *)(p + i * REG_LANES) = a.r[i];
+    UNROLL(i, REGS) *(loose_reg *)(p + i * REG_LANES) = a.r[i];
 }
 
 INLINE void vstore_n(real *p, vec a, ptrdiff_t n) {
-    UNROLL for (int i = 0; i < REGS; i++)
-        r_store_n(p + i * REG_LANES, a.r[i], n - i * REG_LANES);
+    UNROLL(i, REGS) r_store_n(p + i * REG_LANES, a.r[i], n - i * REG_LANES);
 }
 
 /* FOLD_<lanes of a register>_<half>(o): of the concatenation of two registers, the first (o = 0) or
  * the second (o = half) half of every run of 2 * half lanes. */
-#define FOLD_16_8(o) 0 + o, 1 + o, 2 + o, 3 + o, 4 + o, 5 + o, 6 + o, 7 + o, 16 + o, 17 + o, 18 + o, 19 + o, 20 + o, 21 + o, 22 + o, 23 + o
-#define FOLD_16_4(o) 0 + o, 1 + o, 2 + o, 3 + o, 8 + o, 9 + o, 10 + o, 11 + o, 16 + o, 17 + o, 18 + o, 19 + o, 24 + o, 25 + o, 26 + o, 27 + o
-#define FOLD_16_2(o) 0 + o, 1 + o, 4 + o, 5 + o, 8 + o, 9 + o, 12 + o, 13 + o, 16 + o, 17 + o, 20 + o, 21 + o, 24 + o, 25 + o, 28 + o, 29 + o
-#define FOLD_16_1(o) 0 + o, 2 + o, 4 + o, 6 + o, 8 + o, 10 + o, 12 + o, 14 + o, 16 + o, 18 + o, 20 + o, 22 + o, 24 + o, 26 + o, 28 + o, 30 + o
+#define FOLD_16_8(o)                                                                               \
+    0 + o, 1 + o, 2 + o, 3 + o, 4 + o, 5 + o, 6 + o, 7 + o, 16 + o, 17 + o, 18 + o, 19 + o,        \
+        20 + o, 21 + o, 22 + o, 23 + o
+#define FOLD_16_4(o)                                                                               \
+    0 + o, 1 + o, 2 + o, 3 + o, 8 + o, 9 + o, 10 + o, 11 + o, 16 + o, 17 + o, 18 + o, 19 + o,      \
+        24 + o, 25 + o, 26 + o, 27 + o
+#define FOLD_16_2(o)                                                                               \
+    0 + o, 1 + o, 4 + o, 5 + o, 8 + o, 9 + o, 12 + o, 13 + o, 16 + o, 17 + o, 20 + o, 21 + o,      \
+        24 + o, 25 + o, 28 + o, 29 + o
+#define FOLD_16_1(o)                                                                               \
+    0 + o, 2 + o, 4 + o, 6 + o, 8 + o, 10 + o, 12 + o, 14 + o, 16 + o, 18 + o, 20 + o, 22 + o,     \
+        24 + o, 26 + o, 28 + o, 30 + o
 #define FOLD_8_4(o) 0 + o, 1 + o, 2 + o, 3 + o, 8 + o, 9 + o, 10 + o, 11 + o
 #define FOLD_8_2(o) 0 + o, 1 + o, 4 + o, 5 + o, 8 + o, 9 + o, 12 + o, 13 + o
 #define FOLD_8_1(o) 0 + o, 2 + o, 4 + o, 6 + o, 8 + o, 10 + o, 12 + o, 14 + o
@@ -196,22 +206,21 @@ INLINE void vstore_n(real *p, vec a, ptrdiff_t n) {
 #define FOLD_2_1(o) 0 + o, 2 + o
 #define FOLD_ADD(a, b, fold, half) (r_shuffle(a, b, fold(0)) + r_shuffle(a, b, fold(half)))
 
-/* Sums of the lanes of `count` vecs, each in a fixed tree: lane i with i + LANES/2, then i + LANES/4,
- * ... Two vecs at a time share the registers, half each, then four, a quarter each, ... */
+/* Sums of the lanes of `count` vecs, each in a fixed tree: lane i with i + LANES/2, then with
+ * i + LANES/4, and so on. Two vecs share a register after the first step, then four, ... */
 INLINE void vsums(const vec *sums, const int count, real *out) {
     for (int first = 0; first < count; first += REG_LANES) {
         int n = count - first < REG_LANES ? count - first : REG_LANES;
         const int outs = n;
         reg x[REG_LANES];
-        UNROLL for (int i = 0; i < n; i++) {
+        UNROLL(i, n) {
             vec a = sums[first + i];
-            UNROLL for (int half = REGS / 2; half; half /= 2) {
-                UNROLL for (int j = 0; j < half; j++) a.r[j] = a.r[j] + a.r[j + half];
-            }
+            for (int half = REGS / 2; half; half /= 2)
+                UNROLL(j, half) a.r[j] += a.r[j + half];
             x[i] = a.r[0];
         }
 #define FOLD_LEVEL(fold, half)                                                                     \
-    UNROLL for (int i = 0; 2 * i < n; i++)                                                         \
+    UNROLL(i, (n + 1) / 2)                                                                         \
         x[i] = FOLD_ADD(x[2 * i], x[2 * i + 1 < n ? 2 * i + 1 : 2 * i], fold, half);               \
     n = (n + 1) / 2;
 #if REG_BYTES == 64 && !defined(SOFTLINE_DOUBLE)
@@ -241,12 +250,10 @@ INLINE real vsum(vec a) {
 
 /* The largest lane; any of them if one is NaN. */
 INLINE real vlargest(vec a) {
-    real t[64 / sizeof(real)];
-    vstore(t, a);
-    UNROLL for (ptrdiff_t half = LANES / 2; half; half /= 2) {
-        UNROLL for (ptrdiff_t i = 0; i < half; i++) t[i] = t[i] > t[i + half] ? t[i] : t[i + half];
-    }
-    return t[0];
+    real lanes[64 / sizeof(real)], largest = -INFINITY;
+    vstore(lanes, a);
+    UNROLL(i, LANES) largest = lanes[i] > largest ? lanes[i] : largest;
+    return largest;
 }
 
 /* exp for x <= 0, within 2 ulp: exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2)/2, Taylor's
@@ -254,19 +261,16 @@ INLINE real vlargest(vec a) {
  * Adding `round_to_integer` leaves n in the low bits of the mantissa. */
 INLINE vec vexp(vec x) {
     const real round_to_integer = (real)3 * (real)((bits)1 << (MANTISSA_BITS - 1));
-    static const double reciprocal[] = {1,         1. / 2,      1. / 3,      1. / 4,      1. / 5,
-                                        1. / 6,    1. / 7,      1. / 8,      1. / 9,      1. / 10,
-                                        1. / 11,   1. / 12,     1. / 13};
     vec out;
-    UNROLL for (int i = 0; i < REGS; i++) {
+    UNROLL(i, REGS) {
         reg shifted = r_fma(x.r[i], r_set1((real)1.4426950408889634), r_set1(round_to_integer));
         reg n = shifted - r_set1(round_to_integer);
         reg r = r_fma(n, r_set1(-LN2_HIGH), x.r[i]);
         r = r_fma(n, r_set1(-LN2_LOW), r);
         /* 1 + r/1 (1 + r/2 (1 + r/3 (...))) */
         reg series = r_set1(1);
-        UNROLL for (int k = EXP_TERMS; k >= 1; k--)
-            series = r_fma(r * r_set1((real)reciprocal[k - 1]), series, r_set1(1));
+        UNROLL(k, EXP_TERMS)
+            series = r_fma(r * r_set1((real)(1. / (EXP_TERMS - k))), series, r_set1(1));
         mask one = (mask)r_set1(1);
         reg power = (reg)(((mask)shifted << MANTISSA_BITS) + one);
         out.r[i] = r_select(x.r[i] < r_set1(EXP_LOWEST), (reg){0}, series * power);
@@ -278,14 +282,14 @@ INLINE vec vexp(vec x) {
  * log m = 2 atanh(t) = 2 (t + t^3/3 + t^5/5 + ...), t = (m - 1) / (m + 1), |t| <= 1/5. */
 INLINE vec vlog(vec x) {
     vec out;
-    UNROLL for (int i = 0; i < REGS; i++) {
+    UNROLL(i, REGS) {
         const mask one = (mask)r_set1(1), three_quarters = (mask)r_set1((real)0.75);
         const mask n = ((mask)x.r[i] - three_quarters) >> MANTISSA_BITS;
         const reg m = (reg)((mask)x.r[i] - (n << MANTISSA_BITS));
         const reg t = (m - (reg)one) / (m + (reg)one);
         reg series = {0};
-        UNROLL for (int k = LOG_TERMS; k >= 1; k--)
-            series = r_fma(series, t * t, r_set1((real)(2. / (2 * k - 1))));
+        UNROLL(k, LOG_TERMS)
+            series = r_fma(series, t * t, r_set1((real)(2. / (2 * (LOG_TERMS - k) - 1))));
         const reg nr = __builtin_convertvector(n, reg);
         const reg small = r_fma(nr, r_set1(LN2_LOW), series * t);
         out.r[i] = r_fma(nr, r_set1(LN2_HIGH), small) + (x.r[i] - x.r[i]);

@@ -17,29 +17,31 @@
 
 #define SOFTLINE_DECLARE(real, table)                                                              \
     typedef struct table {                                                                         \
-        /* S[i] = W X[idx[i]] + b; b may be NULL; `ahead` more rows of idx are asked for early */   \
+        /* S[i] = W X[idx[i]] + b; b may be NULL; `ahead` more rows of idx are asked for early */  \
         void (*scores)(const real *X /* (N, D) */, ptrdiff_t ldx, const ptrdiff_t *idx /* (n) */,  \
-                       ptrdiff_t n, ptrdiff_t ahead, ptrdiff_t D, const real *W /* (C, D) */, ptrdiff_t ldw,        \
-                       const real *b /* (C) */, ptrdiff_t C, real *S /* (n, C) */, ptrdiff_t lds); \
+                       ptrdiff_t n, ptrdiff_t ahead, ptrdiff_t D, const real *W /* (C, D) */,      \
+                       ptrdiff_t ldw, const real *b /* (C) */, ptrdiff_t C, real *S /* (n, C) */,  \
+                       ptrdiff_t lds);                                                             \
         /* rows of S become probabilities, or their logarithms */                                  \
-        void (*softmax)(real *S /* (n, C) */, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int log);   \
+        void (*softmax)(real * S /* (n, C) */, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int log);  \
         /* losses[i] = -log softmax(S[i])[y[i]] */                                                 \
         void (*cross_entropy)(const real *S /* (n, C) */, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, \
                               const int32_t *y /* (n) */, real *losses /* (n) */);                 \
         /* the same, and S[i] = weight[i] (softmax(S[i]) - onehot(y[i])) in place */               \
-        void (*cross_entropy_gradient)(real *S /* (n, C) */, ptrdiff_t lds, ptrdiff_t n,           \
+        void (*cross_entropy_gradient)(real * S /* (n, C) */, ptrdiff_t lds, ptrdiff_t n,          \
                                        ptrdiff_t C, const int32_t *y /* (n) */,                    \
                                        const real *weight /* (n) */, real *losses /* (n) */);      \
         /* dW = dS^T X[idx], added to what dW holds if `add` */                                    \
-        void (*gradient)(const real *X /* (N, D) */, ptrdiff_t ldx, const ptrdiff_t *idx /* (n) */,\
-                         ptrdiff_t n, ptrdiff_t D, const real *dS /* (n, C) */, ptrdiff_t lds,     \
-                         ptrdiff_t C, real *dW /* (C, D) */, ptrdiff_t ldw, int add);              \
+        void (*gradient)(const real *X /* (N, D) */, ptrdiff_t ldx,                                \
+                         const ptrdiff_t *idx /* (n) */, ptrdiff_t n, ptrdiff_t D,                 \
+                         const real *dS /* (n, C) */, ptrdiff_t lds, ptrdiff_t C,                  \
+                         real *dW /* (C, D) */, ptrdiff_t ldw, int add);                           \
         /* db = column sums of dS, added to what db holds if `add` */                              \
         void (*bias_gradient)(const real *dS /* (n, C) */, ptrdiff_t lds, ptrdiff_t n,             \
                               ptrdiff_t C, real *db /* (C) */, int add);                           \
         /* W -= step * metric * (dW - db shift^T + alpha W); drift = the change of W, times shift. \
          * shift and metric may be NULL (zeros, ones); drift may be NULL only if shift is */       \
-        void (*sgd_update)(real *W /* (C, D) */, ptrdiff_t ldw, const real *dW /* (C, D) */,       \
+        void (*sgd_update)(real * W /* (C, D) */, ptrdiff_t ldw, const real *dW /* (C, D) */,      \
                            ptrdiff_t lddw, const real *db /* (C) */, ptrdiff_t C, ptrdiff_t D,     \
                            real step, real alpha, const real *shift /* (D) */,                     \
                            const real *metric /* (D) */, real *drift /* (C) */);                   \
