@@ -15,7 +15,7 @@ import zlib
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -311,8 +311,8 @@ def load_file(path, *, label=None, validation_fraction=0.1, test_fraction=0.2, r
 
     Notes
     -----
-    Splits are stratified. A class of one row stays in the training part. Each part has at least as many
-    rows as there are classes of two rows or more, however small the file.
+    Splits are stratified. A class of one row stays in the training part. However small the file, a part
+    held out has at least as many rows as there are classes of two rows or more.
     """
     path = _existing(path)
     options = {
@@ -539,7 +539,7 @@ def _read_cifar10_pickle(path):
         labels = np.frombuffer(bytes(labels), np.uint8)
     except (TypeError, ValueError) as err:
         raise DataError(f"{path}: b'labels' has items that are not integers from 0 to 9") from err
-    pixels = np.frombuffer(pixels, np.uint8).reshape(shape, order="F" if fortran else "C")
+    pixels = np.frombuffer(pixels, np.uint8).reshape(n, -1, order="F" if fortran else "C")
     return pixels, _checked_codes(path, labels)
 
 
@@ -583,7 +583,7 @@ class _BatchUnpickler(pickle._Unpickler):
     Derived from Python's unpickler because that in C reserves memory up to any index a damaged file names.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
     del dispatch[pickle.BYTEARRAY8[0]]  # takes and clears whatever memory the file claims
 
     def find_class(self, module, name):
@@ -648,7 +648,7 @@ def _checked_labels(path, y):
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         row = np.flatnonzero(~np.isfinite(y))[0]
         raise DataError(f"{path}: label {y[row]} in row {row}, counted from 0; expected a finite number")
-    whole = y.dtype.kind in "iu" or (y.dtype.kind == "f" and (y == np.rint(y)).all())
+    whole = y.dtype.kind in "iu" or (y.dtype.kind == "f" and ((y == np.rint(y)) & (abs(y) < 2**53)).all())
     return y.astype(np.int64) if whole else y
 
 
@@ -722,7 +722,9 @@ def _parse_csv(path, rows, label):
     while chunk := list(islice(rows, 1000)):
         for line, row in chunk:
             if len(row) != n_columns:
-                raise DataError(f"{path}: line {line} has {len(row)} columns; expected {n_columns}, as above")
+                raise DataError(
+                    f"{path}: line {line} has {len(row)} columns; expected {n_columns}, as in the first row"
+                )
             if position is not None:
                 labels.append(row.pop(position).strip())
                 if not labels[-1]:

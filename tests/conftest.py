@@ -1,0 +1,38 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """Folder of the published data sets: $SOFTLINE_DATA, or shared/data beside the checkout."""
+    folder = Path(os.environ.get("SOFTLINE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no data sets in {folder}; SOFTLINE_DATA says where they are")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mnist_dir(data_dir):
+    folder = data_dir / "mnist"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cifar10_dir(data_dir, tmp_path_factory):
+    """Folder of cifar-10-batches-py and -bin, unpacked if need be: some 15 s and 370 MB, once a session."""
+    folder = data_dir / "cifar10"
+    if (folder / "cifar-10-batches-py").is_dir():
+        return folder
+    unpack = folder / "unpack"
+    if not unpack.is_file():
+        pytest.skip(f"no cifar-10-batches-py and no unpack in {folder}")
+    pytest.importorskip("PIL")
+    unpacked = tmp_path_factory.mktemp("cifar10")
+    subprocess.run([sys.executable, unpack, unpacked], check=True)
+    return unpacked

@@ -1,0 +1,691 @@
+import gzip
+import os
+import pickle
+import random
+import re
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn import datasets as sklearn_datasets
+from sklearn.model_selection import train_test_split
+
+from softline import datasets
+from softline.datasets import DataError
+
+PARTS = ("X_train", "y_train", "X_val", "y_val", "X_test", "y_test")
+
+
+def assert_same(a, b):
+    for part in PARTS:
+        np.testing.assert_array_equal(getattr(a, part), getattr(b, part))
+        assert getattr(a, part).dtype == getattr(b, part).dtype
+
+
+def assert_fails(call, *words):
+    """`call` raises DataError, in one line with all the words."""
+    with pytest.raises(DataError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+    return message
+
+
+# ---- splits ----------------------------------------------------------------------------------------------
+
+
+def test_digits_are_split_as_train_test_split_does():
+    X, y = sklearn_datasets.load_digits(return_X_y=True)
+    data = datasets.load_digits(random_state=3)
+    X_rest, X_test, y_rest, y_test = train_test_split(X, y, test_size=0.2, stratify=y, random_state=3)
+    X_train, X_val, y_train, y_val = train_test_split(
+        X_rest, y_rest, test_size=0.1, stratify=y_rest, random_state=3
+    )
+    for part, expected in zip(PARTS, (X_train, y_train, X_val, y_val, X_test, y_test), strict=True):
+        np.testing.assert_array_equal(getattr(data, part), expected)
+    assert data.X_train.dtype == np.float32 and data.y_train.dtype == np.int64
+    assert (data.name, data.image_shape, data.class_names) == ("digits", (8, 8), None)
+    assert repr(data) == "<Dataset 'digits': 1293 training, 144 validation, 360 test rows of 64 features>"
+
+
+def test_seed_decides_the_split():
+    assert_same(datasets.load_digits(random_state=1), datasets.load_digits(random_state=1))
+    one, two = (datasets.load_digits(random_state=seed).X_test for seed in (1, 2))
+    assert not np.array_equal(one, two)
+
+
+def test_parts_are_empty_only_if_asked():
+    data = datasets.load_digits(validation_fraction=0, test_fraction=0)
+    assert data.X_train.shape == (1797, 64)
+    assert data.X_val.shape == data.X_test.shape == (0, 64)
+    assert data.y_val.shape == data.y_test.shape == (0,)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1, 2, float("nan")])
+def test_fraction_out_of_range(fraction):
+    with pytest.raises(ValueError, match="at least 0 and less than 1"):
+        datasets.load_digits(test_fraction=fraction)
+
+
+def save_labels(path, labels):
+    """A .npz file whose single feature is the row's number."""
+    np.savez(path, X=np.arange(len(labels))[:, None], y=labels)
+    return path
+
+
+def test_small_file_has_every_class_in_every_part(tmp_path):
+    data = datasets.load_file(save_labels(tmp_path / "small.npz", list("abc") * 4))
+    for part in (data.y_train, data.y_val, data.y_test):
+        assert set(part) == set("abc")
+    assert (len(data.y_val), len(data.y_test)) == (3, 3)
+
+
+def test_each_row_lands_in_one_part_and_single_rows_in_training(tmp_path):
+    labels = ["a"] * 40 + ["b"] * 20 + ["rare"]
+    data = datasets.load_file(save_labels(tmp_path / "rare.npz", labels))
+    rows = np.concatenate([data.X_train, data.X_val, data.X_test])
+    assert sorted(rows[:, 0]) == list(range(61))
+    for X, y in ((data.X_train, data.y_train), (data.X_val, data.y_val), (data.X_test, data.y_test)):
+        assert [labels[int(row)] for row in X[:, 0]] == list(y)
+    assert "rare" in data.y_train
+
+
+def test_two_rows_a_class(tmp_path):
+    """The test part leaves single rows behind, of which no validation part can be made."""
+    path = save_labels(tmp_path / "pairs.npz", [0, 0, 1, 1])
+    assert sorted(datasets.load_file(path, validation_fraction=0).y_test) == [0, 1]
+    assert_fails(lambda: datasets.load_file(path), "pairs.npz: 2 rows and no label twice")
+
+
+# ---- load ------------------------------------------------------------------------------------------------
+
+
+def test_load_by_name_and_by_path(tmp_path, monkeypatch):
+    assert_same(datasets.load("digits", random_state=5), datasets.load_digits(random_state=5))
+    path = save_labels(tmp_path / "mine.npz", [0, 1] * 10)
+    assert_same(datasets.load(path, random_state=5), datasets.load_file(path, random_state=5))
+    monkeypatch.chdir(tmp_path)
+    assert datasets.load("mine.npz").name == "mine.npz"
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_load_says_where_it_looked(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SOFTLINE_DATA", raising=False)
+    with pytest.raises(FileNotFoundError, match=rf"^no .* in data or data.{name}: .*SOFTLINE_DATA.*$"):
+        datasets.load(name)
+    monkeypatch.setenv("SOFTLINE_DATA", "elsewhere")
+    with pytest.raises(FileNotFoundError, match=rf" in elsewhere or elsewhere.{name}"):
+        datasets.load(name)
+    with pytest.raises(FileNotFoundError, match=rf" in given or given.{name}"):
+        datasets.load(name, data_dir="given")
+
+
+def test_load_refuses_what_it_does_not_know(tmp_path):
+    with pytest.raises(ValueError, match="unknown data set 'mnits'; expected digits, mnist, cifar10 or"):
+        datasets.load("mnits")
+    with pytest.raises(FileNotFoundError, match=r"^no file nowhere\.csv$"):
+        datasets.load("nowhere.csv")
+    with pytest.raises(ValueError, match="digits is not one"):
+        datasets.load("digits", label="target")
+    (tmp_path / "data.txt").write_text("1,2\n")
+    assert_fails(lambda: datasets.load(tmp_path / "data.txt"), "data.txt", "'.txt'", ".csv, .npy, .npz")
+
+
+# ---- MNIST -----------------------------------------------------------------------------------------------
+
+
+def idx(values):
+    values = np.asarray(values, np.uint8)
+    return struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.tobytes()
+
+
+IMAGES = np.arange(4 * 2 * 3).reshape(4, 2, 3)
+MNIST = {
+    "train-images-idx3-ubyte": idx(IMAGES),
+    "train-labels-idx1-ubyte": idx([5, 0, 4, 1]),
+    "t10k-images-idx3-ubyte": idx(IMAGES[:2] + 200),
+    "t10k-labels-idx1-ubyte": idx([7, 2]),
+}
+
+
+def write(folder, files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def load_tiny_mnist(path):
+    return datasets.load_mnist(path, validation_fraction=0)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        MNIST,
+        {f"{name}.gz": gzip.compress(content) for name, content in MNIST.items()},
+        {name.replace("-idx", ".idx"): content for name, content in MNIST.items()},
+    ],
+    ids=["plain", "gzip", "dotted"],
+)
+@pytest.mark.parametrize("folder", [".", "mnist"])
+def test_mnist_files(tmp_path, files, folder):
+    write(tmp_path / folder, files)
+    data = load_tiny_mnist(tmp_path)
+    np.testing.assert_array_equal(data.X_train, IMAGES.reshape(4, 6))
+    np.testing.assert_array_equal(data.X_test, IMAGES[:2].reshape(2, 6) + 200)
+    assert data.y_train.tolist() == [5, 0, 4, 1] and data.y_test.tolist() == [7, 2]
+    assert data.X_train.dtype == np.float32 and data.y_train.dtype == np.int64
+    assert data.image_shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("train-labels-idx1-ubyte", idx([5, 12, 4, 1]), ["labels[1] is 12", "0 to 9"]),
+        ("train-labels-idx1-ubyte", idx([5, 0, 4]), ["3 labels", "expected 4"]),
+        ("train-labels-idx1-ubyte", idx(IMAGES), ["'00 00 08 03'", "'00 00 08 01'"]),
+        ("train-labels-idx1-ubyte", idx([5, 0, 4, 1]) + b"\0", ["more than 4 values", "expected 4"]),
+        ("train-images-idx3-ubyte", idx(np.zeros((0, 2, 3))), ["0 values", "(0, 2, 3)"]),
+        ("train-images-idx3-ubyte", b"", ["begins with ''"]),
+        ("train-images-idx3-ubyte", b"\0\0\x08\x03" + b"\xff" * 12, ["0 values", f"{(2**32 - 1) ** 3}"]),
+        ("t10k-images-idx3-ubyte", idx(np.zeros((2, 3, 3))), ["(3, 3)", "(2, 3)"]),
+    ],
+)
+def test_mnist_damage(tmp_path, name, content, words):
+    write(tmp_path, MNIST | {name: content})
+    assert_fails(lambda: load_tiny_mnist(tmp_path), str(tmp_path), *words)
+
+
+@pytest.mark.parametrize("name", MNIST)
+def test_mnist_truncated_anywhere(tmp_path, name):
+    write(tmp_path, MNIST)
+    for length in range(len(MNIST[name])):
+        (tmp_path / name).write_bytes(MNIST[name][:length])
+        assert_fails(lambda: load_tiny_mnist(tmp_path), name)
+
+
+def test_mnist_gzip_damaged_anywhere(tmp_path):
+    name = "train-images-idx3-ubyte"
+    write(tmp_path, MNIST)
+    (tmp_path / name).unlink()
+    whole = gzip.compress(MNIST[name], mtime=0)
+    for length in range(len(whole)):
+        (tmp_path / f"{name}.gz").write_bytes(whole[:length])
+        assert_fails(lambda: load_tiny_mnist(tmp_path), f"{name}.gz")
+    for position in range(10, len(whole)):  # beyond gzip's own header, of which time and system may change
+        flipped = bytearray(whole)
+        flipped[position] ^= 0x55
+        (tmp_path / f"{name}.gz").write_bytes(flipped)
+        assert_fails(lambda: load_tiny_mnist(tmp_path), f"{name}.gz")
+
+
+def test_mnist_itself(mnist_dir):
+    data = datasets.load("mnist", data_dir=mnist_dir.parent)
+    assert data.X_train.shape == (54000, 784) and data.X_val.shape == (6000, 784)
+    assert data.X_test.shape == (10000, 784) and data.image_shape == (28, 28)
+    assert data.X_train.dtype == np.float32 and data.X_train.max() == 255
+    assert np.bincount(data.y_train).tolist() == pytest.approx(9 * np.bincount(data.y_val), abs=9)
+    del data
+    whole = datasets.load_mnist(mnist_dir, validation_fraction=0)
+    assert whole.y_train[:5].tolist() == [5, 0, 4, 1, 9] and len(whole.y_train) == 60000
+
+
+# ---- CIFAR-10 --------------------------------------------------------------------------------------------
+
+BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+PIXELS = np.random.default_rng(0).integers(256, size=(6, 2, 3072), dtype=np.uint8)
+LABELS = [[3, 9], [0, 1], [2, 2], [9, 8], [7, 6], [5, 4]]
+
+
+def python2_pickle(value):
+    """Protocol 2 as Python 2 wrote it."""
+    if isinstance(value, bytes):
+        return b"T" + struct.pack("<i", len(value)) + value
+    if isinstance(value, int):
+        return b"J" + struct.pack("<i", value)
+    if isinstance(value, list):
+        return b"](" + b"".join(map(python2_pickle, value)) + b"e"
+    if isinstance(value, dict):
+        return b"}(" + b"".join(python2_pickle(part) for item in value.items() for part in item) + b"u"
+    dtype = b"U\x02" + value.dtype.str[1:].encode()
+    fortran = b"\x88" if value.flags.f_contiguous else b"\x89"
+    return (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01"
+        + b"".join(map(python2_pickle, value.shape))
+        + (b"\x86" if value.ndim == 2 else b"\x87")
+        + b"cnumpy\ndtype\n"
+        + dtype
+        + b"K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        + fortran
+        + python2_pickle(value.tobytes(order="A"))
+        + b"tb"
+    )
+
+
+def python2_dump(value):
+    return b"\x80\x02" + python2_pickle(value) + b"."
+
+
+def batch(i, **changes):
+    return {
+        b"batch_label": b"a batch",
+        b"labels": LABELS[i],
+        b"data": PIXELS[i],
+        b"filenames": [b"a", b"b"],
+    } | {key.encode(): value for key, value in changes.items()}
+
+
+def write_pickles(folder, dump=python2_dump):
+    return write(folder, {name: dump(batch(i)) for i, name in enumerate(BATCHES)})
+
+
+def write_records(folder):
+    return write(
+        folder,
+        {
+            f"{name}.bin": np.c_[np.array(LABELS[i], np.uint8), PIXELS[i]].tobytes()
+            for i, name in enumerate(BATCHES)
+        },
+    )
+
+
+def load_tiny_cifar10(path):
+    return datasets.load_cifar10(path, validation_fraction=0)
+
+
+def assert_is_tiny_cifar10(data):
+    np.testing.assert_array_equal(data.X_train, PIXELS[:5].reshape(10, 3072))
+    np.testing.assert_array_equal(data.X_test, PIXELS[5])
+    assert data.y_train.tolist() == sum(LABELS[:5], []) and data.y_test.tolist() == LABELS[5]
+    assert data.X_train.dtype == np.float32 and data.y_train.dtype == np.int64
+    assert data.image_shape == (3, 32, 32)
+    assert data.class_names[0] == "airplane" and data.class_names[9] == "truck"
+
+
+@pytest.mark.parametrize("above", ["", "cifar10"])
+@pytest.mark.parametrize("layout", ["cifar-10-batches-py", "cifar-10-batches-bin"])
+def test_cifar10_layouts(tmp_path, layout, above):
+    folder = tmp_path / above / layout
+    write_pickles(folder) if layout.endswith("py") else write_records(folder)
+    assert_is_tiny_cifar10(load_tiny_cifar10(tmp_path))
+    assert_is_tiny_cifar10(load_tiny_cifar10(folder))
+
+
+@pytest.mark.parametrize(
+    "dump",
+    [
+        lambda value: pickle.dumps(value, protocol=2),
+        lambda value: pickle.dumps(value, protocol=4),
+        lambda value: python2_dump(value | {b"data": np.asfortranarray(value[b"data"])}),
+    ],
+    ids=["rewritten in protocol 2", "rewritten in protocol 4", "Fortran order"],
+)
+def test_cifar10_other_pickles(tmp_path, dump):
+    assert_is_tiny_cifar10(load_tiny_cifar10(write_pickles(tmp_path, dump)))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (batch(0, labels=[3, 10]), ["labels[1] is 10", "0 to 9"]),
+        (batch(0, labels=[3, -1]), ["b'labels'", "0 to 9"]),
+        (batch(0, labels=[3, 2**30]), ["b'labels'", "0 to 9"]),
+        (batch(0, labels=[3, b"9"]), ["b'labels'", "0 to 9"]),
+        (batch(0, labels=[3]), ["6144 bytes", "1 labels"]),
+        (batch(0, labels=[], data=PIXELS[0][:0]), ["0 labels", "at least 1"]),
+        (batch(0, labels=3), ["a list b'labels'"]),
+        (batch(0, data=b"pixels"), ["an array b'data'"]),
+        (batch(0, data=PIXELS[0].astype(np.int8)), ["expected uint8"]),
+        (batch(0, data=PIXELS[0].astype(np.uint16)), ["12288 bytes", "expected uint8"]),
+        (batch(0, data=PIXELS[0].reshape(3072, 2)), ["shape (n, 3072)"]),
+        (batch(0, data=PIXELS[0].reshape(2, 32, 96)), ["shape (n, 3072)"]),
+        ({b"fine_labels": [1], b"data": PIXELS[0]}, ["a list b'labels'"]),
+        ([1, 2], ["expected a dictionary"]),
+    ],
+)
+def test_cifar10_pickle_of_something_else(tmp_path, value, words):
+    write_pickles(tmp_path)
+    (tmp_path / "data_batch_1").write_bytes(python2_dump(value))
+    assert_fails(lambda: load_tiny_cifar10(tmp_path), "data_batch_1", *words)
+
+
+def test_cifar10_pickle_that_lies_about_its_shape(tmp_path):
+    write_pickles(tmp_path)
+    lie = python2_dump(batch(0)).replace(struct.pack("<i", 3072) + b"\x86", struct.pack("<i", 9999) + b"\x86")
+    (tmp_path / "data_batch_1").write_bytes(lie)
+    assert_fails(lambda: load_tiny_cifar10(tmp_path), "data_batch_1", "shape (n, 3072)")
+
+
+def test_cifar10_pickle_truncated_anywhere(tmp_path):
+    write_pickles(tmp_path)
+    whole = (tmp_path / "data_batch_1").read_bytes()
+    for length in range(len(whole)):
+        (tmp_path / "data_batch_1").write_bytes(whole[:length])
+        assert_fails(lambda: load_tiny_cifar10(tmp_path), "data_batch_1")
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_cifar10_pickle_with_bytes_changed(tmp_path, protocol):
+    write_pickles(tmp_path)
+    whole = pickle.dumps(batch(0), protocol=protocol)
+    first_pixel = whole.index(PIXELS[0].tobytes()[:8]) if protocol == 4 else 400
+    positions = [*range(first_pixel), *range(len(whole) - 60, len(whole))]
+    values = random.Random(0)
+    for position in positions:
+        for _ in range(4):
+            changed = bytearray(whole)
+            changed[position] = values.randrange(256)
+            (tmp_path / "data_batch_1").write_bytes(changed)
+            try:
+                load_tiny_cifar10(tmp_path)
+            except DataError as err:
+                assert "data_batch_1" in str(err) and "\n" not in str(err)
+
+
+class Call:
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+@pytest.mark.parametrize("place", ["whole", "key", "labels", "data"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda path: Call(os.mkdir, path),
+        lambda path: Call(os.system, f"mkdir {path}"),
+        lambda path: Call(eval, f"__import__('os').mkdir({path!r})"),
+        lambda path: Call(np.save, path, np.zeros(1)),
+        lambda path: Call(np.ndarray.tofile, np.zeros(1), path),
+        lambda path: Call(np.memmap, path, "u1", "w+", 0, (1,)),
+    ],
+    ids=["mkdir", "system", "eval", "save", "tofile", "memmap"],
+)
+def test_cifar10_pickle_executes_nothing(tmp_path, call, place, protocol):
+    write_pickles(tmp_path)
+    call = call(str(tmp_path / "trace"))
+    value = {"whole": call, "key": {call: 1}, "labels": batch(0, labels=[call]), "data": batch(0, data=call)}
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps(value[place], protocol=protocol))
+    assert_fails(lambda: load_tiny_cifar10(tmp_path), "data_batch_1", "refused")
+    assert not list(tmp_path.glob("trace*"))
+
+
+@pytest.mark.parametrize("name", ["numpy\ndtype", "numpy\nndarray", "_codecs\nencode"])
+@pytest.mark.parametrize("state", [b"}U\x04argsNs", b"N}U\x07__new__Ns\x86", b"N}X\x07\0\0\0__new__Ns\x86"])
+def test_cifar10_pickle_leaves_the_reader_alone(tmp_path, name, state):
+    """A state set upon one of the reader's own classes."""
+    write_pickles(tmp_path)
+    whole = (tmp_path / "data_batch_1").read_bytes()
+    (tmp_path / "data_batch_1").write_bytes(b"\x80\x02c" + name.encode() + b"\n" + state + b"b.")
+    assert_fails(lambda: load_tiny_cifar10(tmp_path), "data_batch_1")
+    (tmp_path / "data_batch_1").write_bytes(whole)
+    assert_is_tiny_cifar10(load_tiny_cifar10(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [b"r\xff\xff\xff\x7f", b"T\xff\xff\xff\x7f", b"\x8e" + b"\xff" * 7 + b"\0", b"\x96\0\0\0\0\x08\0\0\0"],
+    ids=["memo", "string", "bytes", "bytearray"],
+)
+def test_cifar10_pickle_claims_memory_it_does_not_get(tmp_path, claim):
+    write_pickles(tmp_path)
+    (tmp_path / "data_batch_1").write_bytes(b"\x80\x05N" + claim)
+    assert_fails(lambda: load_tiny_cifar10(tmp_path), "data_batch_1")
+
+
+def test_cifar10_binary_damage(tmp_path):
+    write_records(tmp_path)
+    path = tmp_path / "data_batch_2.bin"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    assert_fails(lambda: load_tiny_cifar10(tmp_path), "data_batch_2.bin", "6145 bytes", "3073")
+    path.write_bytes(b"")
+    assert_fails(lambda: load_tiny_cifar10(tmp_path), "data_batch_2.bin", "0 bytes", "3073")
+    path.write_bytes(whole[:3073] + b"\x0a" + whole[3074:])
+    assert_fails(lambda: load_tiny_cifar10(tmp_path), "data_batch_2.bin", "labels[1] is 10", "0 to 9")
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no file .*data_batch_2\.bin"):
+        load_tiny_cifar10(tmp_path)
+
+
+def test_cifar10_itself(cifar10_dir):
+    if not (cifar10_dir / "cifar-10-batches-bin").is_dir():
+        pytest.skip(f"no cifar-10-batches-bin in {cifar10_dir}")
+    data = datasets.load("cifar10", data_dir=cifar10_dir)
+    assert data.X_train.shape == (45000, 3072) and data.X_test.shape == (10000, 3072)
+    assert np.bincount(data.y_val).tolist() == [500] * 10
+    assert data.X_train.dtype == np.float32 and data.X_train.max() == 255
+    channels = data.X_train.reshape(-1, 3, 1024).mean(axis=(0, 2))
+    np.testing.assert_allclose(channels, [125.3, 123.0, 113.9], atol=1)
+    assert_same(data, datasets.load_cifar10(cifar10_dir / "cifar-10-batches-bin"))
+
+
+# ---- .csv ------------------------------------------------------------------------------------------------
+
+
+def read_csv(tmp_path, text, label=-1):
+    path = tmp_path / "data.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    return datasets.read_features(path, label=label)
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "X", "y", "names"),
+    [
+        ("1,2,a\n3,4,b\n", -1, [[1, 2], [3, 4]], ["a", "b"], None),
+        ("p,q,r\n1,2,a\n3,4,b\n", -1, [[1, 2], [3, 4]], ["a", "b"], ["p", "q"]),
+        ("p,q,r\n1,2,a\n3,4,b\n", "r", [[1, 2], [3, 4]], ["a", "b"], ["p", "q"]),
+        ("r,p,q\na,1,2\nb,3,4\n", "r", [[1, 2], [3, 4]], ["a", "b"], ["p", "q"]),
+        ("7,1,2\n8,3,4\n", 0, [[1, 2], [3, 4]], [7, 8], None),
+        ("1,7,2\n3,8,4\n", "1", [[1, 2], [3, 4]], [7, 8], None),
+        ("1,7,2\n3,8,4\n", "-2", [[1, 2], [3, 4]], [7, 8], None),
+        ("0,1,label\n1,2,7\n3,4,8\n", -1, [[1, 2], [3, 4]], [7, 8], ["0", "1"]),
+        ("0,1,kind\n1,2,a\n3,4,b\n", "kind", [[1, 2], [3, 4]], ["a", "b"], ["0", "1"]),
+        (",p,kind\n0,2,a\n1,4,b\n", -1, [[0, 2], [1, 4]], ["a", "b"], ["", "p"]),
+        ("1,2.0\n3,-4e0\n", -1, [[1], [3]], [2, -4], None),
+        ("1,0.5\n3,2\n", -1, [[1], [3]], [0.5, 2], None),
+        ("1,2\n3,b\n", -1, [[1], [3]], ["2", "b"], None),
+        (
+            '\ufeffp,"q, r",kind\r\n 1, 2 ,"a ""b"""\r\n\r\n3,4,b\r\n',
+            -1,
+            [[1, 2], [3, 4]],
+            ['a "b"', "b"],
+            ["p", "q, r"],
+        ),
+        ("1,2\n3,4\n", None, [[1, 2], [3, 4]], None, None),
+        ("p,q\n1,2\n3,4", None, [[1, 2], [3, 4]], None, ["p", "q"]),
+    ],
+)
+def test_csv(tmp_path, text, label, X, y, names):
+    data = read_csv(tmp_path, text, label)
+    np.testing.assert_array_equal(data.X, X)
+    assert data.X.dtype == np.float64
+    assert data.feature_names == names
+    assert (data.y if y is None else data.y.tolist()) == y
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "words"),
+    [
+        ("", -1, ["empty"]),
+        ("\n\n", -1, ["empty"]),
+        ("p,q\n", -1, ["a header and nothing else"]),
+        ("1\n2\n", -1, ["one column"]),
+        ("1;2;3\n1;2;3\n", -1, ["one column", "commas"]),
+        ("p,q,r\n1,2,a\n3,4,5,b\n", -1, ["line 3 has 4 columns", "expected 3"]),
+        ("1,2,a\n\n3,b\n", -1, ["line 3 has 2 columns", "expected 3"]),
+        ("p,q,r\n1,2,a\n3,,b\n", -1, ["line 3, column 'q' holds ''"]),
+        ("r,p,q\na,1,2\nb,3,x\n", 0, ["line 3, column 'q' holds 'x'"]),
+        ("7,1,2\n8,3,nan\n", 0, ["line 2, column 3 holds 'nan'"]),
+        ("1,2,a\n3,1e999,b\n", -1, ["line 2, column 2 holds '1e999'"]),
+        ("?,2,a\n3,4,b\n", -1, ["line 1, column 1 holds '?'"]),
+        ("1,2,a\n3,4,\n", -1, ["line 2", "empty label"]),
+        ("1,2\n3,nan\n", -1, ["label nan"]),
+        ("p,q,r\n1,2,a\n", "kind", ["no column 'kind'", "p, q, r"]),
+        ("p,q,r\n1,2,a\n", 3, ["no column 3", "-3 to 2"]),
+        ('1,2,a\n3,4,"b\n5,6,a\n', -1, ["commas", "end of data"]),
+        ("1,2,a\n" * 3000 + "1,x,a\n", -1, ["line 3001, column 2 holds 'x'"]),
+    ],
+)
+def test_csv_damage(tmp_path, text, label, words):
+    assert_fails(lambda: read_csv(tmp_path, text, label), "data.csv", *words)
+
+
+def test_csv_of_another_encoding(tmp_path):
+    (tmp_path / "data.csv").write_bytes("1,2,é\n".encode("latin-1"))
+    assert_fails(lambda: datasets.load_file(tmp_path / "data.csv"), "data.csv", "UTF-8")
+
+
+def test_csv_of_many_rows(tmp_path):
+    values = np.random.default_rng(0).normal(size=(2500, 3))
+    labels = np.arange(2500) % 3
+    np.savetxt(tmp_path / "data.csv", np.c_[values, labels], delimiter=",", fmt="%.17g")
+    X, y, _ = datasets.read_features(tmp_path / "data.csv", label=-1)
+    np.testing.assert_array_equal(X, values)
+    np.testing.assert_array_equal(y, labels)
+    data = datasets.load_file(tmp_path / "data.csv", test_fraction=0.5)
+    assert len(data.y_test) == 1250 and data.feature_names is None
+
+
+def test_load_file_takes_the_last_column_for_labels(tmp_path):
+    iris = sklearn_datasets.load_iris(as_frame=True)
+    iris.frame.to_csv(tmp_path / "iris.csv", index=False)
+    data = datasets.load_file(tmp_path / "iris.csv")
+    assert data.name == "iris.csv" and data.feature_names == iris.feature_names
+    assert np.bincount(data.y_test).tolist() == [10, 10, 10]
+    assert_same(data, datasets.load_file(tmp_path / "iris.csv", label="target"))
+
+
+# ---- .npy, .npz ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stored", "loaded"),
+    [
+        (stored, np.float32)
+        for stored in ("float32", "float16", "uint8", "int8", "uint16", "int16", "bool", ">f4")
+    ]
+    + [(stored, np.float64) for stored in ("float64", "int32", "int64", "uint32", "longdouble", ">f8")],
+)
+def test_npz_types(tmp_path, stored, loaded):
+    X = np.arange(20).reshape(10, 2).astype(stored)
+    np.savez(tmp_path / "data.npz", X=X, y=[0, 1] * 5)
+    data = datasets.load_file(tmp_path / "data.npz", validation_fraction=0, test_fraction=0)
+    assert data.X_train.dtype == loaded
+    np.testing.assert_array_equal(data.X_train, X)
+    np.testing.assert_array_equal(datasets.read_features(tmp_path / "data.npz").X, data.X_train)
+
+
+def test_npz_of_parts(tmp_path):
+    path = tmp_path / "data.npz"
+    X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+    parts = dict(X_train=X, y_train=y, X_test=X[:3] + 100, y_test=y[:3])
+    np.savez(path, **parts, note=np.array([{}], object))
+    data = datasets.load_file(path)
+    np.testing.assert_array_equal(data.X_test, X[:3] + 100)
+    assert len(data.y_train) == 18 and sorted(data.y_val) == [0, 1]
+    np.savez(path, **parts, X_val=X[:1] + 200, y_val=y[:1])
+    data = datasets.load_file(path)
+    np.testing.assert_array_equal(data.X_train, X)
+    np.testing.assert_array_equal(data.X_val, X[:1] + 200)
+
+
+X4 = np.ones((4, 2))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({}, ["no array 'X'"]),
+        ({"a": X4}, ["no array 'X'"]),
+        ({"X": X4}, ["no array 'y'", "found X"]),
+        ({"X_train": X4, "y_train": np.arange(4)}, ["no array 'X_test'"]),
+        ({"X": X4, "y": np.arange(3)}, ["y of shape (3,)", "expected (4,)"]),
+        ({"X": X4, "y": np.ones((4, 1))}, ["y of shape (4, 1)"]),
+        ({"X": np.ones(4), "y": np.arange(4)}, ["X of shape (4,)", "matrix"]),
+        ({"X": np.ones((0, 2)), "y": np.ones(0)}, ["X of shape (0, 2)"]),
+        ({"X": X4.astype(str), "y": np.arange(4)}, ["<U", "numbers"]),
+        ({"X": X4.astype(complex), "y": np.arange(4)}, ["complex"]),
+        ({"X": X4.astype(object), "y": np.arange(4)}, ["plain arrays"]),
+        ({"X": X4, "y": X4[:, 0].astype(complex)}, ["labels of type complex"]),
+        ({"X": np.array([[1, 2], [3, np.nan]]), "y": np.arange(2)}, ["X[1, 1] is nan"]),
+        ({"X": X4, "y": np.array([0, 1, np.inf, 0])}, ["label inf in row 2"]),
+        (
+            {"X_train": X4, "y_train": np.arange(4), "X_test": np.ones((4, 3)), "y_test": np.arange(4)},
+            ["[2, 3] features"],
+        ),
+    ],
+)
+def test_npz_damage(tmp_path, arrays, words):
+    np.savez(tmp_path / "data.npz", **arrays)
+    assert_fails(lambda: datasets.load_file(tmp_path / "data.npz"), "data.npz", *words)
+
+
+def test_npy(tmp_path):
+    matrix = np.array([[1, 5, 2], [3, 6, 4]] * 5, np.uint8)
+    np.save(tmp_path / "data.npy", matrix)
+    X, y, names = datasets.read_features(tmp_path / "data.npy", label=1)
+    np.testing.assert_array_equal(X, matrix[:, [0, 2]])
+    np.testing.assert_array_equal(y, matrix[:, 1])
+    assert X.dtype == np.float32 and y.dtype == np.int64 and names is None
+    np.testing.assert_array_equal(datasets.read_features(tmp_path / "data.npy").X, matrix)
+    assert set(datasets.load_file(tmp_path / "data.npy").y_train) == {2, 4}
+
+
+@pytest.mark.parametrize(
+    ("matrix", "label", "words"),
+    [
+        (np.ones(4), -1, ["shape (4,)"]),
+        (np.ones((4, 1)), -1, ["one column"]),
+        (np.ones((4, 2)), 2, ["no column 2", "-2 to 1"]),
+        (np.ones((4, 2)), "kind", ["no column 'kind'", "no names"]),
+        (np.array([[1, 2, 3], [4, np.inf, 6]]), 0, ["[1, 1] is inf"]),
+        (np.array([[{}]], object), -1, ["objects"]),
+    ],
+)
+def test_npy_damage(tmp_path, matrix, label, words):
+    np.save(tmp_path / "data.npy", matrix)
+    assert_fails(lambda: datasets.load_file(tmp_path / "data.npy", label=label), "data.npy", *words)
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_numpy_files_truncated_anywhere(tmp_path, ending):
+    path = tmp_path / f"data.{ending}"
+    if ending == "npy":
+        np.save(path, np.array([[1.0, 0], [2, 1]] * 4))
+    else:
+        np.savez_compressed(path, X=np.arange(8.0)[:, None], y=[0, 1] * 4)
+    assert len(datasets.load_file(path).y_test) == 2
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        assert_fails(lambda: datasets.load_file(path), path.name)
+
+
+def test_npy_that_claims_more_than_it_holds(tmp_path):
+    path = tmp_path / "data.npy"
+    np.save(path, np.ones((4, 2)))
+    path.write_bytes(re.sub(rb"\(4, 2\), }    ", b"(400000000, 2), }", path.read_bytes())[:200])
+    assert_fails(lambda: datasets.load_file(path), "data.npy")
+
+
+def test_npz_takes_no_label(tmp_path):
+    path = save_labels(tmp_path / "data.npz", [0, 1] * 5)
+    for read in (datasets.load_file, datasets.read_features):
+        with pytest.raises(ValueError, match="array of their own"):
+            read(path, label="y")
+
+
+def test_importing_datasets_leaves_scikit_learn_alone():
+    """It takes a second, which `softline --help` need not wait for."""
+    command = "import sys, softline.datasets; sys.exit('sklearn' in sys.modules)"
+    subprocess.run([sys.executable, "-c", command], check=True)
