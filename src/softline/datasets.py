@@ -7,6 +7,7 @@ hostile raises `DataError`, one line that says where.
 import contextlib
 import csv
 import gzip
+import io
 import math
 import os
 import pickle
@@ -512,11 +513,12 @@ def _read_cifar10_binary(path):
 
 def _read_cifar10_pickle(path):
     """Pixels (n, 3072) uint8 and labels (n,) int64 from a pickled dictionary."""
-    with open(_existing(path), "rb") as file:
-        try:
-            batch = _BatchUnpickler(file, encoding="bytes").load()
-        except Exception as err:  # a damaged pickle can raise nearly anything
-            raise DataError(f"{path}: expected a complete CIFAR-10 batch; found: {err!r}") from err
+    # From memory, where a read is given what there is; one from a file reserves what the pickle claims.
+    file = io.BytesIO(_existing(path).read_bytes())
+    try:
+        batch = _BatchUnpickler(file, encoding="bytes").load()
+    except Exception as err:  # a damaged pickle can raise nearly anything
+        raise DataError(f"{path}: expected a complete CIFAR-10 batch; found: {err!r}") from err
     match batch:
         case {
             b"data": _Array(state=(_, shape, _Dtype(args=(code, *_)), fortran, bytes(pixels))),
@@ -602,7 +604,8 @@ def _read_npz(path, label):
             f"label={label!r} chooses a column; the labels of a .npz file are an array of their own"
         )
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here because np.load leaves a damaged file open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in NPZ_ARRAYS if name in archive}
     except Exception as err:  # zip, zlib and NumPy have their own errors for what is damaged
         raise DataError(f"{path}: expected a complete .npz file of plain arrays; found: {err!r}") from err
