@@ -235,9 +235,11 @@ def test_mnist_gzip_damaged_anywhere(tmp_path):
 
 def test_mnist_gzip_of_blank_images(tmp_path):
     """Deflated a thousandfold, and yet all there."""
-    blank = {"train-images-idx3-ubyte": idx(np.zeros((4, 300, 300)))}
-    blank["t10k-images-idx3-ubyte"] = idx(np.zeros((2, 300, 300)))
-    write(tmp_path, {f"{name}.gz": gzip.compress(content) for name, content in (MNIST | blank).items()})
+    files = MNIST | {
+        "train-images-idx3-ubyte": idx(np.zeros((4, 300, 300))),
+        "t10k-images-idx3-ubyte": idx(np.zeros((2, 300, 300))),
+    }
+    write(tmp_path, {f"{name}.gz": gzip.compress(content) for name, content in files.items()})
     assert load_tiny_mnist(tmp_path).X_train.shape == (4, 90000)
 
 
