@@ -7,12 +7,8 @@
 #include "simd.h"
 #include "softline.h"
 
-/* Features per block of `scores`: a block of W stays in L1 while a block of rows passes by. */
-#define BLOCK_FEATURES 512
 /* Rows per block of `scores` and of `gradient`. */
 #define BLOCK_ROWS 32
-/* How many rows ahead `scores` asks memory for what it will need. */
-#define AHEAD_ROWS 16
 #define PREFETCH(p) __builtin_prefetch(p, 0, 3)
 
 #define ROW(X, ldx, idx, i) ((X) + ((idx) ? (idx)[i] : (i)) * (ldx))
@@ -29,7 +25,7 @@ INLINE void dot_tile(const int rows, const int classes, const real *const *x,
         vec xr[TILE_ROWS];
         UNROLL(r, rows) xr[r] = vload(x[r] + d);
         if (next)
-            UNROLL(r, rows) PREFETCH(next[r] + d);
+            UNROLL(r, rows / 2) PREFETCH(next[2 * r] + d);
         UNROLL(k, classes) {
             vec w = vload(W + k * ldw + d);
             UNROLL(r, rows) sum[r * classes + k] = vfma(xr[r], w, sum[r * classes + k]);
@@ -72,24 +68,24 @@ INLINE void dot_tiles(const int rows, const real *const *x, const real *const *n
     }
 }
 
-static void scores(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t ahead,
-                   ptrdiff_t D, const real *W, ptrdiff_t ldw, const real *b, ptrdiff_t C, real *S,
-                   ptrdiff_t lds) {
+static void scores(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, const ptrdiff_t *next,
+                   ptrdiff_t n, ptrdiff_t D, const real *W, ptrdiff_t ldw, const real *b,
+                   ptrdiff_t C, real *S, ptrdiff_t lds) {
+    const ptrdiff_t block = softline_block(D, LANES);
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t c = 0; c < C; c++) S[i * lds + c] = b ? b[c] : 0;
     for (ptrdiff_t first = 0; first < n; first += BLOCK_ROWS) {
         const ptrdiff_t last = MIN(first + BLOCK_ROWS, n);
-        for (ptrdiff_t d = 0; d < D; d += BLOCK_FEATURES) {
-            const ptrdiff_t width = MIN(BLOCK_FEATURES, D - d);
+        for (ptrdiff_t d = 0; d < D; d += block) {
+            const ptrdiff_t width = MIN(block, D - d);
             ptrdiff_t i = first;
             for (; i + TILE_ROWS <= last; i += TILE_ROWS) {
-                const real *x[TILE_ROWS], *next[TILE_ROWS];
-                const int has_next = i + AHEAD_ROWS + TILE_ROWS <= n + ahead;
+                const real *x[TILE_ROWS], *soon[TILE_ROWS];
                 for (int r = 0; r < TILE_ROWS; r++) {
                     x[r] = ROW(X, ldx, idx, i + r) + d;
-                    next[r] = has_next ? ROW(X, ldx, idx, i + AHEAD_ROWS + r) + d : x[r];
+                    if (next) soon[r] = X + next[i + r] * ldx + d;
                 }
-                dot_tiles(TILE_ROWS, x, next, W + d, ldw, width, C, S + i * lds, lds);
+                dot_tiles(TILE_ROWS, x, next ? soon : NULL, W + d, ldw, width, C, S + i * lds, lds);
             }
             for (; i < last; i++) {
                 const real *x = ROW(X, ldx, idx, i) + d;
@@ -229,8 +225,8 @@ static void cross_entropy_gradient(real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_
 
 /* dW[k, 0:vecs] += sum over rows of dS[i, k] X[i, 0:vecs]; `n` elements of the last vector. */
 INLINE void gradient_tile(const int classes, const int vecs, const int whole, ptrdiff_t tail,
-                          const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t first,
-                          ptrdiff_t last, ptrdiff_t n, const real *dS, ptrdiff_t lds, real *dW,
+                          const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, const ptrdiff_t *next,
+                          ptrdiff_t first, ptrdiff_t last, const real *dS, ptrdiff_t lds, real *dW,
                           ptrdiff_t ldw, int add) {
     vec sum[GRADIENT_CLASSES][GRADIENT_VECS];
     UNROLL(k, classes)
@@ -243,9 +239,9 @@ INLINE void gradient_tile(const int classes, const int vecs, const int whole, pt
         const real *ds = dS + i * lds;
         vec xv[GRADIENT_VECS];
         UNROLL(v, vecs) xv[v] = whole ? vload(x + v * LANES) : vload_n(x, tail, 0);
-        if (i + BLOCK_ROWS < n) {
-            const real *next = ROW(X, ldx, idx, i + BLOCK_ROWS);
-            UNROLL(v, vecs) PREFETCH(next + v * LANES);
+        if (next && i % 2) {
+            const real *soon = X + next[i] * ldx;
+            UNROLL(v, vecs) PREFETCH(soon + v * LANES);
         }
         UNROLL(k, classes) {
             const vec s = vset1(ds[k]);
@@ -264,28 +260,31 @@ INLINE void gradient_tile(const int classes, const int vecs, const int whole, pt
 
 /* All features for a panel of classes, over the rows of one block. */
 INLINE void gradient_panel(const int classes, const real *X, ptrdiff_t ldx, const ptrdiff_t *idx,
-                           ptrdiff_t first, ptrdiff_t last, ptrdiff_t n, ptrdiff_t D,
+                           const ptrdiff_t *next, ptrdiff_t first, ptrdiff_t last, ptrdiff_t D,
                            const real *dS, ptrdiff_t lds, real *dW, ptrdiff_t ldw, int add) {
     ptrdiff_t d = 0;
     for (; d + GRADIENT_VECS * LANES <= D; d += GRADIENT_VECS * LANES)
-        gradient_tile(classes, GRADIENT_VECS, 1, 0, X + d, ldx, idx, first, last, n, dS, lds,
+        gradient_tile(classes, GRADIENT_VECS, 1, 0, X + d, ldx, idx, next, first, last, dS, lds,
                       dW + d, ldw, add);
     for (; d + LANES <= D; d += LANES)
-        gradient_tile(classes, 1, 1, 0, X + d, ldx, idx, first, last, n, dS, lds, dW + d, ldw, add);
-    if (d < D)
-        gradient_tile(classes, 1, 0, D - d, X + d, ldx, idx, first, last, n, dS, lds, dW + d, ldw,
+        gradient_tile(classes, 1, 1, 0, X + d, ldx, idx, next, first, last, dS, lds, dW + d, ldw,
                       add);
+    if (d < D)
+        gradient_tile(classes, 1, 0, D - d, X + d, ldx, idx, next, first, last, dS, lds, dW + d,
+                      ldw, add);
 }
 
-static void gradient(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t D,
-                     const real *dS, ptrdiff_t lds, ptrdiff_t C, real *dW, ptrdiff_t ldw, int add) {
+static void gradient(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, const ptrdiff_t *next,
+                     ptrdiff_t n, ptrdiff_t D, const real *dS, ptrdiff_t lds, ptrdiff_t C, real *dW,
+                     ptrdiff_t ldw, int add) {
     ptrdiff_t first = 0;
     do { /* once even without rows: dW must then become 0 */
         const ptrdiff_t last = MIN(first + BLOCK_ROWS, n);
         ptrdiff_t c = 0;
 #define PANEL(classes)                                                                             \
     for (; c + (classes) <= C; c += (classes))                                                     \
-    gradient_panel(classes, X, ldx, idx, first, last, n, D, dS + c, lds, dW + c * ldw, ldw, add)
+    gradient_panel(classes, X, ldx, idx, c == 0 ? next : NULL, first, last, D, dS + c, lds,        \
+                   dW + c * ldw, ldw, add)
         PANEL(GRADIENT_CLASSES);
 #if GRADIENT_CLASSES > 5
         PANEL(5);

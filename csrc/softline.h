@@ -15,13 +15,22 @@
 /* Elements in a virtual vector of 64 bytes: the same on every ISA, so that lanes sum alike. */
 #define SOFTLINE_LANES(real) (64 / sizeof(real))
 
+/* Features per block: `scores` sums a block by itself and then adds the blocks in order, so that
+ * they may be computed apart. A block of W stays in L1 while rows pass by. Equal blocks, to share
+ * them out evenly. */
+static inline ptrdiff_t softline_block(ptrdiff_t D, ptrdiff_t lanes) {
+    const ptrdiff_t most = 512, blocks = (D + most - 1) / most;
+    return blocks ? ((D + blocks - 1) / blocks + lanes - 1) / lanes * lanes : lanes;
+}
+
 #define SOFTLINE_DECLARE(real, table)                                                              \
     typedef struct table {                                                                         \
-        /* S[i] = W X[idx[i]] + b; b may be NULL; `ahead` more rows of idx are asked for early */  \
+        /* S[i] = W X[idx[i]] + b; b may be NULL. Meanwhile half of the rows `next` (n row         \
+         * numbers, or NULL) come into the cache. */                                               \
         void (*scores)(const real *X /* (N, D) */, ptrdiff_t ldx, const ptrdiff_t *idx /* (n) */,  \
-                       ptrdiff_t n, ptrdiff_t ahead, ptrdiff_t D, const real *W /* (C, D) */,      \
-                       ptrdiff_t ldw, const real *b /* (C) */, ptrdiff_t C, real *S /* (n, C) */,  \
-                       ptrdiff_t lds);                                                             \
+                       const ptrdiff_t *next, ptrdiff_t n, ptrdiff_t D,                            \
+                       const real *W /* (C, D) */, ptrdiff_t ldw, const real *b /* (C) */,         \
+                       ptrdiff_t C, real *S /* (n, C) */, ptrdiff_t lds);                          \
         /* rows of S become probabilities, or their logarithms */                                  \
         void (*softmax)(real * S /* (n, C) */, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int log);  \
         /* losses[i] = -log softmax(S[i])[y[i]] */                                                 \
@@ -31,10 +40,10 @@
         void (*cross_entropy_gradient)(real * S /* (n, C) */, ptrdiff_t lds, ptrdiff_t n,          \
                                        ptrdiff_t C, const int32_t *y /* (n) */,                    \
                                        const real *weight /* (n) */, real *losses /* (n) */);      \
-        /* dW = dS^T X[idx], added to what dW holds if `add` */                                    \
+        /* dW = dS^T X[idx], added to what dW holds if `add`; the other half of `next` comes */    \
         void (*gradient)(const real *X /* (N, D) */, ptrdiff_t ldx,                                \
-                         const ptrdiff_t *idx /* (n) */, ptrdiff_t n, ptrdiff_t D,                 \
-                         const real *dS /* (n, C) */, ptrdiff_t lds, ptrdiff_t C,                  \
+                         const ptrdiff_t *idx /* (n) */, const ptrdiff_t *next, ptrdiff_t n,       \
+                         ptrdiff_t D, const real *dS /* (n, C) */, ptrdiff_t lds, ptrdiff_t C,     \
                          real *dW /* (C, D) */, ptrdiff_t ldw, int add);                           \
         /* db = column sums of dS, added to what db holds if `add` */                              \
         void (*bias_gradient)(const real *dS /* (n, C) */, ptrdiff_t lds, ptrdiff_t n,             \

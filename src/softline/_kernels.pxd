@@ -8,8 +8,8 @@ ctypedef fused real:
 # A function pointer in a struct needs its own `noexcept nogil`.
 cdef extern from "softline.h" nogil:
     ctypedef struct softline_f32:
-        void (*scores)(const float *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t ahead, ptrdiff_t D,
-                       const float *W, ptrdiff_t ldw, const float *b, ptrdiff_t C,
+        void (*scores)(const float *X, ptrdiff_t ldx, const ptrdiff_t *idx, const ptrdiff_t *next,
+                       ptrdiff_t n, ptrdiff_t D, const float *W, ptrdiff_t ldw, const float *b, ptrdiff_t C,
                        float *S, ptrdiff_t lds) noexcept nogil
         void (*softmax)(float *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int log) noexcept nogil
         void (*cross_entropy)(const float *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C,
@@ -17,7 +17,8 @@ cdef extern from "softline.h" nogil:
         void (*cross_entropy_gradient)(float *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C,
                                        const int32_t *y, const float *weight,
                                        float *losses) noexcept nogil
-        void (*gradient)(const float *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t D,
+        void (*gradient)(const float *X, ptrdiff_t ldx, const ptrdiff_t *idx, const ptrdiff_t *next,
+                         ptrdiff_t n, ptrdiff_t D,
                          const float *dS, ptrdiff_t lds, ptrdiff_t C,
                          float *dW, ptrdiff_t ldw, int add) noexcept nogil
         void (*bias_gradient)(const float *dS, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C,
@@ -29,8 +30,8 @@ cdef extern from "softline.h" nogil:
                              ptrdiff_t D, const float *weight,
                              float *sum, float *low, float *high) noexcept nogil
     ctypedef struct softline_f64:
-        void (*scores)(const double *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t ahead, ptrdiff_t D,
-                       const double *W, ptrdiff_t ldw, const double *b, ptrdiff_t C,
+        void (*scores)(const double *X, ptrdiff_t ldx, const ptrdiff_t *idx, const ptrdiff_t *next,
+                       ptrdiff_t n, ptrdiff_t D, const double *W, ptrdiff_t ldw, const double *b, ptrdiff_t C,
                        double *S, ptrdiff_t lds) noexcept nogil
         void (*softmax)(double *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int log) noexcept nogil
         void (*cross_entropy)(const double *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C,
@@ -38,7 +39,8 @@ cdef extern from "softline.h" nogil:
         void (*cross_entropy_gradient)(double *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C,
                                        const int32_t *y, const double *weight,
                                        double *losses) noexcept nogil
-        void (*gradient)(const double *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t D,
+        void (*gradient)(const double *X, ptrdiff_t ldx, const ptrdiff_t *idx, const ptrdiff_t *next,
+                         ptrdiff_t n, ptrdiff_t D,
                          const double *dS, ptrdiff_t lds, ptrdiff_t C,
                          double *dW, ptrdiff_t ldw, int add) noexcept nogil
         void (*bias_gradient)(const double *dS, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C,
@@ -53,6 +55,7 @@ cdef extern from "softline.h" nogil:
         const char *name
         const softline_f32 *f32
         const softline_f64 *f64
+    ptrdiff_t softline_block(ptrdiff_t D, ptrdiff_t lanes)
 
 cdef const softline_isa *isa
 

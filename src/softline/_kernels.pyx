@@ -213,10 +213,10 @@ def scores(const real[:, :] X, const ptrdiff_t[::1] idx, const real[:, :] W, con
             count = min(<ptrdiff_t>TASK_ROWS, n - first)
             if real is float:
                 isa.f32.scores(x if rows else x + first * ldx, ldx, rows + first if rows else NULL,
-                               count, n - first - count, D, &W[0, 0], ldw, bias, C, &out[first, 0], lds)
+                               NULL, count, D, &W[0, 0], ldw, bias, C, &out[first, 0], lds)
             else:
                 isa.f64.scores(x if rows else x + first * ldx, ldx, rows + first if rows else NULL,
-                               count, n - first - count, D, &W[0, 0], ldw, bias, C, &out[first, 0], lds)
+                               NULL, count, D, &W[0, 0], ldw, bias, C, &out[first, 0], lds)
 
 
 cdef int softmax_rows(real[:, :] S, bint log, n_threads) except -1:
@@ -319,10 +319,10 @@ def gradient(const real[:, :] X, const ptrdiff_t[::1] idx, const real[:, :] dsco
                            schedule="static"):
             first = task * slab
             if real is float:
-                isa.f32.gradient(&X[0, first], ldx, rows, n, min(slab, D - first), &dscores[0, 0], lds, C,
+                isa.f32.gradient(&X[0, first], ldx, rows, NULL, n, min(slab, D - first), &dscores[0, 0], lds, C,
                                  &dW[0, first], ldw, False)
             else:
-                isa.f64.gradient(&X[0, first], ldx, rows, n, min(slab, D - first), &dscores[0, 0], lds, C,
+                isa.f64.gradient(&X[0, first], ldx, rows, NULL, n, min(slab, D - first), &dscores[0, 0], lds, C,
                                  &dW[0, first], ldw, False)
         if real is float:
             isa.f32.bias_gradient(&dscores[0, 0], lds, n, C, &db[0], False)

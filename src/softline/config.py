@@ -1,0 +1,43 @@
+"""What this softline is and runs on: for bug reports, and for `softline info`."""
+
+import os
+import platform
+from importlib.metadata import version
+
+
+def show_config():
+    """Print versions, instruction set, threads and compiler.
+
+    Examples
+    --------
+    >>> import softline
+    >>> softline.show_config()  # doctest: +SKIP
+    """
+    import numpy as np
+
+    from softline import _kernels
+
+    isas, built = _kernels.isas(), _kernels.config()
+    print_rows(
+        {
+            "softline": version("softline"),
+            "Python": platform.python_version(),
+            "NumPy": np.__version__,
+            "scikit-learn": version("scikit-learn"),
+            "instruction set": _kernels.isa_name(),
+            "can run here": ", ".join(name for name, runs in isas.items() if runs),
+            "built": ", ".join(isas),
+            "SOFTLINE_ISA": os.environ.get("SOFTLINE_ISA", "not set"),
+            "threads": _kernels.max_threads(),
+            "compiler": built["compiler"],
+            "OpenMP": built["openmp"],
+            "Cython": built["cython"],
+        }
+    )
+
+
+def print_rows(rows):
+    """Print a dict as two aligned columns."""
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"{name:{width}}  {value}")

@@ -1,0 +1,294 @@
+"""Models in files: save_model and load_model.
+
+A model file is a safetensors file. Its tensors are `coef` (C, D), `intercept` (C,) and, if the labels are
+numbers, `classes` (C,). Its metadata has one entry, "softline": a JSON object with all else, text labels
+included, and with a SHA-256 of the tensors and of itself. The checksum finds damage and careless edits; it
+is no signature. Nothing in a file is believed: loading builds one SoftmaxClassifier out of checked numbers
+and strings, and runs no code that a file names. The same model is the same file, byte for byte.
+"""
+
+import hashlib
+import json
+import math
+import os
+import secrets
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from sklearn.utils.validation import check_is_fitted
+
+import softline
+from softline import schedules
+from softline.linear_model import SoftmaxClassifier
+
+__all__ = ["ModelFileError", "check_target", "load_model", "read_model", "save_model"]
+
+FORMAT = 1
+
+# The only objects, besides numbers and strings, that a parameter can be restored to.
+SCHEDULES = {type(schedule).__name__: type(schedule) for schedule in schedules.BY_NAME.values()}
+
+# Text labels of more bytes than this, as NumPy lays them out, are a forged header.
+MOST_LABEL_BYTES = 1 << 30
+
+
+class ModelFileError(ValueError):
+    """A file is damaged, or is not a softline model; one line names the file and says what is wrong."""
+
+
+# ---- saving ----------------------------------------------------------------------------------------------
+
+
+def save_model(model, path, *, image_shape=None):
+    """Save a fitted classifier.
+
+    The file appears whole or not at all: a failed save leaves an older file as it was.
+
+    Parameters
+    ----------
+    model : SoftmaxClassifier
+        A fitted one. Of its attributes, `epoch_seconds_` is left out; so is a `random_state` that is not
+        an int, which loads as None.
+    path : path-like
+        Where to; `.safetensors` is the usual suffix.
+    image_shape : tuple of int or None, default=None
+        Shape of a row as an image, kept for whoever wants to look at the weights.
+
+    Raises
+    ------
+    TypeError
+        If the model is not a SoftmaxClassifier, or its labels or parameters are objects that a file
+        cannot hold without code.
+    ValueError
+        If the model is broken: weights that are not finite, or that do not fit the classes.
+    OSError
+        If the file cannot be written.
+    """
+    if type(model) is not SoftmaxClassifier:
+        raise TypeError(f"a model file holds a SoftmaxClassifier; got {type(model).__name__}")
+    check_is_fitted(model)
+    target = check_target(path)
+    header, tensors = _pack(model, image_shape)
+    _unpack(header, tensors)  # what would not load again is not written
+    header["sha256"] = _checksum(header, tensors)
+    contents = save(tensors, {"softline": json.dumps(header, sort_keys=True)})
+
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def check_target(path):
+    """Where a model saved to `path` will lie, links followed.
+
+    Raises
+    ------
+    OSError
+        If no file can be written there.
+    """
+    target = Path(path).resolve()
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {target.parent}")
+    if target.exists() and not target.is_file():
+        raise FileExistsError(f"cannot write {path}: it exists and is not a file")
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(f"cannot write {path}: no permission to write in {target.parent}")
+    return target
+
+
+def _pack(model, image_shape):
+    """The header, a dict for JSON, and the tensors of a model."""
+    labels, dtype = model.classes_, model.classes_.dtype
+    tensors = {"coef": model.coef_, "intercept": model.intercept_}
+    texts = None
+    if dtype.kind in "biuf" and dtype.itemsize <= 8:
+        tensors["classes"] = labels
+    elif dtype.kind == "U" or (dtype.kind == "O" and all(isinstance(label, str) for label in labels)):
+        texts = labels.tolist()
+    else:
+        raise TypeError(f"a model file holds labels that are numbers, bools or strings; classes_ is {labels!r}")
+    feature_names = getattr(model, "feature_names_in_", None)
+    header = {
+        "format": FORMAT,
+        "version": softline.__version__,
+        "estimator": "SoftmaxClassifier",
+        "params": {name: _encode(name, value) for name, value in model.get_params(deep=False).items()},
+        "n_features": model.n_features_in_,
+        "feature_names": None if feature_names is None else feature_names.tolist(),
+        "image_shape": None if image_shape is None else list(image_shape),
+        "classes_dtype": dtype.str,
+        "classes": texts,
+        "n_iter": model.n_iter_,
+        "learning_rate": model.learning_rate_,
+        "loss_curve": model.loss_curve_,
+        "validation_scores": model.validation_scores_,
+    }
+    # safetensors writes the memory of an array as it lies, whatever its strides and byte order.
+    return header, {
+        name: np.ascontiguousarray(array, array.dtype.newbyteorder("=")) for name, array in tensors.items()
+    }
+
+
+def _encode(name, value):
+    """A parameter as JSON can hold it."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, np.random.RandomState):
+        return None
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, dict):  # a list of pairs: JSON's own keys are strings only
+        return {"dict": [[_encode(name, key), _encode(name, item)] for key, item in value.items()]}
+    if type(value) in SCHEDULES.values():
+        arguments = {field.name: _encode(name, getattr(value, field.name)) for field in fields(value)}
+        return {"schedule": type(value).__name__, "arguments": arguments}
+    raise TypeError(
+        f"a model file cannot hold {name}={value!r}; for predictions it does not matter: "
+        f"replace it, as in model.set_params({name}=...), before saving"
+    )
+
+
+# ---- loading ---------------------------------------------------------------------------------------------
+
+
+def load_model(path):
+    """Load a classifier that `save_model` saved.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    SoftmaxClassifier
+        Fitted, with the same bits in `coef_`, `intercept_` and `classes_`, and so in its predictions.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ModelFileError
+        If it is damaged, altered, or not a softline model.
+    """
+    return read_model(path)[0]
+
+
+def read_model(path):
+    """Load a classifier, and the header of its file: a dict with the version that wrote it, and so on."""
+    header, tensors = _read(path)
+    try:
+        return _unpack(header, tensors), header
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: no softline model; its checksum is right, but: {error}") from error
+
+
+def _read(path):
+    """Header and tensors whose checksum is right."""
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path}: is a folder; expected a model file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, AttributeError, TypeError) as error:  # the last two: types NumPy lacks
+        raise ModelFileError(f"{path}: not a complete safetensors file: {error}") from error
+    if list(metadata) != ["softline"]:
+        raise ModelFileError(f"{path}: a safetensors file, but not a model that softline saved")
+    try:
+        header = json.loads(metadata["softline"])
+        checksum = header.pop("sha256")
+        written_in = header["format"]
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: damaged: the header cannot be read") from error
+    if written_in != FORMAT:
+        raise ModelFileError(
+            f"{path}: in format {written_in!r}; softline {softline.__version__} reads format {FORMAT}"
+        )
+    if checksum != _checksum(header, tensors):
+        raise ModelFileError(f"{path}: damaged or altered: the checksum does not match the contents")
+    return header, tensors
+
+
+def _checksum(header, tensors):
+    """SHA-256 of all that a file holds but the checksum, in one order."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name, array in sorted(tensors.items()):
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _unpack(header, tensors):
+    """The model of a header and tensors, neither of which is trusted."""
+    coef, intercept, classes = tensors["coef"], tensors["intercept"], _unpack_classes(header, tensors)
+    _expect(coef.ndim == 2, f"coef has {coef.ndim} dimensions, not 2")
+    n_classes, n_features = coef.shape
+    _expect(coef.dtype in (np.float32, np.float64), f"coef is {coef.dtype}, not float32 or float64")
+    _expect(coef.dtype == intercept.dtype, f"coef is {coef.dtype}, but intercept {intercept.dtype}")
+    _expect(n_classes >= 2 and n_features >= 1, f"coef of shape {coef.shape} separates nothing")
+    _expect(intercept.shape == (n_classes,), f"{n_classes} rows of coef, but intercept {intercept.shape}")
+    _expect(classes.shape == (n_classes,), f"{n_classes} rows of coef, but classes {classes.shape}")
+    _expect(np.isfinite(coef).all() and np.isfinite(intercept).all(), "a weight is infinite or NaN")
+    _expect(np.array_equal(np.unique(classes), classes), "the classes are not distinct and in order")
+    _expect(header["n_features"] == n_features, f"{header['n_features']!r} features, but coef {coef.shape}")
+    names, image_shape = header["feature_names"], header["image_shape"]
+    if names is not None:
+        _expect(
+            len(names) == n_features and all(isinstance(name, str) for name in names),
+            f"the feature names are not {n_features} strings",
+        )
+    if image_shape is not None:
+        _expect(math.prod(image_shape) == n_features, f"images {image_shape}, but {n_features} features")
+    _expect(header["estimator"] == "SoftmaxClassifier", f"the estimator is a {header['estimator']!r}")
+
+    model = SoftmaxClassifier(**{name: _decode(value) for name, value in header["params"].items()})
+    model._validate_params()
+    model.coef_, model.intercept_, model.classes_ = coef, intercept, classes
+    model.n_features_in_ = n_features
+    if names is not None:
+        model.feature_names_in_ = np.array(names, dtype=object)
+    model.n_iter_ = int(header["n_iter"])
+    model.learning_rate_ = float(header["learning_rate"])
+    model.loss_curve_ = [float(loss) for loss in header["loss_curve"]]
+    scores = header["validation_scores"]
+    model.validation_scores_ = None if scores is None else [float(score) for score in scores]
+    model.epoch_seconds_ = []
+    model._auto = None
+    return model
+
+
+def _unpack_classes(header, tensors):
+    dtype, texts = np.dtype(header["classes_dtype"]), header["classes"]
+    if texts is None:
+        classes = tensors["classes"]
+        _expect(dtype.newbyteorder("=") == classes.dtype, f"classes are {classes.dtype}, not {dtype}")
+        return classes.astype(dtype)
+    _expect(dtype.kind in "UO", f"text labels cannot be {dtype}")
+    _expect(all(isinstance(text, str) for text in texts), "a label is not a string")
+    _expect(dtype.itemsize * len(texts) <= MOST_LABEL_BYTES, f"labels of type {dtype} are too long")
+    return np.array(texts, dtype=dtype)
+
+
+def _decode(value):
+    """A parameter from what `_encode` made of it."""
+    match value:
+        case {"dict": pairs}:
+            return {_decode(key): _decode(item) for key, item in pairs}
+        case {"schedule": name, "arguments": arguments}:
+            return SCHEDULES[name](**{key: _decode(item) for key, item in arguments.items()})
+    return value
+
+
+def _expect(right, otherwise):
+    if not right:
+        raise ValueError(otherwise)
