@@ -1,5 +1,6 @@
 /* A barrier for the threads of one region: spins, because the wait between two phases of a step is
- * shorter than a sleep, then yields, because on a busy machine the last thread may need this core. */
+ * shorter than a sleep, then yields, because on a busy machine the last thread may need this core.
+ */
 #ifndef SOFTLINE_BARRIER_H
 #define SOFTLINE_BARRIER_H
 
