@@ -1,6 +1,6 @@
 """Each kernel and a whole epoch against the NumPy twin: checked first, then timed.
 
-    pytest benchmarks/bench_kernels.py --benchmark-disable-gc
+pytest benchmarks/bench_kernels.py --benchmark-disable-gc
 """
 
 import numpy as np
@@ -64,7 +64,14 @@ def test_scores(versus, problem, shape, who):
     check([lambda: run(_kernels), lambda: run(reference)])
     kernels = WHO[who]
     moved = p.X[:BATCH].nbytes + p.W.nbytes + out.nbytes
-    versus("scores", shape, who, lambda: kernels.scores(p.X, p.batch, p.W, p.b, out), 2 * BATCH * p.D * p.C, moved)
+    versus(
+        "scores",
+        shape,
+        who,
+        lambda: kernels.scores(p.X, p.batch, p.W, p.b, out),
+        2 * BATCH * p.D * p.C,
+        moved,
+    )
 
 
 def test_cross_entropy_gradient(versus, problem, shape, who):
@@ -98,7 +105,14 @@ def test_gradient(versus, problem, shape, who):
     check([lambda: run(_kernels), lambda: run(reference)])
     kernels = WHO[who]
     moved = p.X[:BATCH].nbytes + dW.nbytes + p.scores.nbytes
-    versus("gradient", shape, who, lambda: kernels.gradient(p.X, p.batch, p.scores, dW, db), 2 * BATCH * p.D * p.C, moved)
+    versus(
+        "gradient",
+        shape,
+        who,
+        lambda: kernels.gradient(p.X, p.batch, p.scores, dW, db),
+        2 * BATCH * p.D * p.C,
+        moved,
+    )
 
 
 def test_sgd_update(versus, problem, shape, who):

@@ -191,7 +191,8 @@ def test_column_stats(isa, dtype):
 @dtypes
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 1000])
 def test_sgd_epoch(isa, dtype, batch_size):
-    for shape in [(0, 5, 3), (1, 1, 2), (33, 17, 3), (31, 100, 10), (20, 3073, 10), (17, 33, 77), (3, 40, 1000)]:
+    shapes = [(0, 5, 3), (1, 1, 2), (33, 17, 3), (31, 100, 10), (20, 3073, 10), (17, 33, 77), (3, 40, 1000)]
+    for shape in shapes:
         p = Problem(*shape, dtype)
         n_steps = -(-p.n // min(batch_size, max(p.n, 1)))
         rates = np.linspace(0.02, 0.01, n_steps)
@@ -222,7 +223,9 @@ def test_ten_steps_follow_the_reference(dtype):
         W, b, exact, exact_b = p.W.copy(), p.b.copy(), wide(p.W), wide(p.b)
         args = np.full(10, 0.05), p.n // 10, 1e-2
         losses = _epoch.sgd_epoch(p.X, p.y, None, p.idx, W, b, *args, None, None, True)
-        exact_losses = reference.sgd_epoch(wide(p.X), p.y, None, p.idx, exact, exact_b, *args, None, None, True)
+        exact_losses = reference.sgd_epoch(
+            wide(p.X), p.y, None, p.idx, exact, exact_b, *args, None, None, True
+        )
         tolerance = 2e-5 if dtype is np.float32 else 1e-12
         np.testing.assert_allclose(losses, exact_losses, rtol=tolerance)
         np.testing.assert_allclose(W, exact, rtol=tolerance, atol=tolerance)
@@ -236,7 +239,8 @@ def test_chunks_of_a_large_batch_change_no_bit(dtype):
     p = Problem(1000, 24, 3, dtype)
     W, b = p.W.copy(), p.b.copy()
     _epoch.sgd_epoch(p.X, p.y, None, p.idx, W, b, np.ones(1), p.n, 0.0, None, None, False)
-    dscores, losses, dW, db = np.empty((p.n, 3), dtype), np.empty(p.n, dtype), np.empty_like(W), np.empty_like(b)
+    dscores, losses = np.empty((p.n, 3), dtype), np.empty(p.n, dtype)
+    dW, db = np.empty_like(W), np.empty_like(b)
     _kernels.scores(p.X, p.idx, p.W, p.b, dscores)
     _kernels.cross_entropy_gradient(dscores, p.y[p.idx], np.full(p.n, 1 / p.n, dtype), losses)
     _kernels.gradient(p.X, p.idx, dscores, dW, db)

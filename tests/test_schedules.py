@@ -31,7 +31,7 @@ def test_every_name_trains(name):
 
 
 def test_a_schedule_scales_each_step():
-    """Rates of a custom schedule reach the kernel batch by batch: with 0 after the first, one step is made."""
+    """Rates reach the kernel batch by batch: with 0 after the first batch, one step is made."""
     X, y = load_iris(return_X_y=True)
     args = {"learning_rate": 0.1, "batch_size": 50, "shuffle": False, "max_iter": 1}
     first_step_only = SoftmaxClassifier(schedule=lambda epoch, max_iter: np.where(epoch > 0, 0, 1), **args)

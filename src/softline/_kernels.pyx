@@ -319,11 +319,11 @@ def gradient(const real[:, :] X, const ptrdiff_t[::1] idx, const real[:, :] dsco
                            schedule="static"):
             first = task * slab
             if real is float:
-                isa.f32.gradient(&X[0, first], ldx, rows, NULL, n, min(slab, D - first), &dscores[0, 0], lds, C,
-                                 &dW[0, first], ldw, False)
+                isa.f32.gradient(&X[0, first], ldx, rows, NULL, n, min(slab, D - first), &dscores[0, 0],
+                                 lds, C, &dW[0, first], ldw, False)
             else:
-                isa.f64.gradient(&X[0, first], ldx, rows, NULL, n, min(slab, D - first), &dscores[0, 0], lds, C,
-                                 &dW[0, first], ldw, False)
+                isa.f64.gradient(&X[0, first], ldx, rows, NULL, n, min(slab, D - first), &dscores[0, 0],
+                                 lds, C, &dW[0, first], ldw, False)
         if real is float:
             isa.f32.bias_gradient(&dscores[0, 0], lds, n, C, &db[0], False)
         else:

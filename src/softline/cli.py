@@ -7,7 +7,9 @@ import argparse
 import math
 import os
 import sys
+import textwrap
 import warnings
+from contextlib import nullcontext
 
 from softline.config import print_rows, show_config
 
@@ -87,32 +89,65 @@ def _parser():
     train = commands.add_parser(
         "train",
         parents=[data],
+        argument_default=argparse.SUPPRESS,  # what is not given is left to SoftmaxClassifier
         help="train a classifier and report its accuracy",
         description="Train a classifier and report its accuracy. Ctrl-C ends the training early: the "
         "weights so far are saved and evaluated.",
     )
     train.set_defaults(run=_train)
-    # Options not given are left to SoftmaxClassifier, whose parameters they are named after.
-    option = _defaults_elsewhere(train)
-    option("--epochs", "max_iter", _integer(1), "N", "most epochs to run (default: 100)")
-    option("--batch-size", "batch_size", _batch_size, "B", "rows of a step, or full (default: 256)")
-    option("--learning-rate", "learning_rate", _learning_rate, "LR", "a number, or auto (default: auto)")
-    option("--schedule", "schedule", str, None, "how the learning rate falls (default: constant)", SCHEDULES)
-    option("--alpha", "alpha", _number(0), "A", "L2 penalty (default: 0.0001)")
-    option("--threads", "n_threads", _integer(1, 1024), "T", "threads (default: as many as help)")
+    count = _checked(int, lambda n: 1 <= n < 2**31, "a whole number from 1 to 2147483647")
     train.add_argument(
-        "--seed",
-        dest="random_state",
-        type=_integer(0, 2**32 - 1),
-        default=0,
-        metavar="S",
-        help="seed of the splits and of the order of rows (default: 0)",
+        "--epochs", dest="max_iter", type=count, metavar="N", help="most epochs (default: 100)"
+    )
+    train.add_argument(
+        "--batch-size",
+        type=_checked(
+            lambda text: None if text == "full" else int(text),
+            lambda n: n is None or 1 <= n < 2**31,
+            "full or a whole number from 1 to 2147483647",
+        ),
+        metavar="B",
+        help="rows of a step; full takes all rows at once (default: 256)",
+    )
+    train.add_argument(
+        "--learning-rate",
+        type=_checked(
+            lambda text: text if text == "auto" else float(text),
+            lambda rate: rate == "auto" or 0 < rate < math.inf,
+            "auto or a number above 0",
+        ),
+        metavar="LR",
+        help="auto finds the largest that is stable (default: auto)",
+    )
+    train.add_argument(
+        "--schedule", choices=SCHEDULES, help="how the learning rate falls (default: constant)"
+    )
+    train.add_argument(
+        "--alpha",
+        type=_checked(float, lambda alpha: 0 <= alpha < math.inf, "a number of at least 0"),
+        metavar="A",
+        help="L2 penalty (default: 0.0001)",
+    )
+    train.add_argument(
+        "--threads",
+        dest="n_threads",
+        type=_checked(int, lambda n: 1 <= n <= 1024, "a whole number from 1 to 1024"),
+        metavar="T",
+        help="threads (default: as many as help)",
     )
     train.add_argument(
         "--early-stopping", action="store_true", help="stop when the validation accuracy stands still"
     )
-    train.add_argument("--out", metavar="FILE", help="save the model here, as in model.safetensors")
-    train.add_argument("--quiet", action="store_true", help="print the results only")
+    train.add_argument(
+        "--seed",
+        dest="random_state",
+        type=_checked(int, lambda seed: 0 <= seed < 2**32, "a whole number from 0 to 4294967295"),
+        default=0,
+        metavar="S",
+        help="seed of the splits and of the order of the rows (default: 0)",
+    )
+    train.add_argument("--out", metavar="FILE", default=None, help="save the model, as in model.safetensors")
+    train.add_argument("--quiet", action="store_true", default=False, help="print the results only")
 
     evaluate = commands.add_parser(
         "evaluate",
@@ -147,26 +182,211 @@ def _parser():
     return parser
 
 
-def _defaults_elsewhere(parser):
-    def option(name, dest, kind, metavar, text, choices=None):
-        parser.add_argument(
-            name,
-            dest=dest,
-            type=kind,
-            metavar=metavar,
-            help=text,
-            choices=choices,
-            default=argparse.SUPPRESS,
+def _checked(convert, right, expected):
+    """An argparse type: text converted, if the result is right."""
+
+    def convert_and_check(text):
+        try:
+            value = convert(text)
+            if right(value):
+                return value
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"expected {expected}; got {text!r}")
+
+    return convert_and_check
+
+
+# ---- commands --------------------------------------------------------------------------------------------
+
+
+def _train(args):
+    import numpy as np
+
+    from softline import _kernels, datasets, model_file
+    from softline.linear_model import SoftmaxClassifier
+    from softline.progress import format_rate
+
+    if args.out:
+        model_file.check_target(args.out)  # before the work, not after
+    data = datasets.load(args.data, data_dir=args.data_dir, label=args.label, random_state=args.random_state)
+    model = SoftmaxClassifier(verbose=int(not args.quiet))
+    model.set_params(**{name: value for name, value in vars(args).items() if name in model.get_params()})
+    if not args.quiet:
+        parts = f"{len(data.X_train)} training, {len(data.X_val)} validation, {len(data.X_test)} test"
+        classes = data.class_names or np.unique(data.y_train)
+        batches = f"batches of {model.batch_size}" if model.batch_size else "full batches"
+        rate = f"learning rate {model.learning_rate}, {model.schedule}"
+        print_rows(
+            {
+                "data": data.name,
+                "rows": parts,
+                "features": f"{data.X_train.shape[1]}, {data.X_train.dtype}",
+                "classes": f"{len(classes)}: {_shortened(classes)}",
+                "training": f"up to {model.max_iter} epochs, {batches}, {rate}, alpha {model.alpha}",
+                "running on": f"{_kernels.isa_name()}, {model.n_threads or _kernels.max_threads()} threads",
+            }
         )
+        sys.stdout.flush()
 
-    return option
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(data.X_train, data.y_train, eval_set=(data.X_val, data.y_val))
+    if not model.n_iter_:
+        raise KeyboardInterrupt  # before there was anything to keep
+    for warning in caught:
+        message = str(warning.message)
+        if message.startswith("stopped after max_iter"):
+            message = f"still improving after {model.max_iter} epochs; more of them (--epochs) may do better"
+        print(f"softline: {message}", file=sys.stderr)
+    if data.feature_names is not None:
+        model.feature_names_in_ = np.array(data.feature_names, dtype=object)
+    if args.out:
+        model_file.save_model(model, args.out, image_shape=data.image_shape)
+
+    seconds = np.median(model.epoch_seconds_)
+    print_rows(
+        {
+            "epochs": _training(model),
+            "time per epoch": f"{1e3 * seconds:.3g} ms (median), {format_rate(len(data.X_train) / seconds)}",
+            "training accuracy": f"{model.score(data.X_train, data.y_train):.2%}",
+            "validation accuracy": f"{model.score(data.X_val, data.y_val):.2%}",
+            "test accuracy": f"{model.score(data.X_test, data.y_test):.2%}",
+        }
+        | ({"saved": args.out} if args.out else {})
+    )
 
 
-def _integer(low, high=math.inf):
-    def integer(text):
-        value = int(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"expected {low} to {high}; got {text}" if high < math.inf else f"expected at least {low}; got {text}")
-        return value
+def _evaluate(args):
+    import numpy as np
 
-    return integer
+    from softline import model_file
+
+    model = model_file.load_model(args.model)
+    X, y, feature_names, class_names, rows = _rows_to_evaluate(args, model)
+    _check_columns(model, X, feature_names, args.data)
+    codes = _codes(y, model.classes_, args.data)
+    hits = model.predict(X) == model.classes_[codes]
+    losses = -model.predict_log_proba(X)[np.arange(len(X)), codes]
+    print_rows(
+        {
+            "data": f"{args.data}, {rows}: {len(X)} rows",
+            "accuracy": f"{hits.mean():.2%}",
+            "cross-entropy": f"{losses.mean(dtype=float):.4f}",
+        }
+    )
+    names = dict(enumerate(class_names or []))
+    names = [str(names.get(label, label)) for label in model.classes_]
+    width = max(map(len, ["class", *names]))
+    print(f"\n{'class':{width}}  {'rows':>8}  accuracy")
+    for code, name in enumerate(names):
+        hits_of_class = hits[codes == code]
+        accuracy = f"{hits_of_class.mean():.2%}" if hits_of_class.size else "-"
+        print(f"{name:{width}}  {hits_of_class.size:8}  {accuracy:>8}")
+
+
+def _rows_to_evaluate(args, model):
+    """X, y, names of the features and of the classes or None, and what rows these are."""
+    from softline import datasets
+
+    if args.split or args.data in NAMED:
+        split = args.split or "test"
+        data = datasets.load(
+            args.data, data_dir=args.data_dir, label=args.label, random_state=model.random_state or 0
+        )
+        X, y = {
+            "train": (data.X_train, data.y_train),
+            "validation": (data.X_val, data.y_val),
+            "test": (data.X_test, data.y_test),
+        }[split]
+        return X, y, data.feature_names, data.class_names, split
+    label = args.label
+    if label is None and not args.data.lower().endswith(".npz"):
+        label = -1  # the last column, as in training
+    X, y, feature_names = datasets.read_features(args.data, label=label)
+    if y is None:
+        raise ValueError(f"{args.data}: no labels; expected an array y")
+    return X, y, feature_names, None, "all"
+
+
+def _codes(y, classes, source):
+    """Position in `classes` of each label: numbers are compared as numbers, all else as text."""
+    import numpy as np
+
+    if y.dtype.kind not in "iuf" or classes.dtype.kind not in "iuf":
+        y, classes = y.astype(str), classes.astype(str)
+    order = np.argsort(classes)
+    codes = order[np.searchsorted(classes, y, sorter=order).clip(max=len(classes) - 1)]
+    unknown = np.unique(y[classes[codes] != y])
+    if unknown.size:
+        raise ValueError(
+            f"{source}: labels that the model does not know: {_shortened(unknown)}; "
+            f"its classes are {_shortened(classes)}"
+        )
+    return codes
+
+
+def _predict(args):
+    import csv
+
+    from softline import datasets, model_file
+
+    model = model_file.load_model(args.model)
+    X, _, feature_names = datasets.read_features(args.file, label=args.label)
+    _check_columns(model, X, feature_names, args.file, hint="; --label COLUMN leaves one out")
+    with open(args.out, "w", newline="") if args.out else nullcontext(sys.stdout) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        labels = model.predict(X)
+        if args.proba:
+            writer.writerow(["label", *(f"p_{label}" for label in model.classes_)])
+            writer.writerows([label, *p] for label, p in zip(labels, model.predict_proba(X), strict=True))
+        else:
+            writer.writerow(["label"])
+            writer.writerows([label] for label in labels)
+
+
+def _check_columns(model, X, feature_names, source, hint=""):
+    """Raise ValueError unless the columns are those that the model was trained on."""
+    if X.shape[1] != model.n_features_in_:
+        hint = hint if X.shape[1] == model.n_features_in_ + 1 else ""
+        raise ValueError(
+            f"{source}: {X.shape[1]} features; the model was trained on {model.n_features_in_}{hint}"
+        )
+    if feature_names is None or not hasattr(model, "feature_names_in_"):
+        return
+    for i, (name, trained_on) in enumerate(zip(feature_names, model.feature_names_in_, strict=True)):
+        if name != trained_on:
+            raise ValueError(
+                f"{source}: feature {i} is {name!r}; the model was trained with {trained_on!r} there"
+            )
+
+
+def _info(args):
+    if args.model is None:
+        show_config()
+        return
+    from softline import model_file
+
+    model, header = model_file.read_model(args.model)
+    rows = {
+        "file": f"{args.model}, written by softline {header['version']}",
+        "model": " ".join(repr(model).split()),
+        "features": f"{model.n_features_in_}, {model.coef_.dtype}",
+        "classes": f"{len(model.classes_)}, {model.classes_.dtype}: {_shortened(model.classes_)}",
+        "epochs": _training(model),
+    }
+    if hasattr(model, "feature_names_in_"):
+        rows["features"] += f": {_shortened(model.feature_names_in_)}"
+    if header["image_shape"]:
+        rows["features"] += f", images of {' x '.join(map(str, header['image_shape']))}"
+    print_rows(rows)
+
+
+def _training(model):
+    loss = f", loss {model.loss_curve_[-1]:.4f}" if model.loss_curve_ else ""
+    return f"{model.n_iter_}{loss}, learning rate {model.learning_rate_:.3g}"
+
+
+def _shortened(names):
+    """Names, in a line that is not too long."""
+    return textwrap.shorten(", ".join(map(str, names)), 70, placeholder=" ...")

@@ -38,6 +38,5 @@ def show_config():
 
 def print_rows(rows):
     """Print a dict as two aligned columns."""
-    width = max(map(len, rows))
     for name, value in rows.items():
-        print(f"{name:{width}}  {value}")
+        print(f"{name:19}  {value}")

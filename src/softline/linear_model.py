@@ -251,15 +251,16 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         C = len(self.classes_)
         if self.n_iter_ and self.loss_curve_[-1] > 1.01 * np.log(C):
             warnings.warn(
-                f"the loss is {self.loss_curve_[-1]:.4g}, above log({C}) = {np.log(C):.4g} of a model that knows "
-                f"nothing: learning_rate={trainer.rate:.3g} is too large for these data. {trainer.advice()}",
+                f"the loss is {self.loss_curve_[-1]:.4g}, above log({C}) = {np.log(C):.4g} of a model that "
+                f"knows nothing: learning_rate={trainer.rate:.3g} is too large for these data. "
+                f"{trainer.advice()}",
                 ConvergenceWarning,
                 stacklevel=4,
             )
         elif self.n_iter_ == self.max_iter and self.tol is not None and stale < self.n_iter_no_change:
             warnings.warn(
-                f"stopped after max_iter={self.max_iter} epochs while still improving; raise max_iter, or pass "
-                "tol=None to train for exactly so many.",
+                f"stopped after max_iter={self.max_iter} epochs while still improving; raise max_iter, or "
+                "pass tol=None to train for exactly so many.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
@@ -384,8 +385,8 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         except ValueError as error:
             raise ValueError(
                 f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of "
-                f"{len(codes)} rows with {len(self.classes_)} classes ({error}); pass eval_set=(X, y) to fit, "
-                "a larger validation_fraction, or early_stopping=False"
+                f"{len(codes)} rows with {len(self.classes_)} classes ({error}); pass eval_set=(X, y) to "
+                "fit, a larger validation_fraction, or early_stopping=False"
             ) from error
 
     def _validate_eval_set(self, eval_set, dtype):

@@ -1,10 +1,11 @@
 """Models in files: save_model and load_model.
 
-A model file is a safetensors file. Its tensors are `coef` (C, D), `intercept` (C,) and, if the labels are
-numbers, `classes` (C,). Its metadata has one entry, "softline": a JSON object with all else, text labels
-included, and with a SHA-256 of the tensors and of itself. The checksum finds damage and careless edits; it
-is no signature. Nothing in a file is believed: loading builds one SoftmaxClassifier out of checked numbers
-and strings, and runs no code that a file names. The same model is the same file, byte for byte.
+A model file is a safetensors file. Its metadata has one entry, "softline": the header, a JSON object. Its
+tensors are `coef` (C, D), `intercept` (C,), `classes` (C,) if the labels are numbers (text labels are in the
+header), and `sha256` (32,), a checksum of the header and the other tensors: it finds damage and careless
+edits, but is no signature. Nothing in a file is believed: loading builds one SoftmaxClassifier out of
+checked numbers and strings, and runs no code that a file names. The same model is the same file, byte for
+byte.
 """
 
 import hashlib
@@ -73,8 +74,8 @@ def save_model(model, path, *, image_shape=None):
     target = check_target(path)
     header, tensors = _pack(model, image_shape)
     _unpack(header, tensors)  # what would not load again is not written
-    header["sha256"] = _checksum(header, tensors)
-    contents = save(tensors, {"softline": json.dumps(header, sort_keys=True)})
+    text = json.dumps(header)
+    contents = save({**tensors, "sha256": _checksum(text, tensors)}, {"softline": text})
 
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
@@ -116,7 +117,7 @@ def _pack(model, image_shape):
     elif dtype.kind == "U" or (dtype.kind == "O" and all(isinstance(label, str) for label in labels)):
         texts = labels.tolist()
     else:
-        raise TypeError(f"a model file holds labels that are numbers, bools or strings; classes_ is {labels!r}")
+        raise TypeError(f"a model file holds labels that are numbers, bools or strings; got {dtype}")
     feature_names = getattr(model, "feature_names_in_", None)
     header = {
         "format": FORMAT,
@@ -202,30 +203,30 @@ def _read(path):
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, AttributeError, TypeError) as error:  # the last two: types NumPy lacks
         raise ModelFileError(f"{path}: not a complete safetensors file: {error}") from error
-    if list(metadata) != ["softline"]:
+    if list(metadata) != ["softline"] or "sha256" not in tensors:
         raise ModelFileError(f"{path}: a safetensors file, but not a model that softline saved")
+    text, checksum = metadata["softline"], tensors.pop("sha256")
     try:
-        header = json.loads(metadata["softline"])
-        checksum = header.pop("sha256")
+        header = json.loads(text)
         written_in = header["format"]
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+    except (LookupError, RecursionError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: damaged: the header cannot be read") from error
     if written_in != FORMAT:
         raise ModelFileError(
             f"{path}: in format {written_in!r}; softline {softline.__version__} reads format {FORMAT}"
         )
-    if checksum != _checksum(header, tensors):
+    if not np.array_equal(checksum, _checksum(text, tensors)):
         raise ModelFileError(f"{path}: damaged or altered: the checksum does not match the contents")
     return header, tensors
 
 
-def _checksum(header, tensors):
-    """SHA-256 of all that a file holds but the checksum, in one order."""
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+def _checksum(text, tensors):
+    """SHA-256 of the header's text and of the tensors, as an array of 32 bytes."""
+    digest = hashlib.sha256(text.encode())
     for name, array in sorted(tensors.items()):
         digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
         digest.update(array.tobytes())
-    return digest.hexdigest()
+    return np.frombuffer(digest.digest(), np.uint8)
 
 
 def _unpack(header, tensors):

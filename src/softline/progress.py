@@ -30,11 +30,12 @@ class EpochProgress:
         console = Console(stderr=True)
         self.bar = Progress(
             TextColumn("epoch {task.completed}/{task.total}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=None),
             TextColumn("{task.description}", markup=False),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=console,
+            expand=True,
             transient=True,
             disable=not console.is_terminal or console.is_dumb_terminal,
         )
@@ -59,7 +60,7 @@ class EpochProgress:
         rows_per_second = epoch * self.n_samples / (time.perf_counter() - self.start)
         self.epoch, self.status = epoch, f"loss {loss:.4f}"
         if validation_score is not None:
-            self.status += f"  validation accuracy {validation_score:.2%}"
+            self.status += f"  validation {validation_score:.2%}"
         self.status += f"  {format_rate(rows_per_second)}"
         self.bar.update(self.task, completed=epoch, description=self.status)
 

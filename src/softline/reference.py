@@ -202,7 +202,8 @@ class SoftmaxClassifierReference:
             penalty = self.alpha / 2 * np.sum(W * W)
             total = 0
             for first in range(0, n, self.batch_size):
-                x, labels = X[order[first : first + self.batch_size]], y[order[first : first + self.batch_size]]
+                batch = order[first : first + self.batch_size]
+                x, labels = X[batch], y[batch]
                 f = x @ W.T + b
                 f -= f.max(axis=1, keepdims=True)
                 p = np.exp(f)

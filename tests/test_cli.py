@@ -1,0 +1,487 @@
+import csv
+import inspect
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+from softline import SoftmaxClassifier, cli, datasets, load_model, save_model, schedules, trainer
+from softline.cli import main
+
+IRIS_NAMES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+
+
+# The commands check names themselves; these tests compare with what the estimator says of plain arrays.
+pytestmark = pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """iris.csv with text labels in column "species", and what was trained on it and on digits."""
+    folder = tmp_path_factory.mktemp("cli")
+    X, y = load_iris(return_X_y=True)
+    species = np.array(["setosa", "versicolor", "virginica"])[y]
+    write_csv(
+        folder / "iris.csv", [*IRIS_NAMES, "species"], [[*row, s] for row, s in zip(X, species, strict=True)]
+    )
+    write_csv(folder / "new.csv", IRIS_NAMES, X)
+    assert main(["train", str(folder / "iris.csv"), "--quiet", "--out", str(folder / "iris.st")]) == 0
+    assert main(["train", "digits", "--quiet", "--out", str(folder / "digits.st")]) == 0
+    return folder
+
+
+def write_csv(path, header, rows):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def run(*args, **options):
+    """A command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "softline", *map(str, args)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def accuracy(out, part="test "):
+    return float(re.search(rf"^{part}accuracy +([\d.]+)%$", out, re.M)[1])
+
+
+def assert_fails(capsys, args, message):
+    """The command fails with one line on stderr, which holds the regular expression `message`."""
+    capsys.readouterr()
+    assert main(list(map(str, args))) == 1
+    out, err = capsys.readouterr()
+    assert re.fullmatch(rf"softline: error: [^\n]*{message}[^\n]*\n", err), err
+    assert out == ""
+
+
+# ---- train -----------------------------------------------------------------------------------------------
+
+
+def test_train_digits(capsys):
+    assert main(["train", "digits"]) == 0
+    out, err = capsys.readouterr()
+    assert accuracy(out) >= 95
+    assert accuracy(out, "validation ") >= 95
+    assert accuracy(out, "training ") > accuracy(out)
+    for line in (
+        r"rows +1293 training, 144 validation, 360 test",
+        r"features +64, float32",
+        r"classes +10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+        r"training +up to 100 epochs, batches of 256, learning rate auto, constant, alpha 0.0001",
+        r"running on +(avx512|avx2|neon|baseline), \d+ threads",
+        r"epochs +\d+, loss 0\.\d+, learning rate [\d.]+",
+        r"time per epoch +[\d.]+ ms \(median\), [\d.]+ [kMG] rows/s",
+    ):
+        assert re.search(rf"^{line}$", out, re.M), line
+    assert re.match(r"epoch \d+/100  loss 0\.\d+  validation [\d.]+%", err)
+    assert "Warning" not in err
+
+
+def test_train_mnist(mnist_dir, capsys):
+    assert main(["train", "mnist", "--data-dir", str(mnist_dir)]) == 0
+    assert accuracy(capsys.readouterr().out) >= 92
+
+
+def test_train_cifar10(cifar10_dir, capsys):
+    assert main(["train", "cifar10", "--data-dir", str(cifar10_dir)]) == 0
+    out = capsys.readouterr().out
+    assert accuracy(out) >= 38
+    assert "10: airplane, automobile, bird, " in out
+
+
+def test_options_reach_the_estimator(tmp_path, capsys):
+    options = "--epochs 2 --batch-size full --learning-rate 1e-4 --schedule cosine --alpha 0.5 --threads 2"
+    path = tmp_path / "model.safetensors"
+    args = ["train", "digits", *options.split(), "--seed", "7", "--early-stopping", "--out", str(path)]
+    assert main(args) == 0
+    assert "up to 2 epochs, full batches, learning rate 0.0001, cosine, alpha 0.5" in capsys.readouterr().out
+    params = {
+        "max_iter": 2,
+        "batch_size": None,
+        "learning_rate": 1e-4,
+        "schedule": "cosine",
+        "alpha": 0.5,
+        "n_threads": 2,
+        "random_state": 7,
+        "early_stopping": True,
+    }
+    assert params.items() <= load_model(path).get_params().items()
+
+
+def test_a_command_is_the_same_as_the_estimator(folder):
+    data = datasets.load_digits(random_state=0)
+    model = SoftmaxClassifier(random_state=0)
+    with pytest.warns(match="max_iter"):
+        model.fit(data.X_train, data.y_train, eval_set=(data.X_val, data.y_val))
+    loaded = load_model(folder / "digits.st")
+    assert loaded.coef_.tobytes() == model.coef_.tobytes()
+    assert loaded.validation_scores_ == model.validation_scores_
+
+
+def test_quiet_prints_results_only(capsys):
+    assert main(["train", "digits", "--quiet", "--epochs", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].startswith("epochs")
+    assert accuracy(out) > 80
+    assert err == "softline: still improving after 2 epochs; more of them (--epochs) may do better\n"
+
+
+def test_a_rate_that_is_too_large(capsys):
+    assert_fails(
+        capsys,
+        ["train", "digits", "--learning-rate", "1e9", "--quiet"],
+        r"epoch \d+: learning_rate=1e\+09 is too large for these data. Up to [\d.e-]+ is stable",
+    )
+    assert main(["train", "digits", "--learning-rate", "0.5", "--quiet"]) == 0
+    assert capsys.readouterr().err.startswith("softline: the loss is ")
+
+
+def test_ctrl_c_in_training_keeps_the_weights_so_far(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    train_epoch = trainer.Trainer.epoch
+
+    def epoch_with_ctrl_c(self, epoch):
+        if epoch == 5:
+            signal.raise_signal(signal.SIGINT)
+        return train_epoch(self, epoch)
+
+    monkeypatch.setattr(trainer.Trainer, "epoch", epoch_with_ctrl_c)
+    assert main(["train", "digits", "--out", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert load_model(path).n_iter_ == 5
+    assert accuracy(out) > 85
+
+
+@pytest.mark.parametrize("where", ["softline.trainer.Trainer.epoch", "softline.datasets.load"])
+def test_ctrl_c_before_there_is_a_model(tmp_path, capsys, monkeypatch, where):
+    monkeypatch.setattr(where, lambda *args, **kwargs: signal.raise_signal(signal.SIGINT))
+    assert main(["train", "digits", "--quiet", "--out", str(tmp_path / "m")]) == 130
+    assert capsys.readouterr().err == "softline: interrupted\n"
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("out", ["none/model.st", "."])
+def test_a_wrong_out_is_refused_before_the_work(tmp_path, capsys, monkeypatch, out):
+    monkeypatch.setattr("softline.datasets.load", lambda *args, **kwargs: pytest.fail("work has begun"))
+    assert_fails(capsys, ["train", "digits", "--out", tmp_path / out], "cannot write .*")
+
+
+# ---- evaluate --------------------------------------------------------------------------------------------
+
+
+def test_evaluate_agrees_with_train(tmp_path, capsys):
+    path = str(tmp_path / "m")
+    assert main(["train", "digits", "--seed", "3", "--out", path]) == 0
+    trained = capsys.readouterr().out
+    for split, part in (("train", "training "), ("validation", "validation "), ("test", "test ")):
+        assert main(["evaluate", path, "digits", "--split", split]) == 0
+        assert accuracy(capsys.readouterr().out, "") == accuracy(trained, part)
+    assert main(["evaluate", path, "digits"]) == 0
+    assert accuracy(capsys.readouterr().out, "") == accuracy(trained)
+
+
+def test_evaluate_a_file(folder, capsys):
+    assert main(["evaluate", str(folder / "iris.st"), str(folder / "iris.csv")]) == 0
+    out = capsys.readouterr().out
+    data = np.genfromtxt(folder / "iris.csv", delimiter=",", dtype=str, skip_header=1)
+    X, y, model = data[:, :4].astype(float), data[:, 4], load_model(folder / "iris.st")
+    assert "iris.csv, all: 150 rows" in out
+    assert accuracy(out, "") == round(100 * np.mean(model.predict(X) == y), 2)
+    p = model.predict_proba(X)[np.arange(150), np.searchsorted(model.classes_, y)]
+    assert f"cross-entropy        {-np.log(p).mean():.4f}\n" in out
+    table = [line.split() for line in out.splitlines()[-4:]]
+    assert table[0] == ["class", "rows", "accuracy"]
+    for name, rows, percent in table[1:]:
+        assert rows == "50"
+        assert percent == f"{np.mean(model.predict(X[y == name]) == name):.2%}"
+
+
+def test_evaluate_rows_of_one_class(folder, tmp_path, capsys):
+    X, y = load_iris(return_X_y=True)
+    write_csv(tmp_path / "one.csv", ["species", *IRIS_NAMES], [["setosa", *row] for row in X[y == 0]])
+    assert main(["evaluate", str(folder / "iris.st"), str(tmp_path / "one.csv"), "--label", "species"]) == 0
+    table = capsys.readouterr().out.splitlines()[-3:]
+    assert [line.split() for line in table] == [
+        ["setosa", "50", "100.00%"],
+        ["versicolor", "0", "-"],
+        ["virginica", "0", "-"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind", ["numbers that look like text", "small ints", "floats", "bools", "npz with its own parts"]
+)
+def test_labels_of_another_type_than_the_file_has(tmp_path, capsys, kind):
+    X, y = np.array([[0.0], [1.0], [2.0], [3.0]] * 5), np.array([0, 0, 1, 1] * 5)
+    labels = {
+        "numbers that look like text": y.astype(str),
+        "small ints": y.astype(np.int8),
+        "floats": y.astype(float),
+        "bools": y.astype(bool),
+    }.get(kind, y)
+    save_model(SoftmaxClassifier(tol=None, learning_rate=1.0).fit(X, labels), tmp_path / "m")
+    options = []
+    if kind == "bools":
+        np.savez(tmp_path / "data.npz", X=X, y=labels)
+        file = "data.npz"
+    elif kind == "npz with its own parts":
+        np.savez(tmp_path / "data.npz", X_train=X, y_train=y, X_test=X, y_test=y)
+        file, options = "data.npz", ["--split", "test"]
+    else:
+        np.save(tmp_path / "data.npy", np.column_stack([X, y]))
+        file = "data.npy"
+    assert main(["evaluate", str(tmp_path / "m"), str(tmp_path / file), *options]) == 0
+    assert accuracy(capsys.readouterr().out, "") == 100
+
+
+def test_names_of_classes_are_shown(tmp_path, capsys, monkeypatch):
+    digits = datasets.load_digits()
+    named = datasets.Dataset(**(vars(digits) | {"class_names": [f"number {i}" for i in range(10)]}))
+    monkeypatch.setattr("softline.datasets.load", lambda *args, **kwargs: named)
+    assert main(["train", "digits", "--quiet", "--out", str(tmp_path / "m")]) == 0
+    assert main(["evaluate", str(tmp_path / "m"), "digits"]) == 0
+    assert re.search(r"^number 7 +36 +\d+\.\d\d%$", capsys.readouterr().out, re.M)
+
+
+# ---- predict ---------------------------------------------------------------------------------------------
+
+
+def test_predict(folder, tmp_path, capsys):
+    model, (X, _) = load_model(folder / "iris.st"), load_iris(return_X_y=True)
+    assert main(["predict", str(folder / "iris.st"), str(folder / "new.csv")]) == 0
+    header, *labels = capsys.readouterr().out.splitlines()
+    assert header == "label"
+    assert labels == model.predict(X).tolist()
+
+    args = ["predict", str(folder / "iris.st"), str(folder / "iris.csv"), "--label", "species", "--proba"]
+    assert main(args) == 0
+    printed = capsys.readouterr().out
+    header, *rows = csv.reader(io.StringIO(printed))
+    assert header == ["label", "p_setosa", "p_versicolor", "p_virginica"]
+    assert [row[0] for row in rows] == labels
+    assert np.array_equal(np.array(rows)[:, 1:].astype(float), model.predict_proba(X))
+
+    assert main([*args, "--out", str(tmp_path / "out.csv")]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / "out.csv").read_text() == printed
+
+
+def test_labels_are_quoted_as_csv(tmp_path, capsys):
+    X, y = [[0.0], [1.0], [2.0], [3.0]], ["a,b", "a,b", 'say "c"', 'say "c"']
+    save_model(SoftmaxClassifier(tol=None).fit(X, y), tmp_path / "m")
+    np.save(tmp_path / "x.npy", X)
+    assert main(["predict", str(tmp_path / "m"), str(tmp_path / "x.npy"), "--proba"]) == 0
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert rows[0] == ["label", "p_a,b", 'p_say "c"']
+    assert [row[0] for row in rows[1:]] == y
+
+
+def test_a_reader_that_goes_away_is_no_error(folder, tmp_path):
+    np.save(tmp_path / "many.npy", np.zeros((50_000, 64), np.float32))
+    command = [
+        sys.executable,
+        "-m",
+        "softline",
+        "predict",
+        folder / "digits.st",
+        tmp_path / "many.npy",
+        "--proba",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline().startswith(b"label,p_0,")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+# ---- info and help ---------------------------------------------------------------------------------------
+
+
+def test_info(capsys, monkeypatch):
+    monkeypatch.setenv("SOFTLINE_ISA", "baseline")
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    for line in (
+        r"softline +\d+\.\d+\.\d+",
+        r"instruction set +(avx512|avx2|neon|baseline)",
+        r"can run here +.*baseline",
+        r"SOFTLINE_ISA +baseline",
+        r"threads +\d+",
+        r"OpenMP +20\d{4}",
+        r"compiler +(GCC|Clang) \d+.*",
+        rf"NumPy +{re.escape(np.__version__)}",
+        r"scikit-learn +\d.*",
+    ):
+        assert re.search(rf"^{line}$", out, re.M), line
+
+
+def test_info_on_a_model(folder, capsys):
+    assert main(["info", str(folder / "digits.st")]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"digits.st, written by softline \d", out)
+    assert re.search(r"^model +SoftmaxClassifier\(random_state=0\)$", out, re.M)
+    assert re.search(r"^features +64, float32, images of 8 x 8$", out, re.M)
+    assert re.search(r"^classes +10, int64: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9$", out, re.M)
+    assert re.search(r"^epochs +\d+, loss 0\.\d+, learning rate [\d.]+$", out, re.M)
+    assert main(["info", str(folder / "iris.st")]) == 0
+    out = capsys.readouterr().out
+    assert re.search(rf"^features +4, float64: {', '.join(IRIS_NAMES)}$", out, re.M)
+    assert re.search(r"^classes +3, <U10: setosa, versicolor, virginica$", out, re.M)
+
+
+def test_help_and_version_import_nothing_heavy():
+    code = """if True:
+        import sys
+        from softline.cli import main
+        for args in (["--help"], ["train", "--help"], ["--version"]):
+            try:
+                main(args)
+            except SystemExit as exit:
+                assert exit.code == 0
+        print("heavy:", sorted({"numpy", "sklearn", "rich", "safetensors", "pandas"} & set(sys.modules)))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("heavy: []\n"), done.stderr
+    assert re.search(r"^softline \d+\.\d+\.\d+$", done.stdout, re.M)
+
+
+def test_help_tells_the_estimators_defaults(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    defaults = {name: p.default for name, p in inspect.signature(SoftmaxClassifier).parameters.items()}
+    for option, name in (
+        ("--epochs N", "max_iter"),
+        ("--batch-size B", "batch_size"),
+        ("--learning-rate LR", "learning_rate"),
+        ("warm_up}", "schedule"),
+        ("--alpha A", "alpha"),
+    ):
+        told = re.search(rf"{option} [^()]*\(default: (.*?)\)", text.partition("options:")[2])[1]
+        assert told == str(defaults[name])
+    assert tuple(schedules.BY_NAME) == cli.SCHEDULES
+
+
+# ---- failures --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [],
+        ["fly"],
+        ["train"],
+        ["train", "digits", "--epochs", "0"],
+        ["train", "digits", "--epochs", "1.5"],
+        ["train", "digits", "--batch-size", "half"],
+        ["train", "digits", "--batch-size", "0"],
+        ["train", "digits", "--learning-rate", "-1"],
+        ["train", "digits", "--learning-rate", "nan"],
+        ["train", "digits", "--learning-rate", "fast"],
+        ["train", "digits", "--alpha", "-1"],
+        ["train", "digits", "--alpha", "inf"],
+        ["train", "digits", "--threads", "0"],
+        ["train", "digits", "--threads", "99999999999"],
+        ["train", "digits", "--seed", "-1"],
+        ["train", "digits", "--schedule", "linear"],
+        ["evaluate", "model"],
+        ["evaluate", "model", "digits", "--split", "all"],
+        ["predict", "model"],
+    ],
+)
+def test_wrong_usage(capsys, args):
+    with pytest.raises(SystemExit) as exit:
+        main(args)
+    assert exit.value.code == 2
+    assert re.search(r"softline( \w+)?: error: ", capsys.readouterr().err)
+
+
+def test_wrong_data(folder, tmp_path, capsys):
+    none = tmp_path / "none"
+    assert_fails(capsys, ["train", "mnits"], "unknown data set 'mnits'")
+    assert_fails(capsys, ["train", f"{none}.csv"], "none.csv")
+    assert_fails(capsys, ["train", "mnist", "--data-dir", none], "none")
+    assert_fails(capsys, ["train", "cifar10", "--data-dir", none], "none")
+    assert_fails(capsys, ["train", folder / "iris.csv", "--label", "colour"], "no column 'colour'")
+    assert_fails(capsys, ["evaluate", folder / "iris.st", f"{none}.csv"], "none.csv")
+    assert_fails(capsys, ["predict", folder / "iris.st", f"{none}.csv"], "none.csv")
+    (tmp_path / "ragged.csv").write_text("a,b\n1,2\n3\n")
+    assert_fails(capsys, ["train", tmp_path / "ragged.csv"], "ragged.csv: line 3")
+    (tmp_path / "curve.csv").write_text("a,b\n" + "\n".join(f"{i},{i}.5" for i in range(20)))
+    assert_fails(capsys, ["train", tmp_path / "curve.csv"], "curve.csv: 20 rows and no label twice")
+
+
+def test_wrong_model(folder, tmp_path, capsys):
+    whole = (folder / "digits.st").read_bytes()
+    (tmp_path / "short.st").write_bytes(whole[:-1])
+    altered = bytearray(whole)
+    altered[-100] ^= 1
+    (tmp_path / "altered.st").write_bytes(altered)
+    for command in (["evaluate", "{}", "digits"], ["predict", "{}", folder / "new.csv"], ["info", "{}"]):
+        for model, message in (
+            (tmp_path / "none.st", "none.st"),
+            (tmp_path, "is a folder; expected a model file"),
+            (folder / "iris.csv", "iris.csv: not a complete safetensors file"),
+            (tmp_path / "short.st", "short.st: not a complete safetensors file"),
+            (tmp_path / "altered.st", "altered.st: damaged or altered"),
+        ):
+            assert_fails(capsys, [str(arg).format(model) for arg in command], message)
+
+
+def test_data_that_are_not_the_models(folder, tmp_path, capsys):
+    iris = folder / "iris.st"
+    assert_fails(capsys, ["evaluate", iris, "digits"], "digits: 64 features; the model was trained on 4")
+    write_csv(
+        tmp_path / "known.csv", [*IRIS_NAMES, "species"], [[1, 2, 3, 4, "setosa"], [1, 2, 3, 4, "rose"]]
+    )
+    assert_fails(
+        capsys,
+        ["evaluate", iris, tmp_path / "known.csv"],
+        "known.csv: labels that the model does not know: rose; its classes are setosa, versicolor, virginica",
+    )
+    write_csv(tmp_path / "numbers.csv", [*IRIS_NAMES, "species"], [[1, 2, 3, 4, 0], [1, 2, 3, 4, 9]])
+    assert_fails(capsys, ["evaluate", iris, tmp_path / "numbers.csv"], "does not know: 0, 9;")
+    assert_fails(
+        capsys,
+        ["predict", iris, tmp_path / "numbers.csv"],
+        "numbers.csv: 5 features; the model was trained on 4; --label COLUMN leaves one out",
+    )
+    np.save(tmp_path / "narrow.npy", np.zeros((3, 2)))
+    assert_fails(capsys, ["predict", iris, tmp_path / "narrow.npy"], "2 features; the model was trained on 4")
+    write_csv(tmp_path / "order.csv", [IRIS_NAMES[i] for i in (0, 2, 1, 3)], np.ones((2, 4)))
+    assert_fails(
+        capsys,
+        ["predict", iris, tmp_path / "order.csv"],
+        "feature 1 is 'petal_length'; the model was trained with 'sepal_width' there",
+    )
+    np.savez(tmp_path / "nameless.npz", X=np.ones((2, 4)))
+    assert_fails(capsys, ["evaluate", iris, tmp_path / "nameless.npz"], "no labels; expected an array y")
+
+
+def test_in_a_process_of_its_own(folder, tmp_path):
+    done = run("train", "digits", "--epochs", "3", "--out", "model.safetensors", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("model.safetensors\n")
+    done = run("evaluate", "model.safetensors", "digits", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert accuracy(done.stdout, "") > 80
+    done = run("evaluate", "nothing.safetensors", "digits", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("softline: error: ")
+    assert done.stderr.count("\n") == 1
+    done = run("info", env={**os.environ, "SOFTLINE_ISA": "avx9"})
+    assert done.returncode == 1
+    assert re.fullmatch(r"softline: error: SOFTLINE_ISA=avx9 cannot run here; .*\n", done.stderr)

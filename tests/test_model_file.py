@@ -1,0 +1,353 @@
+import json
+import os
+import pickle
+import stat
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from safetensors import safe_open
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+
+from softline import SoftmaxClassifier, load_model, model_file, save_model, schedules
+from softline.model_file import ModelFileError
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+rng = np.random.default_rng(0)
+X = rng.standard_normal((60, 5))
+CODES = rng.integers(0, 3, 60)
+TEXTS = np.array(["a", "été", "\ud800 lone"])
+
+
+def trained(labels=CODES, dtype=np.float64, **params):
+    return SoftmaxClassifier(random_state=0, max_iter=3, **params).fit(X.astype(dtype), labels)
+
+
+def round_trip(model, tmp_path):
+    save_model(model, tmp_path / "model.safetensors")
+    return load_model(tmp_path / "model.safetensors")
+
+
+def assert_same(loaded, model):
+    for name in ("coef_", "intercept_", "classes_"):
+        a, b = getattr(loaded, name), getattr(model, name)
+        assert a.dtype == b.dtype
+        assert np.array_equal(a, b)
+    assert loaded.predict_proba(X).tobytes() == model.predict_proba(X).tobytes()
+    assert loaded.predict(X).dtype == model.predict(X).dtype
+    assert np.array_equal(loaded.predict(X), model.predict(X))
+    for name in ("loss_curve_", "validation_scores_", "n_iter_", "learning_rate_", "n_features_in_"):
+        assert getattr(loaded, name) == getattr(model, name)
+
+
+# ---- round trips -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        *(np.array([-100, 0, 7]).astype(t)[CODES] for t in ("i1", "i2", "i4", "i8", ">i4", "f2", "f4", "f8")),
+        *(np.array([0, 7, 200]).astype(t)[CODES] for t in ("u1", "u2", "u4", "u8")),
+        np.array([0, 1, 2**64 - 1], np.uint64)[CODES],
+        CODES == 1,
+        TEXTS[CODES],
+        TEXTS.astype("U40")[CODES],
+        TEXTS.astype(object)[CODES],
+        np.array(["1", "2", "10"])[CODES],
+    ],
+    ids=lambda labels: labels.dtype.str,
+)
+def test_round_trip_to_the_bit(tmp_path, labels, dtype):
+    model = trained(labels, dtype)
+    assert_same(round_trip(model, tmp_path), model)
+
+
+def test_attributes_of_early_stopping_and_data_frames(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=["a", "b", "ç", "d e", ""])
+    model = SoftmaxClassifier(early_stopping=True, validation_fraction=0.2, random_state=0, max_iter=4)
+    model.fit(frame, TEXTS[CODES])
+    loaded = round_trip(model, tmp_path)
+    assert len(loaded.validation_scores_) == loaded.n_iter_
+    assert np.array_equal(loaded.feature_names_in_, model.feature_names_in_)
+    assert np.array_equal(loaded.predict(frame), model.predict(frame))
+
+
+@pytest.mark.parametrize(
+    "lay_out",
+    [
+        np.asfortranarray,
+        lambda W: np.repeat(W, 2, axis=1)[:, ::2],
+        lambda W: np.pad(W, ((0, 0), (0, 3)))[:, :5],
+        lambda W: W.astype(">f8"),
+    ],
+    ids=["Fortran order", "strided", "padded rows", "big endian"],
+)
+def test_any_memory_layout_is_stored_right(tmp_path, lay_out):
+    model = trained()
+    W = model.coef_.copy()
+    model.coef_ = lay_out(W)
+    loaded = round_trip(model, tmp_path)
+    assert loaded.coef_.tobytes() == W.tobytes()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"class_weight": {0: 1, 1: 2.5, 2: 3}},
+        {"class_weight": "balanced", "batch_size": None, "tol": None, "learning_rate": 0.1},
+        {"schedule": schedules.Step(every=3, factor=0.25)},
+        {"schedule": schedules.WarmUp(2, then=schedules.Cosine(floor=0.1))},
+        {"alpha": np.float32(0.1), "batch_size": np.int64(7), "n_threads": 1, "fit_intercept": False},
+    ],
+)
+def test_parameters_come_back(tmp_path, params):
+    model = trained(**params)
+    loaded = round_trip(model, tmp_path)
+    assert loaded.get_params() == model.get_params()
+    assert_same(loaded, model)
+
+
+@pytest.mark.parametrize("labels", [TEXTS[CODES], CODES == 1], ids=["text", "bool"])
+def test_class_weights_of_labels_that_are_no_numbers(tmp_path, labels):
+    model = trained(labels, class_weight={label: 2 for label in np.unique(labels).tolist()})
+    assert round_trip(model, tmp_path).class_weight == model.class_weight
+
+
+def test_a_random_state_that_is_an_object_is_forgotten(tmp_path):
+    model = trained().set_params(random_state=np.random.RandomState(3))
+    assert round_trip(model, tmp_path).random_state is None
+
+
+def test_training_goes_on_after_loading(tmp_path):
+    model = trained(learning_rate=0.1)
+    loaded = round_trip(model, tmp_path)
+    assert_same(loaded.partial_fit(X, CODES), model.partial_fit(X, CODES))
+    trained_on = round_trip(trained(), tmp_path).set_params(warm_start=True).fit(X, CODES)
+    assert trained_on.loss_curve_[0] < trained().loss_curve_[0]
+
+
+def test_the_same_model_is_the_same_file(tmp_path):
+    for name in "ab":
+        save_model(trained(), tmp_path / name, image_shape=(1, 5))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_header_tells_what_is_in_the_file(tmp_path):
+    save_model(trained(), tmp_path / "m", image_shape=(1, 5))
+    model, header = model_file.read_model(tmp_path / "m")
+    assert isinstance(model, SoftmaxClassifier)
+    assert header["image_shape"] == [1, 5]
+    assert header["version"].count(".") == 2
+
+
+# ---- refusing to save ------------------------------------------------------------------------------------
+
+
+class Opaque:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda m: m.set_params(schedule=lambda epoch, n: 1), TypeError, "cannot hold schedule=<function"),
+        (lambda m: m.set_params(schedule=schedules.WarmUp(1, abs)), TypeError, "cannot hold schedule=<built"),
+        (lambda m: m.set_params(alpha=-1), ValueError, "'alpha' parameter"),
+        (lambda m: setattr(m, "classes_", np.array([1, Opaque(), 2], object)), TypeError, "got object"),
+        (lambda m: setattr(m, "classes_", np.array([1, 2, 3], "M8[D]")), TypeError, "got datetime64"),
+        (lambda m: setattr(m, "classes_", np.arange(2)), ValueError, r"classes \(2,\)"),
+        (lambda m: m.coef_.fill(np.nan), ValueError, "a weight is infinite or NaN"),
+    ],
+)
+def test_what_would_not_load_is_not_written(tmp_path, change, error, message):
+    path = tmp_path / "model.safetensors"
+    save_model(trained(), path)
+    before = path.read_bytes()
+    model = trained()
+    change(model)
+    with pytest.raises(error, match=message):
+        save_model(model, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_other_estimators_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="holds a SoftmaxClassifier; got LogisticRegression"):
+        save_model(LogisticRegression().fit(X, CODES), tmp_path / "m")
+    with pytest.raises(NotFittedError):
+        save_model(SoftmaxClassifier(), tmp_path / "m")
+    with pytest.raises(ValueError, match="images"):
+        save_model(trained(), tmp_path / "m", image_shape=(2, 2))
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failed_save_leaves_the_old_model(tmp_path, monkeypatch, step, failure):
+    path = tmp_path / "model.safetensors"
+    old = trained()
+    save_model(old, path)
+
+    def fail(*_):
+        raise failure
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(type(failure)):
+        save_model(trained(alpha=1.0), path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert_same(load_model(path), old)
+
+
+def test_where_a_model_cannot_be_written(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*none"):
+        save_model(trained(), tmp_path / "none" / "m")
+    with pytest.raises(FileExistsError, match="is not a file"):
+        save_model(trained(), tmp_path)
+
+
+def test_links_and_permissions_are_those_of_an_ordinary_file(tmp_path):
+    (tmp_path / "folder").mkdir()
+    link, target = tmp_path / "link", tmp_path / "folder" / "m"
+    link.symlink_to(target)
+    (tmp_path / "ordinary").touch()
+    save_model(trained(), link)
+    assert link.is_symlink()
+    assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE((tmp_path / "ordinary").stat().st_mode)
+
+
+# ---- refusing to load ------------------------------------------------------------------------------------
+
+
+def assert_refused(path, match):
+    with pytest.raises(ModelFileError, match=match) as caught:
+        load_model(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_anywhere(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(trained(), path)
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        assert_refused(path, "not a complete safetensors file")
+    path.write_bytes(whole + b"\0")
+    assert_refused(path, "not a complete safetensors file")
+
+
+def test_one_changed_bit_anywhere(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(trained(TEXTS[CODES]), path)
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        changed = bytearray(whole)
+        changed[position] ^= 1
+        path.write_bytes(changed)
+        assert_refused(path, "not a complete|not a model|damaged|in format")
+
+
+def forge(path, change):
+    """Save a model, let `change` edit its header and tensors, and make the checksum right again."""
+    save_model(trained(TEXTS[CODES]), path)
+    with safe_open(path, framework="numpy") as file:
+        header = json.loads(file.metadata()["softline"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del tensors["sha256"]
+    change(header, tensors)
+    text = json.dumps(header)
+    tensors["sha256"] = model_file._checksum(text, tensors)
+    safetensors.numpy.save_file(tensors, path, {"softline": text})
+
+
+def test_a_forged_file_that_is_right_loads(tmp_path):
+    """Or else the refusals below would prove nothing."""
+    forge(tmp_path / "m", lambda header, tensors: None)
+    assert_same(load_model(tmp_path / "m"), trained(TEXTS[CODES]))
+
+
+FORGERIES = {
+    "coef of 1 axis": lambda h, t: t.update(coef=np.zeros(15)),
+    "coef too narrow": lambda h, t: t.update(coef=np.zeros((3, 4))),
+    "coef of too few rows": lambda h, t: t.update(coef=np.zeros((2, 5))),
+    "coef of integers": lambda h, t: t.update(coef=np.zeros((3, 5), int)),
+    "coef infinite": lambda h, t: t.update(coef=np.full((3, 5), np.inf)),
+    "no coef": lambda h, t: t.pop("coef"),
+    "intercept of another type": lambda h, t: t.update(intercept=np.zeros(3, np.float32)),
+    "intercept too short": lambda h, t: t.update(intercept=np.zeros(2)),
+    "intercept NaN": lambda h, t: t.update(intercept=np.full(3, np.nan)),
+    "one class": lambda h, t: (
+        t.update(coef=np.zeros((1, 5)), intercept=np.zeros(1)),
+        h.update(classes=["a"]),
+    ),
+    "classes twice": lambda h, t: h.update(classes=["a", "a", "b"]),
+    "classes not in order": lambda h, t: h.update(classes=["b", "a", "c"]),
+    "classes of objects": lambda h, t: h.update(classes=["a", "b", ["c"]]),
+    "classes too few": lambda h, t: h.update(classes=["a", "b"]),
+    "classes too long": lambda h, t: h.update(classes_dtype="<U999999999"),
+    "classes of records": lambda h, t: h.update(classes_dtype="i4,O"),
+    "classes of another type": lambda h, t: (h.update(classes=None), t.update(classes=np.arange(3))),
+    "classes nowhere": lambda h, t: h.update(classes=None),
+    "wrong number of features": lambda h, t: h.update(n_features=4),
+    "too few feature names": lambda h, t: h.update(feature_names=["a"]),
+    "feature names no strings": lambda h, t: h.update(feature_names=[1, 2, 3, 4, 5]),
+    "image too large": lambda h, t: h.update(image_shape=[28, 28]),
+    "image of text": lambda h, t: h.update(image_shape=["5"]),
+    "unknown estimator": lambda h, t: h.update(estimator="os.system"),
+    "unknown parameter": lambda h, t: h["params"].update(callback="os.system"),
+    "parameter out of range": lambda h, t: h["params"].update(batch_size=-3),
+    "unknown schedule": lambda h, t: h["params"].update(schedule={"schedule": "system", "arguments": {}}),
+    "schedule of wrong arguments": lambda h, t: h["params"].update(
+        schedule={"schedule": "Step", "arguments": {"command": "ls"}}
+    ),
+    "parameters no dict": lambda h, t: h.update(params=[]),
+    "losses no list": lambda h, t: h.update(loss_curve=3),
+    "epochs no number": lambda h, t: h.update(n_iter="many"),
+    "rate no number": lambda h, t: h.update(learning_rate=None),
+    "a key missing": lambda h, t: h.pop("n_iter"),
+}
+
+
+@pytest.mark.parametrize("change", FORGERIES.values(), ids=FORGERIES)
+def test_a_forged_file_is_refused(tmp_path, change):
+    forge(tmp_path / "m", change)
+    assert_refused(tmp_path / "m", "no softline model")
+
+
+def test_a_later_format_asks_for_a_later_softline(tmp_path):
+    forge(tmp_path / "m", lambda header, tensors: header.update(format=2))
+    assert_refused(tmp_path / "m", "in format 2; softline .* reads format 1")
+
+
+@pytest.mark.parametrize("header", ["", "[]", "{}", "3", "[" * 100_000])
+def test_a_header_that_is_none(tmp_path, header):
+    safetensors.numpy.save_file({"sha256": np.zeros(32, np.uint8)}, tmp_path / "m", {"softline": header})
+    assert_refused(tmp_path / "m", "damaged: the header cannot be read")
+
+
+def test_files_of_other_programs(tmp_path):
+    path = tmp_path / "m"
+    safetensors.numpy.save_file({"coef": np.zeros((2, 2))}, path)
+    assert_refused(path, "but not a model that softline saved")
+    safetensors.numpy.save_file({"coef": np.zeros((2, 2))}, path, {"format": "pt"})
+    assert_refused(path, "but not a model that softline saved")
+    for contents in (b"", b"label\n1\n", pickle.dumps(trained())):
+        path.write_bytes(contents)
+        assert_refused(path, "not a complete safetensors file")
+
+
+def test_tensor_types_that_numpy_lacks(tmp_path):
+    header = json.dumps({"coef": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}).encode()
+    (tmp_path / "m").write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
+    assert_refused(tmp_path / "m", "not a complete safetensors file|not a model")
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none"):
+        load_model(tmp_path / "none")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        load_model(tmp_path)
