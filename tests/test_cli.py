@@ -78,13 +78,13 @@ def test_train_digits(capsys):
         r"rows +1293 training, 144 validation, 360 test",
         r"features +64, float32",
         r"classes +10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
-        r"training +up to 100 epochs, batches of 256, learning rate auto, constant, alpha 0.0001",
+        r"training +up to \d+ epochs, batches of \d+, learning rate auto, constant schedule, alpha 0.0001",
         r"running on +(avx512|avx2|neon|baseline), \d+ threads",
         r"epochs +\d+, loss 0\.\d+, learning rate [\d.]+",
         r"time per epoch +[\d.]+ ms \(median\), [\d.]+ [kMG] rows/s",
     ):
         assert re.search(rf"^{line}$", out, re.M), line
-    assert re.match(r"epoch \d+/100  loss 0\.\d+  validation [\d.]+%", err)
+    assert re.match(r"epoch \d+/\d+  loss 0\.\d+  validation [\d.]+%", err)
     assert "Warning" not in err
 
 
@@ -105,7 +105,10 @@ def test_options_reach_the_estimator(tmp_path, capsys):
     path = tmp_path / "model.safetensors"
     args = ["train", "digits", *options.split(), "--seed", "7", "--early-stopping", "--out", str(path)]
     assert main(args) == 0
-    assert "up to 2 epochs, full batches, learning rate 0.0001, cosine, alpha 0.5" in capsys.readouterr().out
+    assert (
+        "up to 2 epochs, full batches, learning rate 0.0001, cosine schedule, alpha 0.5"
+        in capsys.readouterr().out
+    )
     params = {
         "max_iter": 2,
         "batch_size": None,
@@ -119,11 +122,11 @@ def test_options_reach_the_estimator(tmp_path, capsys):
     assert params.items() <= load_model(path).get_params().items()
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_command_is_the_same_as_the_estimator(folder):
     data = datasets.load_digits(random_state=0)
     model = SoftmaxClassifier(random_state=0)
-    with pytest.warns(match="max_iter"):
-        model.fit(data.X_train, data.y_train, eval_set=(data.X_val, data.y_val))
+    model.fit(data.X_train, data.y_train, eval_set=(data.X_val, data.y_val))
     loaded = load_model(folder / "digits.st")
     assert loaded.coef_.tobytes() == model.coef_.tobytes()
     assert loaded.validation_scores_ == model.validation_scores_

@@ -21,7 +21,10 @@ from softline import SoftmaxClassifier, datasets, schedules
 from softline.linear_model import DivergenceError
 from softline.reference import SoftmaxClassifierReference
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:The number of unique classes"),
+]
 
 
 def same_bits(a, b):
@@ -234,6 +237,15 @@ def test_class_weight_multiplies_sample_weight():
     both = SoftmaxClassifier(class_weight={0: 1.0, 1: 3.0, 2: 0.5}, **args).fit(X, y, sample_weight=weight)
     product = SoftmaxClassifier(**args).fit(X, y, sample_weight=weight * np.array([1, 3, 0.5])[y])
     assert same_bits(both, product)
+
+
+def test_class_weight_takes_labels_as_they_are():
+    X, y = load_iris(return_X_y=True)
+    names = np.array(["0", "1", "2"])
+    named = SoftmaxClassifier(class_weight={"0": 2.0}, max_iter=20, random_state=0).fit(X, names[y])
+    assert same_bits(named, SoftmaxClassifier(class_weight={0: 2.0}, max_iter=20, random_state=0).fit(X, y))
+    with pytest.raises(ValueError, match="class_weight has labels that are not among the classes"):
+        SoftmaxClassifier(class_weight={"5": 2.0}).fit(X, names[y])
 
 
 def test_scaling_all_weights_changes_nothing():

@@ -89,6 +89,8 @@ cdef bint forked = False
 cdef int usable_cpus = 0
 # Least work for one thread, in multiply-adds: below about 10 us, starting threads costs more.
 cdef double OPERATIONS_PER_THREAD = 250e3
+# More than any machine has; OpenMP aborts the process where it cannot start what it is asked for.
+MOST_THREADS = 1024
 
 
 def _stay_serial():
@@ -117,7 +119,7 @@ cdef int threads_for(n_threads, double operations) except -1:
         return max(1, min(max_threads(), <int>min(operations / OPERATIONS_PER_THREAD, 1e6)))
     if n_threads < 1:
         raise ValueError(f"n_threads must be at least 1, or None to let softline choose; got {n_threads}")
-    return 1 if forked else n_threads
+    return 1 if forked else min(n_threads, MOST_THREADS)
 
 
 # Features that one thread owns at a time when parameters are split; depends on nothing but the shape.

@@ -54,7 +54,7 @@ def main(argv=None):
 def _one_line(error):
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 # ---- arguments -------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def _parser():
     train.set_defaults(run=_train)
     count = _checked(int, lambda n: 1 <= n < 2**31, "a whole number from 1 to 2147483647")
     train.add_argument(
-        "--epochs", dest="max_iter", type=count, metavar="N", help="most epochs (default: 100)"
+        "--epochs", dest="max_iter", type=count, metavar="N", help="most epochs to run (default: 100)"
     )
     train.add_argument(
         "--batch-size",
@@ -120,7 +120,7 @@ def _parser():
         help="auto finds the largest that is stable (default: auto)",
     )
     train.add_argument(
-        "--schedule", choices=SCHEDULES, help="how the learning rate falls (default: constant)"
+        "--schedule", choices=SCHEDULES, help="how the learning rate changes (default: constant)"
     )
     train.add_argument(
         "--alpha",
@@ -216,7 +216,7 @@ def _train(args):
         parts = f"{len(data.X_train)} training, {len(data.X_val)} validation, {len(data.X_test)} test"
         classes = data.class_names or np.unique(data.y_train)
         batches = f"batches of {model.batch_size}" if model.batch_size else "full batches"
-        rate = f"learning rate {model.learning_rate}, {model.schedule}"
+        rate = f"learning rate {model.learning_rate}, {model.schedule} schedule"
         print_rows(
             {
                 "data": data.name,
@@ -242,7 +242,7 @@ def _train(args):
     if data.feature_names is not None:
         model.feature_names_in_ = np.array(data.feature_names, dtype=object)
     if args.out:
-        model_file.save_model(model, args.out, image_shape=data.image_shape)
+        model_file.save_model(model.set_params(verbose=0), args.out, image_shape=data.image_shape)
 
     seconds = np.median(model.epoch_seconds_)
     print_rows(
@@ -334,15 +334,14 @@ def _predict(args):
     model = model_file.load_model(args.model)
     X, _, feature_names = datasets.read_features(args.file, label=args.label)
     _check_columns(model, X, feature_names, args.file, hint="; --label COLUMN leaves one out")
-    with open(args.out, "w", newline="") if args.out else nullcontext(sys.stdout) as file:
+    header, rows = ["label"], ([label] for label in model.predict(X))
+    if args.proba:
+        header += [f"p_{label}" for label in model.classes_]
+        rows = ([*row, *p] for row, p in zip(rows, model.predict_proba(X), strict=True))
+    with open(args.out, "w", newline="", encoding="utf-8") if args.out else nullcontext(sys.stdout) as file:
         writer = csv.writer(file, lineterminator="\n")
-        labels = model.predict(X)
-        if args.proba:
-            writer.writerow(["label", *(f"p_{label}" for label in model.classes_)])
-            writer.writerows([label, *p] for label, p in zip(labels, model.predict_proba(X), strict=True))
-        else:
-            writer.writerow(["label"])
-            writer.writerows([label] for label in labels)
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def _check_columns(model, X, feature_names, source, hint=""):

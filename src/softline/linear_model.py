@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, column_or_1d, compute_class_weight
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -59,8 +59,8 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         stratified `validation_fraction` of the training rows. The best epoch's weights are kept.
     validation_fraction : float, default=0.1
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, multiplied with `sample_weight`. "balanced": inversely proportional to the
-        (weighted) class frequencies.
+        Weights of the classes, multiplied with `sample_weight`: a dict from labels to weights, 1 for those
+        left out; or "balanced", inversely proportional to the (weighted) class frequencies.
     fit_intercept : bool, default=True
     shuffle : bool, default=True
         Whether each epoch takes the rows in a new order.
@@ -415,7 +415,12 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
             present = counts > 0
             weight *= np.where(present, counts.sum() / np.where(present, counts, 1), 0)[codes] / present.sum()
         elif self.class_weight is not None:
-            weight *= compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)[codes]
+            classes = self.classes_.tolist()
+            if unknown := set(self.class_weight) - set(classes):
+                raise ValueError(
+                    f"class_weight has labels that are not among the classes: {list(unknown)[:5]}"
+                )
+            weight *= np.array([self.class_weight.get(label, 1) for label in classes], X.dtype)[codes]
         if not weight.sum() > 0:
             raise ValueError("the sample weights, multiplied with the class weights, are all zero")
         return weight

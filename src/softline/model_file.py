@@ -201,7 +201,7 @@ def _read(path):
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, AttributeError, TypeError) as error:  # the last two: types NumPy lacks
+    except (SafetensorError, AttributeError, TypeError) as error:  # the last two: a type that NumPy lacks
         raise ModelFileError(f"{path}: not a complete safetensors file: {error}") from error
     if list(metadata) != ["softline"] or "sha256" not in tensors:
         raise ModelFileError(f"{path}: a safetensors file, but not a model that softline saved")

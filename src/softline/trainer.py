@@ -111,13 +111,21 @@ class Trainer:
         Raises
         ------
         DivergenceError
-            If a loss or a weight is not finite; W and b are then as before the epoch.
+            If a loss or a weight is not finite. Whatever is raised, W and b are as before the epoch.
         """
         order = self.rng.permutation(self.rows) if self.shuffle else self.rows
         n, B = len(order), self.batch_size
         times = epoch + np.arange(0, n, B) / n
         rates = self.rate * np.broadcast_to(self.schedule(times, self.max_iter), times.shape)
         before = self.W.copy(), self.b.copy()
+        try:
+            return self._epoch(order, rates, epoch)
+        except BaseException:  # KeyboardInterrupt, too: the weights go with the history
+            self.W[...], self.b[...] = before
+            raise
+
+    def _epoch(self, order, rates, epoch):
+        n, B = len(order), self.batch_size
         with np.errstate(over="ignore"):
             penalty = self.alpha / 2 * np.sum(np.square(self.W, dtype=float))
         start = time.perf_counter()
@@ -140,12 +148,11 @@ class Trainer:
         losses += penalty
         finite = np.isfinite(losses)
         if not (finite.all() and np.isfinite(self.W).all() and np.isfinite(self.b).all()):
-            self.W[...], self.b[...] = before
             bad = losses[~finite]
             what = f"the loss became {bad[0]}" if bad.size else "a weight became infinite"
             raise DivergenceError(
                 f"{what} in epoch {epoch + 1}: learning_rate={self.rate:.3g} is too large for these data. "
-                f"{self.advice()} The weights from before epoch {epoch + 1} are kept."
+                f"{self.advice()}"
             )
         sizes = np.full(len(losses), B)
         sizes[-1] = n - B * (len(losses) - 1)
