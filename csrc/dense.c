@@ -7,348 +7,484 @@
 #include "simd.h"
 #include "softline.h"
 
-/* Rows per block of `scores` and of `gradient`. */
-#define BLOCK_ROWS 32
-#define PREFETCH(p) __builtin_prefetch(p, 0, 3)
+#ifdef SOFTLINE_DOUBLE
+typedef softline_f64 table;
+typedef softline_f64_update update;
+#else
+typedef softline_f32 table;
+typedef softline_f32_update update;
+#endif
 
-#define ROW(X, ldx, idx, i) ((X) + ((idx) ? (idx)[i] : (i)) * (ldx))
+#define TILE (LANES * LANES)
+#define PREFETCH(p) __builtin_prefetch(p, 0, 2)
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
-
-/* S[r, k] += x[r] . W[k] for `rows` x `classes` (constants once inlined), over `width` features. */
-INLINE void dot_tile(const int rows, const int classes, const real *const *x,
-                     const real *const *next, const real *W, ptrdiff_t ldw, ptrdiff_t width,
-                     real *S, ptrdiff_t lds) {
-    vec sum[TILE_ROWS * TILE_CLASSES];
-    UNROLL(i, rows * classes) sum[i] = vset1(0);
-    ptrdiff_t d = 0;
-    for (; d + LANES <= width; d += LANES) {
-        vec xr[TILE_ROWS];
-        UNROLL(r, rows) xr[r] = vload(x[r] + d);
-        if (next)
-            UNROLL(r, rows / 2) PREFETCH(next[2 * r] + d);
-        UNROLL(k, classes) {
-            vec w = vload(W + k * ldw + d);
-            UNROLL(r, rows) sum[r * classes + k] = vfma(xr[r], w, sum[r * classes + k]);
-        }
-    }
-    if (d < width) {
-        UNROLL(k, classes) {
-            vec w = vload_n(W + k * ldw + d, width - d, 0);
-            UNROLL(r, rows)
-                sum[r * classes + k] =
-                    vfma(vload_n(x[r] + d, width - d, 0), w, sum[r * classes + k]);
-        }
-    }
-    real sums[TILE_ROWS * TILE_CLASSES];
-    vsums(sum, rows * classes, sums);
-    UNROLL(r, rows)
-        UNROLL(k, classes) S[r * lds + k] += sums[r * classes + k];
-}
-
-/* All classes of a tile of rows; meanwhile the rows `next` come into the cache. */
-INLINE void dot_tiles(const int rows, const real *const *x, const real *const *next, const real *W,
-                      ptrdiff_t ldw, ptrdiff_t width, ptrdiff_t C, real *S, ptrdiff_t lds) {
-    ptrdiff_t c = 0;
-    for (; c + TILE_CLASSES <= C; c += TILE_CLASSES) {
-        if (c == 0 && next)
-            dot_tile(rows, TILE_CLASSES, x, next, W + c * ldw, ldw, width, S + c, lds);
-        else
-            dot_tile(rows, TILE_CLASSES, x, NULL, W + c * ldw, ldw, width, S + c, lds);
-    }
-    switch (C - c) {
-#if TILE_CLASSES > 4
-    case 4: dot_tile(rows, 4, x, NULL, W + c * ldw, ldw, width, S + c, lds); break;
-    case 3: dot_tile(rows, 3, x, NULL, W + c * ldw, ldw, width, S + c, lds); break;
-#endif
-#if TILE_CLASSES > 2
-    case 2: dot_tile(rows, 2, x, NULL, W + c * ldw, ldw, width, S + c, lds); break;
-#endif
-    case 1: dot_tile(rows, 1, x, NULL, W + c * ldw, ldw, width, S + c, lds); break;
-    default: break;
-    }
-}
-
-static void scores(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, const ptrdiff_t *next,
-                   ptrdiff_t n, ptrdiff_t D, const real *W, ptrdiff_t ldw, const real *b,
-                   ptrdiff_t C, real *S, ptrdiff_t lds) {
-    const ptrdiff_t block = softline_block(D, LANES);
-    for (ptrdiff_t i = 0; i < n; i++)
-        for (ptrdiff_t c = 0; c < C; c++) S[i * lds + c] = b ? b[c] : 0;
-    for (ptrdiff_t first = 0; first < n; first += BLOCK_ROWS) {
-        const ptrdiff_t last = MIN(first + BLOCK_ROWS, n);
-        for (ptrdiff_t d = 0; d < D; d += block) {
-            const ptrdiff_t width = MIN(block, D - d);
-            ptrdiff_t i = first;
-            for (; i + TILE_ROWS <= last; i += TILE_ROWS) {
-                const real *x[TILE_ROWS], *soon[TILE_ROWS];
-                for (int r = 0; r < TILE_ROWS; r++) {
-                    x[r] = ROW(X, ldx, idx, i + r) + d;
-                    if (next) soon[r] = X + next[i + r] * ldx + d;
-                }
-                dot_tiles(TILE_ROWS, x, next ? soon : NULL, W + d, ldw, width, C, S + i * lds, lds);
-            }
-            for (; i < last; i++) {
-                const real *x = ROW(X, ldx, idx, i) + d;
-                dot_tiles(1, &x, NULL, W + d, ldw, width, C, S + i * lds, lds);
-            }
-        }
-    }
-}
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define STEPS(n, size) (((n) + (size) - 1) / (size))
 
 /* For the vectors of a row of n elements: `i` is the first element, `count` how many there are. */
 #define FOR_VECS(n, i, count)                                                                      \
     for (ptrdiff_t i = 0, count = MIN(LANES, n); i < (n); i += LANES, count = MIN(LANES, (n) - i))
 
-/* Softmax of a strip of LANES rows and C <= FEW_CLASSES classes, one row a lane: T[c] holds class
- * c. Few classes would leave most lanes of a row idle. */
-#define FEW_CLASSES 32
-#define STRIP [FEW_CLASSES * 64 / sizeof(real)] __attribute__((aligned(64)))
+/* ---- pack: rows as they come become tiles of `real` ------------------------------------------ */
 
-INLINE void strip_load(const real *S, ptrdiff_t lds, ptrdiff_t rows, ptrdiff_t C, real *T) {
-    for (ptrdiff_t r = 0; r < LANES; r++)
-        for (ptrdiff_t c = 0; c < C; c++) T[c * LANES + r] = r < rows ? S[r * lds + c] : 0;
+INLINE real element(const int dtype, const char *p) {
+    union {
+        float f32;
+        double f64;
+        uint16_t u16;
+        uint8_t u8;
+        int8_t i8;
+    } x;
+    switch (dtype) {
+    case SOFTLINE_F32: memcpy(&x, p, 4); return (real)x.f32;
+    case SOFTLINE_F64: memcpy(&x, p, 8); return (real)x.f64;
+    case SOFTLINE_F16: memcpy(&x, p, 2); return (real)half_to_float(x.u16);
+    case SOFTLINE_BF16: memcpy(&x, p, 2); return (real)bfloat_to_float(x.u16);
+    case SOFTLINE_U8: memcpy(&x, p, 1); return x.u8;
+    default: memcpy(&x, p, 1); return x.i8;
+    }
 }
 
-INLINE void strip_store(real *S, ptrdiff_t lds, ptrdiff_t rows, ptrdiff_t C, const real *T) {
-    for (ptrdiff_t r = 0; r < rows; r++)
-        for (ptrdiff_t c = 0; c < C; c++) S[r * lds + c] = T[c * LANES + r];
+/* LANES adjacent elements from p. */
+INLINE vec vload_as(const int dtype, const char *p) {
+#ifdef SOFTLINE_DOUBLE
+    if (dtype == SOFTLINE_F64) return vload((const real *)p);
+#else
+    switch (dtype) {
+    case SOFTLINE_F32: return vload((const real *)p);
+    case SOFTLINE_F16: return vload_f16(p);
+    case SOFTLINE_BF16: return vload_bf16(p);
+    case SOFTLINE_U8: return vload_u8(p);
+    case SOFTLINE_I8: return vload_i8(p);
+    default: break;
+    }
+#endif
+    static const int bytes[] = SOFTLINE_DTYPE_BYTES;
+    real lanes[64 / sizeof(real)];
+    for (ptrdiff_t i = 0; i < LANES; i++) lanes[i] = element(dtype, p + i * bytes[dtype]);
+    return vload(lanes);
 }
 
-/* T becomes exp(T - largest); the largest scores and the sums, row by row. */
-INLINE void strip_exp(real *T, ptrdiff_t C, vec *largest, vec *sum) {
+INLINE void pack_as(const int dtype, const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n,
+                    ptrdiff_t col, ptrdiff_t D, const real *shift, const real *scale, real *out) {
+    static const int bytes[] = SOFTLINE_DTYPE_BYTES;
+    const char *data = X->data + col * X->column_bytes;
+    const int adjacent = X->column_bytes == bytes[dtype];
+    for (ptrdiff_t d = 0; d < D; d += LANES, out += TILE) {
+        const ptrdiff_t width = MIN(LANES, D - d);
+        const vec mu = shift ? vload_n(shift + d, width, 0) : vset1(0);
+        const vec by = scale ? vload_n(scale + d, width, 0) : vset1(1);
+        for (ptrdiff_t r = 0; r < n; r++) {
+            const char *x = data + idx[r] * X->row_bytes + d * X->column_bytes;
+            vec v;
+            if (adjacent && width == LANES) {
+                v = vload_as(dtype, x);
+            } else {
+                real lanes[64 / sizeof(real)] = {0};
+                for (ptrdiff_t i = 0; i < width; i++)
+                    lanes[i] = element(dtype, x + i * X->column_bytes);
+                v = vload(lanes);
+            }
+            if (shift) v = vsub(v, mu);
+            if (scale) v = vmul(v, by);
+            vstore(out + r * LANES, v);
+        }
+    }
+}
+
+static void pack(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col,
+                 ptrdiff_t D, real *out, ptrdiff_t strip) {
+    const real *shift = X->shift ? (const real *)X->shift + col : NULL;
+    const real *scale = X->scale ? (const real *)X->scale + col : NULL;
+#define PACK_AS(dtype)                                                                             \
+    case dtype: pack_as(dtype, X, idx + i, MIN(LANES, n - i), col, D, shift, scale, out); break
+    for (ptrdiff_t i = 0; i < n; i += LANES, out += strip) switch (X->dtype) {
+            PACK_AS(SOFTLINE_F32);
+            PACK_AS(SOFTLINE_F64);
+            PACK_AS(SOFTLINE_F16);
+            PACK_AS(SOFTLINE_BF16);
+            PACK_AS(SOFTLINE_U8);
+            PACK_AS(SOFTLINE_I8);
+        default: break;
+        }
+}
+
+/* ---- prefetch: rows to come, while others are computed with -----------------------------------
+ */
+
+/* The lines of some rows, asked for a few at a time: memory takes only so many requests at once. */
+typedef struct fetch {
+    const char *data;
+    ptrdiff_t row_bytes, bytes, at, at_once;
+    const ptrdiff_t *row, *end;
+} fetch;
+
+/* The rows idx to `end`, features col to col + D, in `steps` calls of fetch_some. */
+INLINE fetch fetch_of(const softline_rows *X, const ptrdiff_t *idx, const ptrdiff_t *end,
+                      ptrdiff_t col, ptrdiff_t D, ptrdiff_t steps) {
+    const ptrdiff_t bytes = D * X->column_bytes, lines = (bytes + 63) / 64 * (end - idx);
+    return (fetch){.data = X->data + col * X->column_bytes,
+                   .row_bytes = X->row_bytes,
+                   .bytes = bytes,
+                   .at_once = (lines + steps - 1) / steps,
+                   .row = idx,
+                   .end = end};
+}
+
+INLINE void fetch_some(fetch *f) {
+    for (ptrdiff_t i = 0; i < f->at_once && f->row < f->end; i++) {
+        PREFETCH(f->data + *f->row * f->row_bytes + f->at);
+        f->at += 64;
+        if (f->at >= f->bytes) {
+            f->at = 0;
+            f->row++;
+        }
+    }
+}
+
+/* ---- scores ---------------------------------------------------------------------------------- */
+
+/* S[k, r] = b[k] + W[k] . x[r] for `classes` x `rows` (constants once inlined), x packed; or the
+ * rows are at `from` and are packed into x on the way. */
+INLINE void dot_tile(const int rows, const int classes, const real *const *from, real *x,
+                     const real *W, ptrdiff_t ldw, ptrdiff_t D, const real *b, real *S,
+                     fetch *soon) {
+    vec sum[TILE_ROWS * TILE_CLASSES];
+    UNROLL(i, rows * classes) sum[i] = vset1(0);
+    ptrdiff_t d = 0;
+    for (; d + LANES <= D; d += LANES, x += TILE) {
+        fetch_some(soon);
+        /* register by register of the vectors, so that few registers hold operands */
+        UNROLL(g, REGS) {
+            reg xr[TILE_ROWS];
+            UNROLL(r, rows) {
+                real *packed = x + r * LANES + g * REG_LANES;
+                xr[r] = r_keep(r_load(from ? from[r] + d + g * REG_LANES : packed));
+                if (from) r_store(packed, xr[r]);
+            }
+            UNROLL(k, classes) {
+                const reg w = r_keep(r_load(W + k * ldw + d + g * REG_LANES));
+                UNROLL(r, rows) {
+                    reg *s = &sum[k * rows + r].r[g];
+                    *s = r_fma(xr[r], w, *s);
+                }
+            }
+        }
+    }
+    if (d < D) {
+        if (from)
+            UNROLL(r, rows) vstore(x + r * LANES, vload_n(from[r] + d, D - d, 0));
+        UNROLL(k, classes) {
+            const vec w = vload_n(W + k * ldw + d, D - d, 0);
+            UNROLL(r, rows) sum[k * rows + r] = vfma(vload(x + r * LANES), w, sum[k * rows + r]);
+        }
+    }
+    real sums[TILE_ROWS * TILE_CLASSES];
+    vsums(sum, rows * classes, sums);
+    UNROLL(k, classes)
+        UNROLL(r, rows) S[k * LANES + r] = (b ? b[k] : 0) + sums[k * rows + r];
+}
+
+/* A panel of classes for a tile of rows; fewer of either at the edges. */
+INLINE void dot_panel(const int rows, ptrdiff_t classes, const real *const *from, real *x,
+                      const real *W, ptrdiff_t ldw, ptrdiff_t D, const real *b, real *S,
+                      fetch *soon) {
+#define DOT(classes)                                                                               \
+    case classes: dot_tile(rows, classes, from, x, W, ldw, D, b, S, soon); break
+    switch (classes) {
+#if TILE_CLASSES > 4
+        DOT(5);
+#endif
+#if TILE_CLASSES > 3
+        DOT(4);
+#endif
+#if TILE_CLASSES > 2
+        DOT(3);
+#endif
+        DOT(2);
+        DOT(1);
+    default: break;
+    }
+}
+
+/* Bytes of W that stay in L1 while rows pass by. */
+#define CLASS_BLOCK_BYTES (20 << 10)
+
+static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col,
+                   ptrdiff_t D, real *packed, ptrdiff_t strip, const real *W, ptrdiff_t ldw,
+                   const real *b, ptrdiff_t C, real *S, const ptrdiff_t *next) {
+    /* Rows of `real` as they should be are packed while they are first used; short ones before, for
+     * then more of them are in flight from memory at once. */
+    const int as_is = D > 8 * LANES &&
+                      X->dtype == (sizeof(real) == 4 ? SOFTLINE_F32 : SOFTLINE_F64) &&
+                      X->column_bytes == sizeof(real) && !X->shift && !X->scale;
+    if (!as_is) pack(X, idx, n, col, D, packed, strip);
+    const ptrdiff_t fit = CLASS_BLOCK_BYTES / (MAX(D, 1) * (ptrdiff_t)sizeof(real));
+    const ptrdiff_t class_block = MAX(fit / TILE_CLASSES, 1) * TILE_CLASSES;
+    const char *data = X->data + col * X->column_bytes;
+    for (ptrdiff_t c0 = 0; c0 < C; c0 += class_block) {
+        const ptrdiff_t c1 = MIN(c0 + class_block, C);
+        for (ptrdiff_t first = 0; first < n; first += LANES) {
+            const ptrdiff_t count = MIN(LANES, n - first);
+            real *x = packed + first / LANES * strip, *s = S + first * C;
+            /* While the first block of classes passes, half of the next strip's rows come. */
+            fetch soon = {0};
+            if (next && c0 == 0)
+                soon =
+                    fetch_of(X, next + first, next + first + (count + 1) / 2, col, D,
+                             STEPS(count, TILE_ROWS) * STEPS(c1, TILE_CLASSES) * STEPS(D, LANES));
+            for (ptrdiff_t r = 0, rows; r < count; r += rows) {
+                /* 16 rows by 3: 3 3 3 3 2 2, never a tile of one row where two of two do */
+                rows = MIN(TILE_ROWS, count - r);
+                if (TILE_ROWS == 3 && count - r == 4) rows = 2;
+                const real *from[TILE_ROWS];
+                for (ptrdiff_t i = 0; i < rows; i++)
+                    from[i] = (const real *)(data + idx[first + r + i] * X->row_bytes);
+                for (ptrdiff_t c = c0; c < c1; c += TILE_CLASSES) {
+#define PANEL(rows, from)                                                                          \
+    dot_panel(rows, MIN(TILE_CLASSES, c1 - c), from, x + r * LANES, W + c * ldw, ldw, D,           \
+              b ? b + c : NULL, s + c * LANES + r, &soon)
+#define PANELS(rows)                                                                               \
+    case rows:                                                                                     \
+        if (as_is && c == 0)                                                                       \
+            PANEL(rows, from);                                                                     \
+        else                                                                                       \
+            PANEL(rows, NULL);                                                                     \
+        break
+                    switch (rows) {
+#if TILE_ROWS > 3
+                        PANELS(4);
+#endif
+#if TILE_ROWS > 2
+                        PANELS(3);
+#endif
+#if TILE_ROWS > 1
+                        PANELS(2);
+#endif
+                        PANELS(1);
+                    default: break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+static void add_scores(const real *S, ptrdiff_t part, ptrdiff_t parts, const real *b, ptrdiff_t C,
+                       real *out) {
+    for (ptrdiff_t c = 0; c < C; c++) {
+        vec sum = vset1(b[c]);
+        for (ptrdiff_t k = 0; k < parts; k++) sum = vadd(sum, vload(S + k * part + c * LANES));
+        vstore(out + c * LANES, sum);
+    }
+}
+
+/* ---- softmax: a strip of rows, a row a lane -------------------------------------------------- */
+
+/* The largest score and the sum of exp(S - largest) of each row; S becomes the exponentials where
+ * `keep`. */
+INLINE void strip_exp(real *S, ptrdiff_t C, const int keep, vec *largest, vec *sum) {
     *largest = vset1(-INFINITY);
     *sum = vset1(0);
-    for (ptrdiff_t c = 0; c < C; c++) *largest = vmax(*largest, vload(T + c * LANES));
+    for (ptrdiff_t c = 0; c < C; c++) *largest = vmax(*largest, vload(S + c * LANES));
     for (ptrdiff_t c = 0; c < C; c++) {
-        const vec e = vexp(vsub(vload(T + c * LANES), *largest));
-        vstore(T + c * LANES, e);
+        const vec e = vexp(vsub(vload(S + c * LANES), *largest));
+        if (keep) vstore(S + c * LANES, e);
         *sum = vadd(*sum, e);
     }
 }
 
-/* The same for a row of many classes, a class a lane; e may be s, or NULL. */
-INLINE void row_exp(const real *s, ptrdiff_t C, real *e, real *largest, real *sum) {
-    vec high = vset1(-INFINITY), total = vset1(0);
-    FOR_VECS(C, c, n) high = vmax(high, vload_n(s + c, n, -INFINITY));
-    *largest = vlargest(high);
-    FOR_VECS(C, c, n) {
-        const vec p = vexp(vsub(vload_n(s + c, n, -INFINITY), vset1(*largest)));
-        total = vadd(total, p);
-        if (e) vstore_n(e + c, p, n);
-    }
-    *sum = vsum(total);
-}
-
-INLINE real log_of(real a) {
-    real lanes[64 / sizeof(real)];
-    vstore(lanes, vlog(vset1(a)));
-    return lanes[0];
-}
-
-INLINE void row_scale(real *s, ptrdiff_t C, real factor) {
-    FOR_VECS(C, c, n) vstore_n(s + c, vmul(vload_n(s + c, n, 0), vset1(factor)), n);
-}
-
-static void softmax(real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int take_log) {
-    if (C <= FEW_CLASSES) {
-        real T STRIP, L STRIP;
-        for (ptrdiff_t i = 0; i < n; i += LANES) {
-            const ptrdiff_t rows = MIN(LANES, n - i);
-            vec largest, sum;
-            strip_load(S + i * lds, lds, rows, C, T);
-            if (take_log) memcpy(L, T, C * LANES * sizeof(real));
-            strip_exp(T, C, &largest, &sum);
-            const vec log_sum = vlog(sum);
-            for (ptrdiff_t c = 0; c < C; c++)
-                vstore(T + c * LANES, take_log ? vsub(vsub(vload(L + c * LANES), largest), log_sum)
-                                               : vdiv(vload(T + c * LANES), sum));
-            strip_store(S + i * lds, lds, rows, C, T);
-        }
-        return;
-    }
-    for (ptrdiff_t i = 0; i < n; i++) {
-        real *s = S + i * lds, largest, sum;
-        row_exp(s, C, take_log ? NULL : s, &largest, &sum);
-        if (!take_log) {
-            row_scale(s, C, 1 / sum);
-            continue;
-        }
-        const real log_sum = log_of(sum);
-        for (ptrdiff_t c = 0; c < C; c++) s[c] = (s[c] - largest) - log_sum;
+static void softmax(real *S, ptrdiff_t C, int take_log) {
+    vec largest, sum;
+    if (take_log) {
+        strip_exp(S, C, 0, &largest, &sum);
+        const vec log_sum = vlog(sum);
+        for (ptrdiff_t c = 0; c < C; c++)
+            vstore(S + c * LANES, vsub(vsub(vload(S + c * LANES), largest), log_sum));
+    } else {
+        strip_exp(S, C, 1, &largest, &sum);
+        for (ptrdiff_t c = 0; c < C; c++) vstore(S + c * LANES, vdiv(vload(S + c * LANES), sum));
     }
 }
 
 /* Losses, and with `weight` the gradient in place: log(sum of exp(s - largest)) - (s_y - largest).
  */
-INLINE void entropy(real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
-                    const real *weight, real *losses) {
-    if (C <= FEW_CLASSES) {
-        real T STRIP;
-        for (ptrdiff_t i = 0; i < n; i += LANES) {
-            const ptrdiff_t rows = MIN(LANES, n - i);
-            real *s = S + i * lds, own[64 / sizeof(real)] = {0}, sums[64 / sizeof(real)];
-            vec largest, sum;
-            strip_load(s, lds, rows, C, T);
-            for (ptrdiff_t r = 0; r < rows; r++) own[r] = s[r * lds + y[i + r]];
-            strip_exp(T, C, &largest, &sum);
-            vstore_n(losses + i, vsub(vlog(sum), vsub(vload(own), largest)), rows);
-            if (!weight) continue;
-            vstore(sums, sum);
-            for (ptrdiff_t r = 0; r < rows; r++) T[y[i + r] * LANES + r] -= sums[r];
-            const vec scale = vdiv(vload_n(weight + i, rows, 0), sum);
-            for (ptrdiff_t c = 0; c < C; c++)
-                vstore(T + c * LANES, vmul(vload(T + c * LANES), scale));
-            strip_store(s, lds, rows, C, T);
-        }
-        return;
+INLINE void entropy(real *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y, const real *weight,
+                    real *losses) {
+    real own[64 / sizeof(real)] = {0}, sums[64 / sizeof(real)];
+    vec largest, sum;
+    for (ptrdiff_t r = 0; r < n; r++) own[r] = S[y[r] * LANES + r];
+    strip_exp(S, C, weight != NULL, &largest, &sum);
+    vstore_n(losses, vsub(vlog(sum), vsub(vload(own), largest)), n);
+    if (!weight) return;
+    vstore(sums, sum);
+    for (ptrdiff_t r = 0; r < n; r++) S[y[r] * LANES + r] -= sums[r];
+    const vec scale = vdiv(vload_n(weight, n, 0), sum);
+    for (ptrdiff_t c = 0; c < C; c++) vstore(S + c * LANES, vmul(vload(S + c * LANES), scale));
+}
+
+static void cross_entropy(const real *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y, real *losses) {
+    entropy((real *)S, n, C, y, NULL, losses); /* reads only, without weights */
+}
+
+static void cross_entropy_gradient(real *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
+                                   const real *weight, real *losses) {
+    entropy(S, n, C, y, weight, losses);
+}
+
+/* ---- gradient and update --------------------------------------------------------------------- */
+
+static void bias_gradient(const real *dS, ptrdiff_t n, ptrdiff_t C, real *db, int add) {
+    for (ptrdiff_t c = 0; c < C; c++) {
+        vec sum = vset1(0);
+        for (ptrdiff_t first = 0; first < n; first += LANES)
+            sum = vadd(sum, vload_n(dS + first * C + c * LANES, MIN(LANES, n - first), 0));
+        db[c] = (add ? db[c] : 0) + vsum(sum);
     }
-    for (ptrdiff_t i = 0; i < n; i++) {
-        real *s = S + i * lds, largest, sum;
-        const real own = s[y[i]];
-        row_exp(s, C, weight ? s : NULL, &largest, &sum);
-        losses[i] = log_of(sum) - (own - largest);
-        if (!weight) continue;
-        s[y[i]] -= sum;
-        row_scale(s, C, weight[i] / sum);
+}
+
+/* Step of class c over the n <= LANES features at d; g is the gradient without the penalty. */
+INLINE void update_vec(const update *u, ptrdiff_t c, ptrdiff_t d, ptrdiff_t n, vec g) {
+    real *W = u->W + c * u->ldw + d;
+    const vec w = vload_n(W, n, 0);
+    const vec mu = u->shift ? vload_n(u->shift + d, n, 0) : vset1(0);
+    if (u->shift) g = vfma(vset1(-u->db[c]), mu, g);
+    g = vfma(vset1(u->alpha), w, g);
+    vec rate = vset1(-u->step);
+    if (u->metric) rate = vmul(rate, vload_n(u->metric + d, n, 0));
+    const vec updated = vfma(rate, g, w);
+    if (u->shift) {
+        real *moved = u->drift + c * LANES;
+        vstore(moved, vfma(vsub(updated, w), mu, vload(moved)));
     }
+    vstore_n(W, updated, n);
 }
 
-static void cross_entropy(const real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
-                          real *losses) {
-    entropy((real *)S, lds, n, C, y, NULL, losses); /* reads only, without weights */
+/* `drift` has taken up the moves of each class lane by lane; now their sums, C of them. */
+INLINE void sum_drift(const update *u, ptrdiff_t C) {
+    if (!u->shift) return;
+    for (ptrdiff_t c = 0; c < C; c++) u->drift[c] = vsum(vload(u->drift + c * LANES));
 }
 
-static void cross_entropy_gradient(real *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C,
-                                   const int32_t *y, const real *weight, real *losses) {
-    entropy(S, lds, n, C, y, weight, losses);
+INLINE void clear_drift(const update *u, ptrdiff_t C) {
+    if (!u->shift) return;
+    for (ptrdiff_t c = 0; c < C; c++) vstore(u->drift + c * LANES, vset1(0));
 }
 
-/* dW[k, 0:vecs] += sum over rows of dS[i, k] X[i, 0:vecs]; `n` elements of the last vector. */
-INLINE void gradient_tile(const int classes, const int vecs, const int whole, ptrdiff_t tail,
-                          const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, const ptrdiff_t *next,
-                          ptrdiff_t first, ptrdiff_t last, const real *dS, ptrdiff_t lds, real *dW,
-                          ptrdiff_t ldw, int add) {
+static void sgd_update(const update *u, const real *dW, ptrdiff_t lddw, ptrdiff_t C, ptrdiff_t D) {
+    clear_drift(u, C);
+    FOR_VECS(D, d, n)
+        for (ptrdiff_t c = 0; c < C; c++) update_vec(u, c, d, n, vload_n(dW + c * lddw + d, n, 0));
+    sum_drift(u, C);
+}
+
+/* dW[c..c+classes, d..d+width] += sum over rows of dS X, then the step if there is one to take. */
+INLINE void gradient_tile(const int classes, const int vecs, const real *X, ptrdiff_t strip,
+                          ptrdiff_t n, ptrdiff_t d, ptrdiff_t width, const real *dS, ptrdiff_t C,
+                          ptrdiff_t c, real *dW, ptrdiff_t ldw, int add, const update *u,
+                          const softline_rows *next, const ptrdiff_t *next_idx,
+                          const char *soon_data) {
     vec sum[GRADIENT_CLASSES][GRADIENT_VECS];
     UNROLL(k, classes)
-        UNROLL(v, vecs) {
-            const real *p = dW + k * ldw + v * LANES;
-            sum[k][v] = !add ? vset1(0) : whole ? vload(p) : vload_n(p, tail, 0);
-        }
-    for (ptrdiff_t i = first; i < last; i++) {
-        const real *x = ROW(X, ldx, idx, i);
-        const real *ds = dS + i * lds;
-        vec xv[GRADIENT_VECS];
-        UNROLL(v, vecs) xv[v] = whole ? vload(x + v * LANES) : vload_n(x, tail, 0);
-        if (next && i % 2) {
-            const real *soon = X + next[i] * ldx;
-            UNROLL(v, vecs) PREFETCH(soon + v * LANES);
-        }
-        UNROLL(k, classes) {
-            const vec s = vset1(ds[k]);
-            UNROLL(v, vecs) sum[k][v] = vfma(s, xv[v], sum[k][v]);
+        UNROLL(v, vecs)
+            sum[k][v] =
+                add ? vload_n(dW + (c + k) * ldw + d + v * LANES, width - v * LANES, 0) : vset1(0);
+    for (ptrdiff_t first = 0; first < n; first += LANES, X += strip) {
+        const real *ds = dS + first * C + c * LANES;
+        const ptrdiff_t count = MIN(LANES, n - first);
+        const real *x = X;
+        for (ptrdiff_t r = 0; r < count; r++, x += LANES, ds++) {
+            vec xv[GRADIENT_VECS];
+            if (next_idx)
+                UNROLL(v, vecs)
+                    PREFETCH(soon_data + next_idx[first + r] * next->row_bytes +
+                             v * LANES * next->column_bytes);
+            UNROLL(v, vecs) xv[v] = vload(x + v * TILE);
+            UNROLL(k, classes) {
+                const vec s = vset1(ds[k * LANES]);
+                UNROLL(v, vecs) sum[k][v] = vfma(s, xv[v], sum[k][v]);
+            }
         }
     }
+    if (!u) {
+        UNROLL(k, classes)
+            UNROLL(v, vecs)
+                vstore_n(dW + (c + k) * ldw + d + v * LANES, sum[k][v], width - v * LANES);
+        return;
+    }
+    real g[GRADIENT_CLASSES * GRADIENT_VECS * 64 / sizeof(real)];
     UNROLL(k, classes)
-        UNROLL(v, vecs) {
-            real *p = dW + k * ldw + v * LANES;
-            if (whole)
-                vstore(p, sum[k][v]);
-            else
-                vstore_n(p, sum[k][v], tail);
-        }
+        UNROLL(v, vecs) vstore(g + (k * vecs + v) * LANES, sum[k][v]);
+    for (int k = 0; k < classes; k++)
+        for (int v = 0; v < vecs; v++)
+            update_vec(u, c + k, d + v * LANES, width - v * LANES,
+                       vload(g + (k * vecs + v) * LANES));
 }
 
-/* All features for a panel of classes, over the rows of one block. */
-INLINE void gradient_panel(const int classes, const real *X, ptrdiff_t ldx, const ptrdiff_t *idx,
-                           const ptrdiff_t *next, ptrdiff_t first, ptrdiff_t last, ptrdiff_t D,
-                           const real *dS, ptrdiff_t lds, real *dW, ptrdiff_t ldw, int add) {
-    ptrdiff_t d = 0;
-    for (; d + GRADIENT_VECS * LANES <= D; d += GRADIENT_VECS * LANES)
-        gradient_tile(classes, GRADIENT_VECS, 1, 0, X + d, ldx, idx, next, first, last, dS, lds,
-                      dW + d, ldw, add);
-    for (; d + LANES <= D; d += LANES)
-        gradient_tile(classes, 1, 1, 0, X + d, ldx, idx, next, first, last, dS, lds, dW + d, ldw,
-                      add);
-    if (d < D)
-        gradient_tile(classes, 1, 0, D - d, X + d, ldx, idx, next, first, last, dS, lds, dW + d,
-                      ldw, add);
-}
-
-static void gradient(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, const ptrdiff_t *next,
-                     ptrdiff_t n, ptrdiff_t D, const real *dS, ptrdiff_t lds, ptrdiff_t C, real *dW,
-                     ptrdiff_t ldw, int add) {
-    ptrdiff_t first = 0;
-    do { /* once even without rows: dW must then become 0 */
-        const ptrdiff_t last = MIN(first + BLOCK_ROWS, n);
+static void gradient(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const real *dS,
+                     ptrdiff_t C, real *dW, ptrdiff_t ldw, int add, const update *u,
+                     const softline_rows *next, const ptrdiff_t *next_idx, ptrdiff_t col) {
+    if (u) clear_drift(u, C);
+    ptrdiff_t width;
+    for (ptrdiff_t d = 0; d < D; d += width, X += width * LANES) {
+        const int vecs = d + GRADIENT_VECS * LANES <= D ? GRADIENT_VECS : 1;
+        width = vecs * LANES;
+        /* While the first classes pass, the other half of the next rows comes. */
+        const ptrdiff_t *soon = next_idx;
+        const char *soon_data = soon ? next->data + (col + d) * next->column_bytes : NULL;
         ptrdiff_t c = 0;
-#define PANEL(classes)                                                                             \
-    for (; c + (classes) <= C; c += (classes))                                                     \
-    gradient_panel(classes, X, ldx, idx, c == 0 ? next : NULL, first, last, D, dS + c, lds,        \
-                   dW + c * ldw, ldw, add)
-        PANEL(GRADIENT_CLASSES);
+#define CLASSES(classes)                                                                           \
+    for (; c + (classes) <= C; c += (classes), soon = NULL) {                                      \
+        if (vecs == GRADIENT_VECS)                                                                 \
+            gradient_tile(classes, GRADIENT_VECS, X, strip, n, d, MIN(width, D - d), dS, C, c, dW, \
+                          ldw, add, u, next, soon, soon_data);                                     \
+        else                                                                                       \
+            gradient_tile(classes, 1, X, strip, n, d, MIN(width, D - d), dS, C, c, dW, ldw, add,   \
+                          u, next, soon, soon_data);                                               \
+    }
+        CLASSES(GRADIENT_CLASSES)
 #if GRADIENT_CLASSES > 5
-        PANEL(5);
+        CLASSES(5)
 #endif
 #if GRADIENT_CLASSES > 3
-        PANEL(3);
+        CLASSES(3)
 #endif
-        PANEL(1);
-        add = 1;
-        first = last;
-    } while (first < n);
-}
-
-static void bias_gradient(const real *dS, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, real *db,
-                          int add) {
-    FOR_VECS(C, c, width) {
-        vec sum = add ? vload_n(db + c, width, 0) : vset1(0);
-        for (ptrdiff_t i = 0; i < n; i++) sum = vadd(sum, vload_n(dS + i * lds + c, width, 0));
-        vstore_n(db + c, sum, width);
-    }
-}
-
-static void sgd_update(real *W, ptrdiff_t ldw, const real *dW, ptrdiff_t lddw, const real *db,
-                       ptrdiff_t C, ptrdiff_t D, real step, real alpha, const real *shift,
-                       const real *metric, real *drift) {
-    for (ptrdiff_t c = 0; c < C; c++) {
-        vec moved = vset1(0);
-        FOR_VECS(D, d, n) {
-            const vec w = vload_n(W + c * ldw + d, n, 0);
-            const vec mu = shift ? vload_n(shift + d, n, 0) : vset1(0);
-            vec g = vload_n(dW + c * lddw + d, n, 0);
-            if (shift) g = vfma(vset1(-db[c]), mu, g);
-            g = vfma(vset1(alpha), w, g);
-            vec rate = vset1(-step);
-            if (metric) rate = vmul(rate, vload_n(metric + d, n, 0));
-            const vec updated = vfma(rate, g, w);
-            if (shift) moved = vfma(vsub(updated, w), mu, moved);
-            vstore_n(W + c * ldw + d, updated, n);
-        }
-        if (shift) drift[c] = vsum(moved);
-    }
-}
-
-static void column_stats(const real *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n,
-                         ptrdiff_t D, const real *weight, real *sum, real *low, real *high) {
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const real *x = ROW(X, ldx, idx, i);
-        const vec w = vset1(weight ? weight[i] : 1);
-        FOR_VECS(D, d, n_d) {
-            const vec v = vload_n(x + d, n_d, 0);
-            vstore_n(sum + d, vfma(w, v, vload_n(sum + d, n_d, 0)), n_d);
-            vstore_n(low + d, vmin(v, vload_n(low + d, n_d, 0)), n_d);
-            vstore_n(high + d, vmax(v, vload_n(high + d, n_d, 0)), n_d);
-        }
-    }
-}
-
-#ifdef SOFTLINE_DOUBLE
-#define TABLE softline_f64
-#else
-#define TABLE softline_f32
+#if GRADIENT_CLASSES > 2
+        CLASSES(2)
 #endif
+        CLASSES(1)
+    }
+    if (u) sum_drift(u, C);
+}
 
-const TABLE SOFTLINE_TABLE = {
-    scores,   softmax,       cross_entropy, cross_entropy_gradient,
-    gradient, bias_gradient, sgd_update,    column_stats,
+/* ---- statistics ------------------------------------------------------------------------------ */
+
+static void column_stats(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
+                         const real *weight, double share, real *mean, real *squares, real *low,
+                         real *high) {
+    for (ptrdiff_t d = 0; d < D; d += LANES, X += TILE) {
+        const ptrdiff_t width = MIN(LANES, D - d);
+        vec sum = vset1(0), sum2 = vset1(0), least = vload_n(low + d, width, 0),
+            most = vload_n(high + d, width, 0);
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const vec x = vload(X + i / LANES * strip + i % LANES * LANES);
+            sum = vfma(vset1(weight ? weight[i] : 1), x, sum);
+            least = vmin(x, least);
+            most = vmax(x, most);
+        }
+        const vec m = vmul(sum, vset1((real)share));
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const vec x = vsub(vload(X + i / LANES * strip + i % LANES * LANES), m);
+            sum2 = vfma(vmul(vset1(weight ? weight[i] : 1), x), x, sum2);
+        }
+        vstore_n(mean + d, m, width);
+        vstore_n(squares + d, sum2, width);
+        vstore_n(low + d, least, width);
+        vstore_n(high + d, most, width);
+    }
+}
+
+const table SOFTLINE_TABLE = {
+    pack,          scores,   add_scores, softmax,      cross_entropy, cross_entropy_gradient,
+    bias_gradient, gradient, sgd_update, column_stats,
 };

@@ -57,8 +57,8 @@ typedef int32_t bits;
 #define REG_BYTES 32
 #define r_fma PS_OR_PD(_mm256_fmadd)
 #define r_max PS_OR_PD(_mm256_max)
-#define TILE_ROWS 2
-#define TILE_CLASSES 3
+#define TILE_ROWS 3
+#define TILE_CLASSES 2
 #define GRADIENT_CLASSES 5
 #define GRADIENT_VECS 1
 #elif defined(SOFTLINE_ISA_NEON)
@@ -107,6 +107,17 @@ typedef struct vec {
 #define r_shuffle(a, b, ...) __builtin_shuffle(a, b, (mask){__VA_ARGS__})
 #endif
 
+INLINE reg r_load(const real *p) { return *(const loose_reg *)p; }
+INLINE void r_store(real *p, reg a) { *(loose_reg *)p = a; }
+/* A value that stays in its register: GCC would rather load it anew for each use. */
+INLINE reg r_keep(reg a) {
+#ifdef SOFTLINE_ISA_NEON
+    __asm__("" : "+w"(a));
+#else
+    __asm__("" : "+x"(a));
+#endif
+    return a;
+}
 INLINE reg r_set1(real a) { return a - (reg){0}; }
 
 INLINE reg r_select(mask m, reg yes, reg no) { return (reg)((m & (mask)yes) | (~m & (mask)no)); }
@@ -119,7 +130,7 @@ INLINE mask r_first(ptrdiff_t n) {
 }
 
 INLINE reg r_load_n(const real *p, ptrdiff_t n) {
-    if (n >= REG_LANES) return *(const loose_reg *)p;
+    if (n >= REG_LANES) return r_load(p);
     if (n <= 0) return (reg){0};
 #if defined(SOFTLINE_ISA_AVX512) && defined(SOFTLINE_DOUBLE)
     return _mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
@@ -137,7 +148,7 @@ INLINE reg r_load_n(const real *p, ptrdiff_t n) {
 
 INLINE void r_store_n(real *p, reg a, ptrdiff_t n) {
     if (n >= REG_LANES) {
-        *(loose_reg *)p = a;
+        r_store(p, a);
         return;
     }
     if (n <= 0) return;
@@ -160,7 +171,7 @@ INLINE void r_store_n(real *p, reg a, ptrdiff_t n) {
     return out
 
 INLINE vec vset1(real a) { LANEWISE(r_set1(a)); }
-INLINE vec vload(const real *p) { LANEWISE(*(const loose_reg *)(p + i * REG_LANES)); }
+INLINE vec vload(const real *p) { LANEWISE(r_load(p + i * REG_LANES)); }
 INLINE vec vadd(vec a, vec b) { LANEWISE(a.r[i] + b.r[i]); }
 INLINE vec vsub(vec a, vec b) { LANEWISE(a.r[i] - b.r[i]); }
 INLINE vec vmul(vec a, vec b) { LANEWISE(a.r[i] * b.r[i]); }
@@ -177,12 +188,60 @@ INLINE vec vload_n(const real *p, ptrdiff_t n, real fill) {
 }
 
 INLINE void vstore(real *p, vec a) {
-    UNROLL(i, REGS) *(loose_reg *)(p + i * REG_LANES) = a.r[i];
+    UNROLL(i, REGS) r_store(p + i * REG_LANES, a.r[i]);
 }
 
 INLINE void vstore_n(real *p, vec a, ptrdiff_t n) {
     UNROLL(i, REGS) r_store_n(p + i * REG_LANES, a.r[i], n - i * REG_LANES);
 }
+
+/* The bits of a half as a float: shifted into place, the exponent is 112 too small. */
+INLINE float half_to_float(uint16_t h) {
+    union {
+        uint32_t u;
+        float f;
+    } x = {(uint32_t)(h & 0x7fff) << 13}, two_to_112 = {0x77800000};
+    if (x.u >= 0x0f800000) /* infinity, NaN */
+        x.u |= 0x7f800000;
+    else
+        x.f *= two_to_112.f;
+    x.u |= (uint32_t)(h & 0x8000) << 16;
+    return x.f;
+}
+
+INLINE float bfloat_to_float(uint16_t b) {
+    union {
+        uint32_t u;
+        float f;
+    } x = {(uint32_t)b << 16};
+    return x.f;
+}
+
+#ifndef SOFTLINE_DOUBLE
+/* LANES elements of a smaller type, from p. */
+#define CONVERT(type, expression)                                                                  \
+    typedef type small __attribute__((vector_size(REG_LANES * sizeof(type))));                     \
+    vec out;                                                                                       \
+    UNROLL(i, REGS) {                                                                              \
+        small a;                                                                                   \
+        __builtin_memcpy(&a, p + i * sizeof a, sizeof a);                                          \
+        const mask x = __builtin_convertvector(a, mask);                                           \
+        out.r[i] = (expression);                                                                   \
+    }                                                                                              \
+    return out
+
+INLINE vec vload_u8(const char *p) { CONVERT(uint8_t, __builtin_convertvector(x, reg)); }
+INLINE vec vload_i8(const char *p) { CONVERT(int8_t, __builtin_convertvector(x, reg)); }
+INLINE vec vload_bf16(const char *p) { CONVERT(uint16_t, (reg)(x << 16)); }
+
+/* half_to_float, lane by lane */
+INLINE reg r_half(mask h) {
+    const mask magnitude = (h & 0x7fff) << 13, huge = magnitude >= 0x0f800000;
+    const reg scaled = (reg)magnitude * r_set1(0x1p112f);
+    return (reg)((huge & (magnitude | 0x7f800000)) | (~huge & (mask)scaled) | ((h & 0x8000) << 16));
+}
+INLINE vec vload_f16(const char *p) { CONVERT(uint16_t, r_half(x)); }
+#endif
 
 /* FOLD_<lanes of a register>_<half>(o): of the concatenation of two registers, the first (o = 0) or
  * the second (o = half) half of every run of 2 * half lanes. */

@@ -1,64 +1,90 @@
 /* The whole C contract: one table of kernels per dtype.
  *
  * A kernel runs on the calling thread, allocates nothing, and never fails: its caller has checked
- * every shape, row number and label. Matrices are row-major, rows `ld*` elements apart. Sums run in
- * an order fixed by the shapes alone, so however the caller splits the rows (of scores) or the
- * parameters (of gradients) over threads, the bits of the result are the same.
+ * every shape, row number and label. Sums run in an order fixed by the shapes alone, so however the
+ * caller splits rows and parameters over threads, the bits of the result are the same.
  *
- * N rows, D features, C classes; W is (C, D); `idx` holds n row numbers of X, NULL means 0..n-1. */
+ * N rows, D features, C classes, L = SOFTLINE_LANES elements in a virtual vector of 64 bytes: the
+ * same on every ISA, so that lanes sum alike. Two layouts, both by strips of L rows:
+ *   X, packed:  for each strip (`strip` elements apart) tiles of L features, in a tile L rows of L;
+ *   S, scores:  for each strip C vectors of L rows, a row a lane (C * L elements).
+ * W and dW are plain (C, D) matrices, rows `ldw` elements apart. */
 #ifndef SOFTLINE_H
 #define SOFTLINE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* Elements in a virtual vector of 64 bytes: the same on every ISA, so that lanes sum alike. */
 #define SOFTLINE_LANES(real) (64 / sizeof(real))
 
-/* Features per block: `scores` sums a block by itself and then adds the blocks in order, so that
- * they may be computed apart. A block of W stays in L1 while rows pass by. Equal blocks, to share
- * them out evenly. */
+/* Features per block: `scores` of a block are sums by themselves, and the blocks are then added in
+ * order, so that they may be computed apart. Equal blocks, to share them out evenly. */
 static inline ptrdiff_t softline_block(ptrdiff_t D, ptrdiff_t lanes) {
     const ptrdiff_t most = 512, blocks = (D + most - 1) / most;
     return blocks ? ((D + blocks - 1) / blocks + lanes - 1) / lanes * lanes : lanes;
 }
 
+/* What the elements of X may be; a bool is a U8. */
+enum { SOFTLINE_F32, SOFTLINE_F64, SOFTLINE_F16, SOFTLINE_BF16, SOFTLINE_U8, SOFTLINE_I8 };
+#define SOFTLINE_DTYPE_BYTES {4, 8, 2, 2, 1, 1}
+
+/* X as it came: element (i, d) is at data + i * row_bytes + d * column_bytes. It is read as
+ * (x - shift[d]) * scale[d]; shift and scale are `real`, or NULL. */
+typedef struct softline_rows {
+    const char *data;
+    ptrdiff_t row_bytes, column_bytes;
+    const void *shift, *scale;
+    int dtype;
+} softline_rows;
+
 #define SOFTLINE_DECLARE(real, table)                                                              \
+    /* W -= step * metric * (dW - db shift^T + alpha W). shift and metric may be NULL (zeros,      \
+     * ones); with shift, `drift` (C * L) receives in its first C elements the change of W, times  \
+     * shift. */                                                                                   \
+    typedef struct table##_update {                                                                \
+        real *W; /* (C, D) */                                                                      \
+        ptrdiff_t ldw;                                                                             \
+        const real *db, *shift, *metric; /* (C), (D), (D) */                                       \
+        real step, alpha, *drift;                                                                  \
+    } table##_update;                                                                              \
     typedef struct table {                                                                         \
-        /* S[i] = W X[idx[i]] + b; b may be NULL. Meanwhile half of the rows `next` (n row         \
-         * numbers, or NULL) come into the cache. */                                               \
-        void (*scores)(const real *X /* (N, D) */, ptrdiff_t ldx, const ptrdiff_t *idx /* (n) */,  \
-                       const ptrdiff_t *next, ptrdiff_t n, ptrdiff_t D,                            \
-                       const real *W /* (C, D) */, ptrdiff_t ldw, const real *b /* (C) */,         \
-                       ptrdiff_t C, real *S /* (n, C) */, ptrdiff_t lds);                          \
-        /* rows of S become probabilities, or their logarithms */                                  \
-        void (*softmax)(real * S /* (n, C) */, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int log);  \
-        /* losses[i] = -log softmax(S[i])[y[i]] */                                                 \
-        void (*cross_entropy)(const real *S /* (n, C) */, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, \
-                              const int32_t *y /* (n) */, real *losses /* (n) */);                 \
-        /* the same, and S[i] = weight[i] (softmax(S[i]) - onehot(y[i])) in place */               \
-        void (*cross_entropy_gradient)(real * S /* (n, C) */, ptrdiff_t lds, ptrdiff_t n,          \
-                                       ptrdiff_t C, const int32_t *y /* (n) */,                    \
+        /* out = the rows idx of X, features col to col + D, packed and converted */               \
+        void (*pack)(const softline_rows *X, const ptrdiff_t *idx /* (n) */, ptrdiff_t n,          \
+                     ptrdiff_t col, ptrdiff_t D, real *out, ptrdiff_t strip);                      \
+        /* S = W X + b for the rows idx of X, features col to col + D, which are left `packed`;    \
+         * b may be NULL. Meanwhile half of the n rows `next` (or NULL) come into the cache. */    \
+        void (*scores)(const softline_rows *X, const ptrdiff_t *idx /* (n) */, ptrdiff_t n,        \
+                       ptrdiff_t col, ptrdiff_t D, real *packed, ptrdiff_t strip, const real *W,   \
+                       ptrdiff_t ldw, const real *b /* (C) */, ptrdiff_t C, real *S,               \
+                       const ptrdiff_t *next);                                                     \
+        /* out = b + the sum of `parts` strips of scores, `part` elements apart */                 \
+        void (*add_scores)(const real *S, ptrdiff_t part, ptrdiff_t parts,                         \
+                           const real *b /* (C) */, ptrdiff_t C, real *out);                       \
+        /* a strip of scores becomes probabilities, or their logarithms */                         \
+        void (*softmax)(real * S, ptrdiff_t C, int log);                                           \
+        /* losses[r] = -log softmax(S[r])[y[r]] for the n <= L rows of a strip */                  \
+        void (*cross_entropy)(const real *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y /* (n) */, \
+                              real *losses /* (n) */);                                             \
+        /* the same, and S[r] = weight[r] (softmax(S[r]) - onehot(y[r])) in place */               \
+        void (*cross_entropy_gradient)(real * S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,       \
                                        const real *weight /* (n) */, real *losses /* (n) */);      \
-        /* dW = dS^T X[idx], added to what dW holds if `add`; the other half of `next` comes */    \
-        void (*gradient)(const real *X /* (N, D) */, ptrdiff_t ldx,                                \
-                         const ptrdiff_t *idx /* (n) */, const ptrdiff_t *next, ptrdiff_t n,       \
-                         ptrdiff_t D, const real *dS /* (n, C) */, ptrdiff_t lds, ptrdiff_t C,     \
-                         real *dW /* (C, D) */, ptrdiff_t ldw, int add);                           \
-        /* db = column sums of dS, added to what db holds if `add` */                              \
-        void (*bias_gradient)(const real *dS /* (n, C) */, ptrdiff_t lds, ptrdiff_t n,             \
-                              ptrdiff_t C, real *db /* (C) */, int add);                           \
-        /* W -= step * metric * (dW - db shift^T + alpha W); drift = the change of W, times shift. \
-         * shift and metric may be NULL (zeros, ones); drift may be NULL only if shift is */       \
-        void (*sgd_update)(real * W /* (C, D) */, ptrdiff_t ldw, const real *dW /* (C, D) */,      \
-                           ptrdiff_t lddw, const real *db /* (C) */, ptrdiff_t C, ptrdiff_t D,     \
-                           real step, real alpha, const real *shift /* (D) */,                     \
-                           const real *metric /* (D) */, real *drift /* (C) */);                   \
-        /* sum, minimum and maximum of each column, weighted sum if weight is not NULL;            \
-         * added to what they hold */                                                              \
-        void (*column_stats)(const real *X /* (N, D) */, ptrdiff_t ldx, const ptrdiff_t *idx,      \
-                             ptrdiff_t n, ptrdiff_t D, const real *weight /* (n) */,               \
-                             real *sum /* (D) */, real *low /* (D) */, real *high /* (D) */);      \
+        /* db = sums of dS over n rows, added to what db holds if `add` */                         \
+        void (*bias_gradient)(const real *dS, ptrdiff_t n, ptrdiff_t C, real *db /* (C) */,        \
+                              int add);                                                            \
+        /* dW = dS^T X, added to what dW holds if `add`; with an `update` the step is taken at     \
+         * once, and dW not written. Meanwhile the other half of the n rows next_idx of `next` (or \
+         * NULL), features from col, comes. */                                                     \
+        void (*gradient)(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const real *dS, \
+                         ptrdiff_t C, real *dW, ptrdiff_t ldw, int add,                            \
+                         const table##_update *update, const softline_rows *next,                  \
+                         const ptrdiff_t *next_idx, ptrdiff_t col);                                \
+        void (*sgd_update)(const table##_update *update, const real *dW, ptrdiff_t lddw,           \
+                           ptrdiff_t C, ptrdiff_t D);                                              \
+        /* Of each column: mean = `share` times the (weighted) sum, the (weighted) sum of squared  \
+         * deviations from it; `low` and `high` take in minimum and maximum. */                    \
+        void (*column_stats)(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,             \
+                             const real *weight /* (n) */, double share, real *mean /* (D) */,     \
+                             real *squares /* (D) */, real *low /* (D) */, real *high /* (D) */);  \
     } table;
 
 SOFTLINE_DECLARE(float, softline_f32)

@@ -146,7 +146,7 @@ def test_a_rate_that_is_too_large(capsys):
         ["train", "digits", "--learning-rate", "1e9", "--quiet"],
         r"epoch \d+: learning_rate=1e\+09 is too large for these data. Up to [\d.e-]+ is stable",
     )
-    assert main(["train", "digits", "--learning-rate", "0.5", "--quiet"]) == 0
+    assert main(["train", "digits", "--learning-rate", "50", "--quiet"]) == 0
     assert capsys.readouterr().err.startswith("softline: the loss is ")
 
 

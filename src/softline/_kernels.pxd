@@ -1,4 +1,4 @@
-# What _epoch.pyx shares with _kernels.pyx: the C tables, and how work is split.
+# What _epoch.pyx shares with _kernels.pyx: the C tables, called by dtype, and how work is split.
 from libc.stdint cimport int32_t
 
 ctypedef fused real:
@@ -7,50 +7,80 @@ ctypedef fused real:
 
 # A function pointer in a struct needs its own `noexcept nogil`.
 cdef extern from "softline.h" nogil:
+    enum:
+        SOFTLINE_F32
+        SOFTLINE_F64
+        SOFTLINE_F16
+        SOFTLINE_BF16
+        SOFTLINE_U8
+        SOFTLINE_I8
+    ctypedef struct softline_rows:
+        const char *data
+        ptrdiff_t row_bytes, column_bytes
+        const void *shift
+        const void *scale
+        int dtype
+    ctypedef struct softline_f32_update:
+        float *W
+        ptrdiff_t ldw
+        const float *db
+        const float *shift
+        const float *metric
+        float step, alpha
+        float *drift
+    ctypedef struct softline_f64_update:
+        double *W
+        ptrdiff_t ldw
+        const double *db
+        const double *shift
+        const double *metric
+        double step, alpha
+        double *drift
     ctypedef struct softline_f32:
-        void (*scores)(const float *X, ptrdiff_t ldx, const ptrdiff_t *idx, const ptrdiff_t *next,
-                       ptrdiff_t n, ptrdiff_t D, const float *W, ptrdiff_t ldw, const float *b, ptrdiff_t C,
-                       float *S, ptrdiff_t lds) noexcept nogil
-        void (*softmax)(float *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int log) noexcept nogil
-        void (*cross_entropy)(const float *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C,
-                              const int32_t *y, float *losses) noexcept nogil
-        void (*cross_entropy_gradient)(float *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C,
-                                       const int32_t *y, const float *weight,
-                                       float *losses) noexcept nogil
-        void (*gradient)(const float *X, ptrdiff_t ldx, const ptrdiff_t *idx, const ptrdiff_t *next,
-                         ptrdiff_t n, ptrdiff_t D,
-                         const float *dS, ptrdiff_t lds, ptrdiff_t C,
-                         float *dW, ptrdiff_t ldw, int add) noexcept nogil
-        void (*bias_gradient)(const float *dS, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C,
-                              float *db, int add) noexcept nogil
-        void (*sgd_update)(float *W, ptrdiff_t ldw, const float *dW, ptrdiff_t lddw, const float *db,
-                           ptrdiff_t C, ptrdiff_t D, float step, float alpha,
-                           const float *shift, const float *metric, float *drift) noexcept nogil
-        void (*column_stats)(const float *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n,
-                             ptrdiff_t D, const float *weight,
-                             float *sum, float *low, float *high) noexcept nogil
+        void (*pack)(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col, ptrdiff_t D,
+                     float *out, ptrdiff_t strip) noexcept nogil
+        void (*scores)(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col, ptrdiff_t D,
+                       float *packed, ptrdiff_t strip, const float *W, ptrdiff_t ldw, const float *b,
+                       ptrdiff_t C, float *S, const ptrdiff_t *next) noexcept nogil
+        void (*add_scores)(const float *S, ptrdiff_t part, ptrdiff_t parts, const float *b, ptrdiff_t C,
+                           float *out) noexcept nogil
+        void (*softmax)(float *S, ptrdiff_t C, int log) noexcept nogil
+        void (*cross_entropy)(const float *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
+                              float *losses) noexcept nogil
+        void (*cross_entropy_gradient)(float *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
+                                       const float *weight, float *losses) noexcept nogil
+        void (*bias_gradient)(const float *dS, ptrdiff_t n, ptrdiff_t C, float *db, int add) noexcept nogil
+        void (*gradient)(const float *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const float *dS,
+                         ptrdiff_t C, float *dW, ptrdiff_t ldw, int add, const softline_f32_update *update,
+                         const softline_rows *next, const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil
+        void (*sgd_update)(const softline_f32_update *update, const float *dW, ptrdiff_t lddw, ptrdiff_t C,
+                           ptrdiff_t D) noexcept nogil
+        void (*column_stats)(const float *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const float *weight,
+                             double share, float *mean, float *squares, float *low,
+                             float *high) noexcept nogil
     ctypedef struct softline_f64:
-        void (*scores)(const double *X, ptrdiff_t ldx, const ptrdiff_t *idx, const ptrdiff_t *next,
-                       ptrdiff_t n, ptrdiff_t D, const double *W, ptrdiff_t ldw, const double *b, ptrdiff_t C,
-                       double *S, ptrdiff_t lds) noexcept nogil
-        void (*softmax)(double *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C, int log) noexcept nogil
-        void (*cross_entropy)(const double *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C,
-                              const int32_t *y, double *losses) noexcept nogil
-        void (*cross_entropy_gradient)(double *S, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C,
-                                       const int32_t *y, const double *weight,
-                                       double *losses) noexcept nogil
-        void (*gradient)(const double *X, ptrdiff_t ldx, const ptrdiff_t *idx, const ptrdiff_t *next,
-                         ptrdiff_t n, ptrdiff_t D,
-                         const double *dS, ptrdiff_t lds, ptrdiff_t C,
-                         double *dW, ptrdiff_t ldw, int add) noexcept nogil
-        void (*bias_gradient)(const double *dS, ptrdiff_t lds, ptrdiff_t n, ptrdiff_t C,
-                              double *db, int add) noexcept nogil
-        void (*sgd_update)(double *W, ptrdiff_t ldw, const double *dW, ptrdiff_t lddw, const double *db,
-                           ptrdiff_t C, ptrdiff_t D, double step, double alpha,
-                           const double *shift, const double *metric, double *drift) noexcept nogil
-        void (*column_stats)(const double *X, ptrdiff_t ldx, const ptrdiff_t *idx, ptrdiff_t n,
-                             ptrdiff_t D, const double *weight,
-                             double *sum, double *low, double *high) noexcept nogil
+        void (*pack)(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col, ptrdiff_t D,
+                     double *out, ptrdiff_t strip) noexcept nogil
+        void (*scores)(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col, ptrdiff_t D,
+                       double *packed, ptrdiff_t strip, const double *W, ptrdiff_t ldw, const double *b,
+                       ptrdiff_t C, double *S, const ptrdiff_t *next) noexcept nogil
+        void (*add_scores)(const double *S, ptrdiff_t part, ptrdiff_t parts, const double *b, ptrdiff_t C,
+                           double *out) noexcept nogil
+        void (*softmax)(double *S, ptrdiff_t C, int log) noexcept nogil
+        void (*cross_entropy)(const double *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
+                              double *losses) noexcept nogil
+        void (*cross_entropy_gradient)(double *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
+                                       const double *weight, double *losses) noexcept nogil
+        void (*bias_gradient)(const double *dS, ptrdiff_t n, ptrdiff_t C, double *db,
+                              int add) noexcept nogil
+        void (*gradient)(const double *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const double *dS,
+                         ptrdiff_t C, double *dW, ptrdiff_t ldw, int add, const softline_f64_update *update,
+                         const softline_rows *next, const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil
+        void (*sgd_update)(const softline_f64_update *update, const double *dW, ptrdiff_t lddw, ptrdiff_t C,
+                           ptrdiff_t D) noexcept nogil
+        void (*column_stats)(const double *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
+                             const double *weight, double share, double *mean, double *squares, double *low,
+                             double *high) noexcept nogil
     ctypedef struct softline_isa:
         const char *name
         const softline_f32 *f32
@@ -59,14 +89,116 @@ cdef extern from "softline.h" nogil:
 
 cdef const softline_isa *isa
 
-# Rows of one task when rows are split over threads; fixed, so that sums by task are the same for any
-# number of threads.
-cdef enum:
-    TASK_ROWS = 16
-
+cdef softline_rows rows_of(X, real unused) except *
 cdef ptrdiff_t row_stride(const real[:, :] A, str name) except? -1
 cdef int check_length(str name, ptrdiff_t given, ptrdiff_t wanted, str why) except -1
 cdef int check_indices(const ptrdiff_t[::1] idx, ptrdiff_t n_rows) except -1
 cdef int check_labels(const int32_t[::1] y, ptrdiff_t n_classes) except -1
 cdef int threads_for(n_threads, double operations) except -1
 cdef ptrdiff_t slab_of(ptrdiff_t n_features, real unused) noexcept nogil
+
+
+# ---- the kernels of softline.h, for the dtype of their arguments ---------------------------------------
+
+
+cdef inline void pack_of(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col,
+                         ptrdiff_t D, real *out, ptrdiff_t strip) noexcept nogil:
+    if real is float:
+        isa.f32.pack(X, idx, n, col, D, out, strip)
+    else:
+        isa.f64.pack(X, idx, n, col, D, out, strip)
+
+
+cdef inline void scores_of(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col,
+                           ptrdiff_t D, real *packed, ptrdiff_t strip, const real *W, ptrdiff_t ldw,
+                           const real *b, ptrdiff_t C, real *S, const ptrdiff_t *next) noexcept nogil:
+    if real is float:
+        isa.f32.scores(X, idx, n, col, D, packed, strip, W, ldw, b, C, S, next)
+    else:
+        isa.f64.scores(X, idx, n, col, D, packed, strip, W, ldw, b, C, S, next)
+
+
+cdef inline void add_scores_of(const real *S, ptrdiff_t part, ptrdiff_t parts, const real *b, ptrdiff_t C,
+                               real *out) noexcept nogil:
+    if real is float:
+        isa.f32.add_scores(S, part, parts, b, C, out)
+    else:
+        isa.f64.add_scores(S, part, parts, b, C, out)
+
+
+cdef inline void softmax_of(real *S, ptrdiff_t C, int log) noexcept nogil:
+    if real is float:
+        isa.f32.softmax(S, C, log)
+    else:
+        isa.f64.softmax(S, C, log)
+
+
+cdef inline void cross_entropy_of(const real *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
+                                  real *losses) noexcept nogil:
+    if real is float:
+        isa.f32.cross_entropy(S, n, C, y, losses)
+    else:
+        isa.f64.cross_entropy(S, n, C, y, losses)
+
+
+cdef inline void cross_entropy_gradient_of(real *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
+                                           const real *weight, real *losses) noexcept nogil:
+    if real is float:
+        isa.f32.cross_entropy_gradient(S, n, C, y, weight, losses)
+    else:
+        isa.f64.cross_entropy_gradient(S, n, C, y, weight, losses)
+
+
+cdef inline void bias_gradient_of(const real *dS, ptrdiff_t n, ptrdiff_t C, real *db,
+                                  int add) noexcept nogil:
+    if real is float:
+        isa.f32.bias_gradient(dS, n, C, db, add)
+    else:
+        isa.f64.bias_gradient(dS, n, C, db, add)
+
+
+cdef inline void column_stats_of(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
+                                 const real *weight, double share, real *mean, real *squares, real *low,
+                                 real *high) noexcept nogil:
+    if real is float:
+        isa.f32.column_stats(X, strip, n, D, weight, share, mean, squares, low, high)
+    else:
+        isa.f64.column_stats(X, strip, n, D, weight, share, mean, squares, low, high)
+
+
+cdef inline void sgd_update_of(real *W, ptrdiff_t ldw, const real *dW, ptrdiff_t lddw, const real *db,
+                               ptrdiff_t C, ptrdiff_t D, double step, double alpha, const real *shift,
+                               const real *metric, real *drift) noexcept nogil:
+    cdef softline_f32_update f32
+    cdef softline_f64_update f64
+    if real is float:
+        f32 = softline_f32_update(W, ldw, db, shift, metric, <float>step, <float>alpha, drift)
+        isa.f32.sgd_update(&f32, dW, lddw, C, D)
+    else:
+        f64 = softline_f64_update(W, ldw, db, shift, metric, step, alpha, drift)
+        isa.f64.sgd_update(&f64, dW, lddw, C, D)
+
+
+cdef inline void gradient_of(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const real *dS,
+                             ptrdiff_t C, real *dW, ptrdiff_t lddw, bint add, const softline_rows *next,
+                             const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil:
+    if real is float:
+        isa.f32.gradient(X, strip, n, D, dS, C, dW, lddw, add, NULL, next, next_idx, col)
+    else:
+        isa.f64.gradient(X, strip, n, D, dS, C, dW, lddw, add, NULL, next, next_idx, col)
+
+
+# The gradient and at once the step that it makes.
+cdef inline void gradient_step(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const real *dS,
+                               ptrdiff_t C, real *dW, ptrdiff_t lddw, bint add, real *W, ptrdiff_t ldw,
+                               const real *db, double step, double alpha, const real *shift,
+                               const real *metric, real *drift, const softline_rows *next,
+                               const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil:
+    cdef softline_f32_update f32
+    cdef softline_f64_update f64
+    if real is float:
+        f32 = softline_f32_update(W, ldw, db, shift, metric, <float>step, <float>alpha, drift)
+        isa.f32.gradient(X, strip, n, D, dS, C, dW, lddw, add, &f32, next, next_idx, col)
+    else:
+        f64 = softline_f64_update(W, ldw, db, shift, metric, step, alpha, drift)
+        isa.f64.gradient(X, strip, n, D, dS, C, dW, lddw, add, &f64, next, next_idx, col)

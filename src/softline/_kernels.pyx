@@ -3,18 +3,20 @@
 """The compiled kernels: check, release the GIL, split the work over threads, call C.
 
 Every function has a NumPy twin of the same name and argument order in :mod:`softline.reference`, which
-defines what is right and documents the arguments. All take float32 or float64 (one dtype per call), write
-into arrays that the caller allocated, and give the same bits for any `n_threads`. Matrices may have any
-row stride; the elements of a row must be adjacent. `n_threads` None means: what the process may use, less
-where the work is small.
+defines what is right and documents the arguments. All compute in float32 or float64 (one per call), write
+into arrays that the caller allocated, and give the same bits for any `n_threads`. X may be of any dtype and
+layout that :class:`softline.rows.Rows` takes, or such rows themselves: it is packed piece by piece, never
+copied as a whole. `n_threads` None means: what the process may use, less where the work is small.
 """
 
 import os
 
-from cython.parallel cimport prange
-from libc.stdint cimport int32_t
+from cython.parallel cimport prange, threadid
+from libc.stdint cimport int32_t, uintptr_t
 
 import numpy as np
+
+from softline.rows import as_rows
 
 cdef extern from "softline.h" nogil:
     const softline_isa *softline_dispatch(const char *name)
@@ -142,6 +144,50 @@ def padded(n_rows, n_features, dtype):
     return flat[start:start + n_rows * stride].reshape(n_rows, stride)[:, :n_features]
 
 
+# ---- X, and the scratch it is packed into --------------------------------------------------------------
+
+DTYPE_CODES = {
+    "float32": SOFTLINE_F32,
+    "float64": SOFTLINE_F64,
+    "float16": SOFTLINE_F16,
+    "bfloat16": SOFTLINE_BF16,
+    "uint8": SOFTLINE_U8,
+    "bool": SOFTLINE_U8,
+    "int8": SOFTLINE_I8,
+}
+
+
+cdef const void *address(A) except? NULL:
+    cdef uintptr_t at = A.__array_interface__["data"][0]
+    return <const void *>at
+
+
+# The rows of X, an ndarray or Rows, for kernels that compute in `real`. Borrowed: the caller keeps X.
+cdef softline_rows rows_of(X, real unused) except *:
+    cdef softline_rows rows
+    rows.shift = rows.scale = NULL
+    if not isinstance(X, np.ndarray):
+        dtype = np.float32 if real is float else np.float64
+        for name in ("shift", "scale"):
+            a = getattr(X, name)
+            if a is not None and (a.dtype != dtype or a.shape != X.shape[1:]):
+                raise ValueError(f"{name} of X must be {np.dtype(dtype)} of shape {X.shape[1:]}; "
+                                 f"got {a.dtype} of shape {a.shape}")
+        if X.shift is not None:
+            rows.shift = address(X.shift)
+        if X.scale is not None:
+            rows.scale = address(X.scale)
+        X = X.array
+    rows.data = <const char *>address(X)
+    rows.row_bytes, rows.column_bytes = X.strides
+    rows.dtype = DTYPE_CODES[X.dtype.name]
+    return rows
+
+
+# Strips of one task: their rows, packed, and a block of W share the level-2 cache.
+cdef enum:
+    TASK_STRIPS = 4
+
 # ---- checks: C trusts what passes these ----------------------------------------------------------------
 
 cdef ptrdiff_t row_stride(const real[:, :] A, str name) except? -1:
@@ -151,6 +197,14 @@ cdef ptrdiff_t row_stride(const real[:, :] A, str name) except? -1:
         raise ValueError(f"the row stride of {name} must be a multiple of its item size; "
                          f"pass np.ascontiguousarray({name})")
     return A.strides[0] // <ptrdiff_t>sizeof(real)
+
+
+# idx, or all the rows, as the kernels want them.
+cdef const ptrdiff_t[::1] indices(const ptrdiff_t[::1] idx, ptrdiff_t n_rows) except *:
+    if idx is None:
+        return np.arange(n_rows)
+    check_indices(idx, n_rows)
+    return idx
 
 
 cdef int check_length(str name, ptrdiff_t given, ptrdiff_t wanted, str why) except -1:
@@ -182,60 +236,83 @@ cdef int check_labels(const int32_t[::1] y, ptrdiff_t n_classes) except -1:
 
 # ---- kernels -------------------------------------------------------------------------------------------
 
-def scores(const real[:, :] X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b,
-           real[:, :] out, n_threads=None):
+def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, real[:, :] out,
+           n_threads=None):
     """out = X[idx] W^T + b; idx None means all rows, b None means 0."""
-    cdef ptrdiff_t D = X.shape[1], C = W.shape[0], n = X.shape[0] if idx is None else idx.shape[0]
-    cdef ptrdiff_t ldx = row_stride(X, "X"), ldw = row_stride(W, "W"), lds = row_stride(out, "out")
+    X = as_rows(X)
+    idx = indices(idx, X.shape[0])
+    cdef ptrdiff_t D = X.shape[1], C = W.shape[0], n = idx.shape[0], ldw = row_stride(W, "W")
     check_length("W", W.shape[1], D, "columns")
     check_length("out", out.shape[0], n, "rows")
     check_length("out", out.shape[1], C, "columns")
-    if b is not None:
-        check_length("b", b.shape[0], C, "elements")
-    if idx is not None:
-        check_indices(idx, X.shape[0])
+    if b is None:
+        b = np.zeros(C, np.asarray(W).dtype)
+    check_length("b", b.shape[0], C, "elements")
     if n == 0 or C == 0:
         return
     if D == 0:
-        np.asarray(out)[...] = 0 if b is None else np.asarray(b)
+        np.asarray(out)[...] = b
         return
+    cdef softline_rows rows = rows_of(X, <real>0)
+    cdef ptrdiff_t lanes = 64 // sizeof(real)
+    cdef ptrdiff_t block = softline_block(D, lanes), n_blocks = (D + block - 1) // block
     cdef int threads = threads_for(n_threads, <double>n * C * D)
-    cdef const ptrdiff_t *rows = NULL
-    if idx is not None:
-        rows = &idx[0]
-    cdef const real *bias = NULL
-    if b is not None:
-        bias = &b[0]
-    cdef const real *x = &X[0, 0]
-    cdef ptrdiff_t task, first, count
+    cdef ptrdiff_t strips = min(<ptrdiff_t>TASK_STRIPS, (n + lanes - 1) // lanes)
+    cdef ptrdiff_t strip = block * lanes, part = strips * C * lanes
+    dtype = np.asarray(W).dtype
+    cdef real[:, :] packed = padded(threads, strips * strip, dtype)
+    cdef real[:, :] parts = padded(threads, (n_blocks + 1) * part, dtype)
+    cdef ptrdiff_t task, first, count, k, i, col
+    cdef int thread
     with nogil:
-        for task in prange((n + TASK_ROWS - 1) // TASK_ROWS, num_threads=threads,
+        for task in prange((n + strips * lanes - 1) // (strips * lanes), num_threads=threads,
                            use_threads_if=threads > 1, schedule="static"):
-            first = task * TASK_ROWS
-            count = min(<ptrdiff_t>TASK_ROWS, n - first)
-            if real is float:
-                isa.f32.scores(x if rows else x + first * ldx, ldx, rows + first if rows else NULL,
-                               NULL, count, D, &W[0, 0], ldw, bias, C, &out[first, 0], lds)
-            else:
-                isa.f64.scores(x if rows else x + first * ldx, ldx, rows + first if rows else NULL,
-                               NULL, count, D, &W[0, 0], ldw, bias, C, &out[first, 0], lds)
+            thread = threadid()
+            first = task * strips * lanes
+            count = min(strips * lanes, n - first)
+            for k in range(n_blocks):
+                col = k * block
+                scores_of(&rows, &idx[first], count, col, min(block, D - col), &packed[thread, 0], strip,
+                          &W[0, col], ldw, <const real *>NULL, C, &parts[thread, k * part], NULL)
+            for k in range((count + lanes - 1) // lanes):
+                i = k * lanes
+                add_scores_of(<const real *>&parts[thread, i * C], part, n_blocks, &b[0], C,
+                              &parts[thread, n_blocks * part])
+                store_strip(<const real *>&parts[thread, n_blocks * part], out, first + i,
+                            min(lanes, count - i))
+
+
+cdef void load_strip(const real[:, :] S, ptrdiff_t first, ptrdiff_t rows, real *strip) noexcept nogil:
+    cdef ptrdiff_t lanes = 64 // sizeof(real), r, c
+    for r in range(rows):
+        for c in range(S.shape[1]):
+            strip[c * lanes + r] = S[first + r, c]
+
+
+cdef void store_strip(const real *strip, real[:, :] S, ptrdiff_t first, ptrdiff_t rows) noexcept nogil:
+    cdef ptrdiff_t lanes = 64 // sizeof(real), r, c
+    for r in range(rows):
+        for c in range(S.shape[1]):
+            S[first + r, c] = strip[c * lanes + r]
 
 
 cdef int softmax_rows(real[:, :] S, bint log, n_threads) except -1:
-    cdef ptrdiff_t n = S.shape[0], C = S.shape[1], lds = row_stride(S, "scores"), task, first, count
+    cdef ptrdiff_t n = S.shape[0], C = S.shape[1], lanes = 64 // sizeof(real), task, first, count
     if n == 0 or C == 0:
         return 0
     # exp and its sums cost about 20 multiply-adds an element
-    cdef int threads = threads_for(n_threads, 20.0 * n * C)
+    cdef int threads = threads_for(n_threads, 20.0 * n * C), thread
+    cdef real[:, :] strips = padded(threads, C * lanes, np.asarray(S).dtype)
+    cdef const real[:, :] given = S
     with nogil:
-        for task in prange((n + TASK_ROWS - 1) // TASK_ROWS, num_threads=threads,
-                           use_threads_if=threads > 1, schedule="static"):
-            first = task * TASK_ROWS
-            count = min(<ptrdiff_t>TASK_ROWS, n - first)
-            if real is float:
-                isa.f32.softmax(&S[first, 0], lds, count, C, log)
-            else:
-                isa.f64.softmax(&S[first, 0], lds, count, C, log)
+        for task in prange((n + lanes - 1) // lanes, num_threads=threads, use_threads_if=threads > 1,
+                           schedule="static"):
+            thread = threadid()
+            first = task * lanes
+            count = min(lanes, n - first)
+            load_strip(given, first, count, &strips[thread, 0])
+            softmax_of(&strips[thread, 0], C, log)
+            store_strip(<const real *>&strips[thread, 0], S, first, count)
     return 0
 
 
@@ -251,29 +328,29 @@ def log_softmax(real[:, :] scores, n_threads=None):
 
 def cross_entropy(const real[:, :] scores, const int32_t[::1] y, real[::1] losses, n_threads=None):
     """losses[i] = -log softmax(scores[i])[y[i]]."""
-    cdef ptrdiff_t n = scores.shape[0], C = scores.shape[1], lds = row_stride(scores, "scores")
+    cdef ptrdiff_t n = scores.shape[0], C = scores.shape[1], lanes = 64 // sizeof(real)
     cdef ptrdiff_t task, first, count
     check_length("y", y.shape[0], n, "elements")
     check_length("losses", losses.shape[0], n, "elements")
     check_labels(y, C)
     if n == 0:
         return
-    cdef int threads = threads_for(n_threads, 20.0 * n * C)
+    cdef int threads = threads_for(n_threads, 20.0 * n * C), thread
+    cdef real[:, :] strips = padded(threads, C * lanes, np.asarray(losses).dtype)
     with nogil:
-        for task in prange((n + TASK_ROWS - 1) // TASK_ROWS, num_threads=threads,
-                           use_threads_if=threads > 1, schedule="static"):
-            first = task * TASK_ROWS
-            count = min(<ptrdiff_t>TASK_ROWS, n - first)
-            if real is float:
-                isa.f32.cross_entropy(&scores[first, 0], lds, count, C, &y[first], &losses[first])
-            else:
-                isa.f64.cross_entropy(&scores[first, 0], lds, count, C, &y[first], &losses[first])
+        for task in prange((n + lanes - 1) // lanes, num_threads=threads, use_threads_if=threads > 1,
+                           schedule="static"):
+            thread = threadid()
+            first = task * lanes
+            count = min(lanes, n - first)
+            load_strip(scores, first, count, &strips[thread, 0])
+            cross_entropy_of(<const real *>&strips[thread, 0], count, C, &y[first], &losses[first])
 
 
 def cross_entropy_gradient(real[:, :] scores, const int32_t[::1] y, const real[::1] weight,
                            real[::1] losses, n_threads=None):
     """The same losses, and scores[i] = weight[i] (softmax(scores[i]) - onehot(y[i])) in place."""
-    cdef ptrdiff_t n = scores.shape[0], C = scores.shape[1], lds = row_stride(scores, "scores")
+    cdef ptrdiff_t n = scores.shape[0], C = scores.shape[1], lanes = 64 // sizeof(real)
     cdef ptrdiff_t task, first, count
     check_length("y", y.shape[0], n, "elements")
     check_length("weight", weight.shape[0], n, "elements")
@@ -281,62 +358,64 @@ def cross_entropy_gradient(real[:, :] scores, const int32_t[::1] y, const real[:
     check_labels(y, C)
     if n == 0:
         return
-    cdef int threads = threads_for(n_threads, 20.0 * n * C)
+    cdef int threads = threads_for(n_threads, 20.0 * n * C), thread
+    cdef real[:, :] strips = padded(threads, C * lanes, np.asarray(losses).dtype)
+    cdef const real[:, :] given = scores
     with nogil:
-        for task in prange((n + TASK_ROWS - 1) // TASK_ROWS, num_threads=threads,
-                           use_threads_if=threads > 1, schedule="static"):
-            first = task * TASK_ROWS
-            count = min(<ptrdiff_t>TASK_ROWS, n - first)
-            if real is float:
-                isa.f32.cross_entropy_gradient(&scores[first, 0], lds, count, C, &y[first],
-                                               &weight[first], &losses[first])
-            else:
-                isa.f64.cross_entropy_gradient(&scores[first, 0], lds, count, C, &y[first],
-                                               &weight[first], &losses[first])
+        for task in prange((n + lanes - 1) // lanes, num_threads=threads, use_threads_if=threads > 1,
+                           schedule="static"):
+            thread = threadid()
+            first = task * lanes
+            count = min(lanes, n - first)
+            load_strip(given, first, count, &strips[thread, 0])
+            cross_entropy_gradient_of(&strips[thread, 0], count, C, &y[first], &weight[first],
+                                      &losses[first])
+            store_strip(<const real *>&strips[thread, 0], scores, first, count)
 
 
-def gradient(const real[:, :] X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] dW,
-             real[::1] db, n_threads=None):
+def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] dW, real[::1] db,
+             n_threads=None):
     """dW = dscores^T X[idx] and db = column sums of dscores; idx None means all rows."""
-    cdef ptrdiff_t D = X.shape[1], C = dW.shape[0], n = X.shape[0] if idx is None else idx.shape[0]
-    cdef ptrdiff_t ldx = row_stride(X, "X"), lds = row_stride(dscores, "dscores")
-    cdef ptrdiff_t ldw = row_stride(dW, "dW")
+    X = as_rows(X)
+    idx = indices(idx, X.shape[0])
+    cdef ptrdiff_t D = X.shape[1], C = dW.shape[0], n = idx.shape[0], ldw = row_stride(dW, "dW")
     check_length("dW", dW.shape[1], D, "columns")
     check_length("dscores", dscores.shape[0], n, "rows")
     check_length("dscores", dscores.shape[1], C, "columns")
     check_length("db", db.shape[0], C, "elements")
-    if idx is not None:
-        check_indices(idx, X.shape[0])
     if n == 0 or C == 0:
         np.asarray(dW)[...] = 0
         np.asarray(db)[...] = 0
         return
-    cdef int threads = threads_for(n_threads, <double>n * C * D)
-    cdef const ptrdiff_t *rows = NULL
-    if idx is not None:
-        rows = &idx[0]
-    cdef ptrdiff_t slab = slab_of(D, <real>0), task, first
+    cdef softline_rows rows = rows_of(X, <real>0)
+    cdef ptrdiff_t lanes = 64 // sizeof(real), slab = slab_of(D, <real>0), n_strips = (n + lanes - 1) // lanes
+    cdef int threads = threads_for(n_threads, <double>n * C * D), thread
+    dtype = np.asarray(dW).dtype
+    cdef real[:, :] packed = padded(threads, TASK_STRIPS * lanes * slab, dtype)
+    cdef real[::1] dS = np.empty(n_strips * C * lanes, dtype)
+    cdef ptrdiff_t task, col, width, first, count, k
     with nogil:
+        for task in prange(n_strips, num_threads=threads, use_threads_if=threads > 1, schedule="static"):
+            load_strip(dscores, task * lanes, min(lanes, n - task * lanes), &dS[task * C * lanes])
         for task in prange((D + slab - 1) // slab, num_threads=threads, use_threads_if=threads > 1,
                            schedule="static"):
-            first = task * slab
-            if real is float:
-                isa.f32.gradient(&X[0, first], ldx, rows, NULL, n, min(slab, D - first), &dscores[0, 0],
-                                 lds, C, &dW[0, first], ldw, False)
-            else:
-                isa.f64.gradient(&X[0, first], ldx, rows, NULL, n, min(slab, D - first), &dscores[0, 0],
-                                 lds, C, &dW[0, first], ldw, False)
-        if real is float:
-            isa.f32.bias_gradient(&dscores[0, 0], lds, n, C, &db[0], False)
-        else:
-            isa.f64.bias_gradient(&dscores[0, 0], lds, n, C, &db[0], False)
+            thread = threadid()
+            col = task * slab
+            width = min(slab, D - col)
+            for k in range((n_strips + TASK_STRIPS - 1) // TASK_STRIPS):
+                first = k * TASK_STRIPS * lanes
+                count = min(TASK_STRIPS * lanes, n - first)
+                pack_of(&rows, &idx[first], count, col, width, &packed[thread, 0], lanes * slab)
+                gradient_of(<const real *>&packed[thread, 0], lanes * slab, count, width,
+                            <const real *>&dS[first * C], C, &dW[0, col], ldw, k > 0, NULL, NULL, 0)
+        bias_gradient_of(<const real *>&dS[0], n, C, &db[0], False)
 
 
 def sgd_update(real[:, :] W, real[::1] b, const real[:, :] dW, const real[::1] db, double learning_rate,
                double alpha, const real[::1] shift, const real[::1] metric, bint fit_intercept,
                n_threads=None):
     """One step of (preconditioned) gradient descent on W and b, in place."""
-    cdef ptrdiff_t C = W.shape[0], D = W.shape[1]
+    cdef ptrdiff_t C = W.shape[0], D = W.shape[1], lanes = 64 // sizeof(real)
     cdef ptrdiff_t ldw = row_stride(W, "W"), lddw = row_stride(dW, "dW")
     check_length("dW", dW.shape[0], C, "rows")
     check_length("dW", dW.shape[1], D, "columns")
@@ -352,26 +431,16 @@ def sgd_update(real[:, :] W, real[::1] b, const real[:, :] dW, const real[::1] d
         return
     cdef int threads = threads_for(n_threads, <double>C * D)
     cdef ptrdiff_t slab = slab_of(D, <real>0), task, first, c, n_slabs = (D + slab - 1) // slab
-    cdef real[:, ::1] drift = np.zeros((n_slabs, C), dtype=np.asarray(W).dtype)
-    cdef const real *shift_at = NULL
-    cdef const real *metric_at = NULL
+    cdef real[:, :] drift = padded(n_slabs, C * lanes, np.asarray(W).dtype)
     cdef const real *mu
     cdef const real *m
-    if shift is not None:
-        shift_at = &shift[0]
-    if metric is not None:
-        metric_at = &metric[0]
     with nogil:
         for task in prange(n_slabs, num_threads=threads, use_threads_if=threads > 1, schedule="static"):
             first = task * slab
-            mu = shift_at + first if shift_at else NULL
-            m = metric_at + first if metric_at else NULL
-            if real is float:
-                isa.f32.sgd_update(&W[0, first], ldw, &dW[0, first], lddw, &db[0], C, min(slab, D - first),
-                                   <real>learning_rate, <real>alpha, mu, m, &drift[task, 0])
-            else:
-                isa.f64.sgd_update(&W[0, first], ldw, &dW[0, first], lddw, &db[0], C, min(slab, D - first),
-                                   <real>learning_rate, <real>alpha, mu, m, &drift[task, 0])
+            mu = &shift[first] if shift is not None else NULL
+            m = &metric[first] if metric is not None else NULL
+            sgd_update_of(&W[0, first], ldw, &dW[0, first], lddw, &db[0], C, min(slab, D - first),
+                          learning_rate, alpha, mu, m, &drift[task, 0])
         if fit_intercept:
             for c in range(C):
                 b[c] -= <real>learning_rate * db[c]
@@ -380,51 +449,63 @@ def sgd_update(real[:, :] W, real[::1] b, const real[:, :] dW, const real[::1] d
                         b[c] -= drift[task, c]
 
 
-def column_stats(const real[:, :] X, const ptrdiff_t[::1] idx, const real[::1] weight, n_threads=None):
-    """(sum, minimum, maximum) of the columns of X[idx], the sum weighted; float64, real, real arrays."""
-    cdef ptrdiff_t D = X.shape[1], n = X.shape[0] if idx is None else idx.shape[0]
-    cdef ptrdiff_t ldx = row_stride(X, "X")
+def column_stats(X, const ptrdiff_t[::1] idx, weight, n_threads=None):
+    """(mean, squared deviations from it, minimum, maximum) of the columns of X[idx], in one pass."""
+    X = as_rows(X)
+    n = X.shape[0] if idx is None else idx.shape[0]
     if weight is not None:
-        check_length("weight", weight.shape[0], n, "elements")
-    if idx is not None:
-        check_indices(idx, X.shape[0])
+        check_length("weight", len(weight), n, "elements")
+    mean, squares = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    low, high = np.full(X.shape[1], np.inf, X.dtype), np.full(X.shape[1], -np.inf, X.dtype)
+    if n > 0 and X.shape[1] > 0:
+        if X.dtype == np.float32:
+            _column_stats[float](X, indices(idx, X.shape[0]), weight, mean, squares, low, high, n_threads)
+        else:
+            _column_stats[double](X, indices(idx, X.shape[0]), weight, mean, squares, low, high, n_threads)
+    return mean, squares, low, high
+
+
+cdef int _column_stats(X, const ptrdiff_t[::1] idx, const real[::1] weight, double[::1] mean,
+                       double[::1] squares, real[::1] low, real[::1] high, n_threads) except -1:
+    cdef softline_rows rows = rows_of(X, <real>0)
+    cdef ptrdiff_t D = X.shape[1], n = idx.shape[0], lanes = 64 // sizeof(real), slab = slab_of(D, <real>0)
+    cdef int threads = threads_for(n_threads, 8.0 * n * D), thread
+    # By blocks of rows, each about its own mean, merged in float64 (Chan, Golub and LeVeque, 1983): a long
+    # sum in float32 would lose the last rows, a sum of squares all digits of a variance beside a large mean.
+    cdef ptrdiff_t block = 256, blocks = (n + block - 1) // block, task, first, width, k, i, d, count
     dtype = np.float32 if real is float else np.float64
-    total, low, high = np.zeros(D), np.full(D, np.inf, dtype), np.full(D, -np.inf, dtype)
-    cdef double[::1] totals = total
-    cdef real[::1] lows = low, highs = high, partial = np.zeros(D, dtype)
-    if n == 0 or D == 0:
-        return total, low, high
-    cdef int threads = threads_for(n_threads, 4.0 * n * D)
-    cdef const ptrdiff_t *rows = NULL
-    if idx is not None:
-        rows = &idx[0]
-    cdef const real *w = NULL
-    if weight is not None:
-        w = &weight[0]
-    cdef const real *x = &X[0, 0]
-    cdef ptrdiff_t slab = slab_of(D, <real>0), task, first, width, i, d, count
-    # Few rows at a time: a long sum in float32 would lose the last ones.
-    cdef ptrdiff_t block = 256, blocks = (n + block - 1) // block, k
+    cdef real[:, :] packed = padded(threads, block * slab, dtype), scratch = padded(threads, 2 * slab, dtype)
+    cdef real *m
+    cdef real *s
+    cdef double[::1] weights = np.empty(blocks)
+    cdef double total, share, delta
+    for k in range(blocks):
+        count = min(block, n - k * block)
+        weights[k] = count
+        if weight is not None:
+            weights[k] = 0
+            for i in range(count):
+                weights[k] += weight[k * block + i]
     with nogil:
         for task in prange((D + slab - 1) // slab, num_threads=threads, use_threads_if=threads > 1,
                            schedule="static"):
+            thread = threadid()
             first = task * slab
             width = min(slab, D - first)
+            m = &scratch[thread, 0]
+            s = &scratch[thread, slab]
+            total = 0
             for k in range(blocks):
-                i = k * block
-                count = min(block, n - i)
-                for d in range(first, first + width):
-                    partial[d] = 0
-                if real is float:
-                    isa.f32.column_stats((x if rows else x + i * ldx) + first, ldx,
-                                         rows + i if rows else NULL, count, width,
-                                         w + i if w else NULL,
-                                         &partial[first], &lows[first], &highs[first])
-                else:
-                    isa.f64.column_stats((x if rows else x + i * ldx) + first, ldx,
-                                         rows + i if rows else NULL, count, width,
-                                         w + i if w else NULL,
-                                         &partial[first], &lows[first], &highs[first])
-                for d in range(first, first + width):
-                    totals[d] += partial[d]
-    return total, low, high
+                count = min(block, n - k * block)
+                pack_of(&rows, &idx[k * block], count, first, width, &packed[thread, 0], lanes * slab)
+                column_stats_of(<const real *>&packed[thread, 0], lanes * slab, count, width,
+                                &weight[k * block] if weight is not None else <const real *>NULL,
+                                1 / weights[k] if weights[k] > 0 else 0, m, s, &low[first], &high[first])
+                total = total + weights[k]
+                if total > 0:
+                    share = weights[k] / total
+                    for d in range(width):
+                        delta = m[d] - mean[first + d]
+                        mean[first + d] += delta * share
+                        squares[first + d] += s[d] + delta * delta * (total - weights[k]) * share
+    return 0

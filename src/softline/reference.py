@@ -14,15 +14,18 @@ For N rows x (D features), weights W (C, D), bias b (C), weights of rows s and l
 as in the course notes of CS231n ("Linear classification", with reg = alpha/2) and scikit-learn's
 LogisticRegression (with C = 1/(alpha N)).
 
-Arguments common to all: `X` (N, D), float32 or float64; `idx` (n,) int, rows of X in the order to take
-them, None for all; `y` (n,) int32; `n_threads` is ignored here.
+Arguments common to all: `X` (N, D), an array of any dtype in ``softline.rows.KERNEL_DTYPES`` or
+:class:`softline.rows.Rows`; `idx` (n,) int, rows of X in the order to take them, None for all; `y` (n,)
+int32; `n_threads` is ignored here.
 """
 
 import numpy as np
 
+from softline.rows import as_rows
+
 
 def _rows(X, idx):
-    return X if idx is None else X[idx]
+    return as_rows(X)[slice(None) if idx is None else idx]
 
 
 def scores(X, idx, W, b, out, n_threads=None):
@@ -93,10 +96,16 @@ def sgd_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept,
 
 
 def column_stats(X, idx, weight, n_threads=None):
-    """Sum (weighted by `weight` (n,), or None), minimum and maximum of each column of X[idx]."""
-    rows = _rows(X, idx)
-    weighted = rows.astype(np.float64) if weight is None else rows * weight[:, None].astype(np.float64)
-    return weighted.sum(axis=0), rows.min(axis=0, initial=np.inf), rows.max(axis=0, initial=-np.inf)
+    """Mean, squared deviations, minimum and maximum of each column of X[idx].
+
+    Mean and squares, sum_i weight[i] (x_i - mean)^2, are float64 and weighted by `weight` (n,), None for
+    ones; both are 0 without any weight.
+    """
+    rows = _rows(X, idx).astype(np.float64, copy=False)
+    weight = np.ones(len(rows)) if weight is None else weight.astype(np.float64)
+    mean = weight @ rows / max(weight.sum(), np.finfo(np.float64).tiny)
+    low, high = rows.min(axis=0, initial=np.inf), rows.max(axis=0, initial=-np.inf)
+    return mean, weight @ (rows - mean) ** 2, low, high
 
 
 def sgd_epoch(
@@ -118,7 +127,7 @@ def sgd_epoch(
 
     Parameters
     ----------
-    X : (N, D) float array
+    X : (N, D) array or Rows
     y : (N,) int32 array
         Labels in 0..C-1.
     sample_weight : (N,) float array or None
@@ -145,11 +154,11 @@ def sgd_epoch(
     losses = []
     for step, first in enumerate(range(0, len(order), batch_size)):
         idx = order[first : first + batch_size]
-        weight = np.full(len(idx), scale / len(idx), X.dtype)
+        weight = np.full(len(idx), scale / len(idx), W.dtype)
         if sample_weight is not None:
             weight *= sample_weight[idx]
-        dscores = np.empty((len(idx), len(W)), X.dtype)
-        row_losses = np.empty(len(idx), X.dtype)
+        dscores = np.empty((len(idx), len(W)), W.dtype)
+        row_losses = np.empty(len(idx), W.dtype)
         dW, db = np.empty_like(W), np.empty_like(b)
         scores(X, idx, W, b, dscores)
         cross_entropy_gradient(dscores, y[idx], weight, row_losses)

@@ -50,10 +50,11 @@ class AutoStep:
         ValueError
             If a feature is too large to be squared in the dtype of X.
         """
-        total, low, high = _kernels.column_stats(X, rows, weight, n_threads)
+        mean, _, low, high = _kernels.column_stats(X, rows, weight, n_threads)
         self.n_rows += len(rows)
-        self.weight += len(rows) if weight is None else weight.sum(dtype=float)
-        self.total = self.total + total
+        weight_here = len(rows) if weight is None else weight.sum(dtype=float)
+        self.weight += weight_here
+        self.total = self.total + weight_here * mean
         self.low, self.high = np.minimum(self.low, low, dtype=float), np.maximum(self.high, high, dtype=float)
 
         self.shift, deviation = None, np.maximum(np.abs(self.low), np.abs(self.high))

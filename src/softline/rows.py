@@ -1,0 +1,53 @@
+"""Rows as they come: X in its own dtype and layout, standardised on the way if asked."""
+
+import numpy as np
+
+# What the kernels read; float32 holds every value of all but float64.
+KERNEL_DTYPES = ("float32", "float64", "float16", "bfloat16", "uint8", "int8", "bool")
+
+
+class Rows:
+    """A matrix (N, D) that the kernels read as (array - shift) * scale, converting as they go.
+
+    Parameters
+    ----------
+    array : (N, D) ndarray
+        Any strides; the dtype is one of `KERNEL_DTYPES` (bfloat16 is that of ml_dtypes).
+    shift, scale : (D,) arrays of `dtype`, or None
+        Mean and 1/deviation of each feature, to standardise; or a mean image alone.
+
+    Attributes
+    ----------
+    dtype : dtype
+        What is computed in: float64 for float64, float32 for all others.
+
+    Raises
+    ------
+    TypeError
+        If the kernels do not read this dtype.
+    """
+
+    def __init__(self, array, shift=None, scale=None):
+        if array.dtype.name not in KERNEL_DTYPES or not array.dtype.isnative:
+            raise TypeError(f"X must be of native {', '.join(KERNEL_DTYPES)}; got {array.dtype}")
+        self.array = array
+        self.dtype = np.dtype(np.float64 if array.dtype == np.float64 else np.float32)
+        self.shape = array.shape
+        self.shift, self.scale = (
+            None if a is None else np.ascontiguousarray(a, self.dtype) for a in (shift, scale)
+        )
+
+    def __len__(self):
+        return len(self.array)
+
+    def __getitem__(self, index):
+        """Rows as the kernels read them."""
+        rows = self.array[index].astype(self.dtype, copy=False)
+        if self.shift is not None:
+            rows = rows - self.shift
+        return rows if self.scale is None else rows * self.scale
+
+
+def as_rows(X):
+    """X as Rows; Rows pass through."""
+    return X if isinstance(X, Rows) else Rows(X)
