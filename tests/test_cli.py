@@ -349,7 +349,7 @@ def test_help_and_version_import_nothing_heavy():
     code = """if True:
         import sys
         from softline.cli import main
-        for args in (["--help"], ["train", "--help"], ["--version"]):
+        for args in (["--help"], ["train", "--help"], ["bench", "--help"], ["--version"]):
             try:
                 main(args)
             except SystemExit as exit:

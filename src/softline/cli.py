@@ -1,4 +1,4 @@
-"""The command line: softline train, evaluate, predict and info.
+"""The command line: softline train, evaluate, predict, info and bench.
 
 Heavy modules are imported by the commands that use them, so that `softline --help` is instant.
 """
@@ -75,14 +75,17 @@ def _parser():
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    data = argparse.ArgumentParser(add_help=False)
-    data.add_argument("data", metavar="DATA", help="digits, mnist, cifar10, or a .csv, .npy or .npz file")
-    data.add_argument(
+    count = _checked(int, lambda n: 1 <= n < 2**31, "a whole number from 1 to 2147483647")
+    threads = _checked(int, lambda n: 1 <= n <= 1024, "a whole number from 1 to 1024")
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument(
         "--data-dir", metavar="DIR", help="folder of mnist or cifar10 (default: $SOFTLINE_DATA, or data)"
     )
-    data.add_argument(
+    place.add_argument(
         "--label", metavar="COLUMN", help="label column of a file, by name or position (default: the last)"
     )
+    data = argparse.ArgumentParser(add_help=False, parents=[place])
+    data.add_argument("data", metavar="DATA", help="digits, mnist, cifar10, or a .csv, .npy or .npz file")
     model = argparse.ArgumentParser(add_help=False)
     model.add_argument("model", metavar="MODEL", help="a file that softline train --out wrote")
 
@@ -95,7 +98,6 @@ def _parser():
         "weights so far are saved and evaluated.",
     )
     train.set_defaults(run=_train)
-    count = _checked(int, lambda n: 1 <= n < 2**31, "a whole number from 1 to 2147483647")
     train.add_argument(
         "--epochs", dest="max_iter", type=count, metavar="N", help="most epochs to run (default: 100)"
     )
@@ -129,11 +131,7 @@ def _parser():
         help="L2 penalty (default: 0.0001)",
     )
     train.add_argument(
-        "--threads",
-        dest="n_threads",
-        type=_checked(int, lambda n: 1 <= n <= 1024, "a whole number from 1 to 1024"),
-        metavar="T",
-        help="threads (default: as many as help)",
+        "--threads", dest="n_threads", type=threads, metavar="T", help="threads (default: as many as help)"
     )
     train.add_argument(
         "--early-stopping", action="store_true", help="stop when the validation accuracy stands still"
@@ -179,6 +177,26 @@ def _parser():
     )
     info.set_defaults(run=_info)
     info.add_argument("model", metavar="MODEL", nargs="?", help="a file that softline train --out wrote")
+
+    bench = commands.add_parser(
+        "bench",
+        parents=[place],
+        help="measure this machine, and how near to its best the kernels come",
+        description="Measure the most that this machine computes and reads in a second, then each kernel "
+        "and a whole epoch on four shapes: median time, rates, and share of the roofline, which is the least "
+        "time that those allow. Every result is checked against NumPy before it is timed.",
+    )
+    bench.set_defaults(run=_bench)
+    bench.add_argument("--data", metavar="DATA", help="measure on this data set, too, named as for train")
+    bench.add_argument("--quick", action="store_true", help="fewer rows and repeats: a few seconds")
+    bench.add_argument(
+        "--dtype", choices=("float32", "float64"), default="float32", help="of the kernels (default: float32)"
+    )
+    bench.add_argument("--batch-size", type=count, default=256, metavar="B", help="(default: 256)")
+    bench.add_argument(
+        "--threads", type=threads, dest="n_threads", metavar="T", help="threads (default: as many as help)"
+    )
+    bench.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return parser
 
 
@@ -379,6 +397,38 @@ def _info(args):
     if header["image_shape"]:
         rows["features"] += f", images of {' x '.join(map(str, header['image_shape']))}"
     print_rows(rows)
+
+
+def _bench(args):
+    import json
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from softline import bench, datasets
+
+    if args.label is not None and args.data is None:
+        raise ValueError("--label names a column of a file; --data says which file")
+    data = args.data and datasets.load(args.data, data_dir=args.data_dir, label=args.label)
+    with Console(stderr=True).status("") as status:
+        report = bench.measure(
+            n_threads=args.n_threads,
+            dtype=args.dtype,
+            batch_size=args.batch_size,
+            data=data,
+            quick=args.quick,
+            tell=lambda what: status.update(Text(what)),
+        )
+    one, *more = (peak["gflops"] for peak in report["peaks"] if peak["dtype"] == args.dtype)
+    if more and more[0] <= one:
+        print(
+            "softline: one thread computes as much as all; shares mean little on a busy machine",
+            file=sys.stderr,
+        )
+    if args.json:
+        print(json.dumps(report, indent=2))
+    else:
+        bench.print_report(report)
 
 
 def _training(model):

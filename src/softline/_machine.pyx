@@ -1,0 +1,46 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: freethreading_compatible=True
+"""What the processor can do at most, on any number of threads: the loops of csrc/machine.c.
+
+The loops are those of the ISA in use. They are to be timed by the caller: see :mod:`softline.bench`.
+"""
+
+from cython.parallel cimport prange
+from libc.stdint cimport uint8_t
+from softline._kernels cimport threads_for
+
+from softline._kernels import isa_name
+
+cdef extern from "machine.h" nogil:
+    ctypedef struct softline_machine:
+        double (*multiply_add)(ptrdiff_t rounds) noexcept nogil
+        void (*read)(const void *data, ptrdiff_t bytes, ptrdiff_t rounds) noexcept nogil
+    const softline_machine *softline_machine_of(const char *isa, int is_double)
+    const ptrdiff_t SOFTLINE_READ_BYTES
+
+
+def multiply_add(bint double_precision, ptrdiff_t rounds, n_threads):
+    """Multiply and add, `rounds` times on each thread; return the floating-point operations of all."""
+    cdef const softline_machine *machine = softline_machine_of(isa_name().encode(), double_precision)
+    cdef int threads = threads_for(n_threads, 0), _thread
+    cdef double operations = 0
+    with nogil:
+        for _thread in prange(threads, num_threads=threads, use_threads_if=threads > 1, schedule="static"):
+            operations += machine.multiply_add(rounds)
+    return operations
+
+
+def read(const uint8_t[::1] data, ptrdiff_t rounds, n_threads):
+    """Read `data`, each thread an equal part, `rounds` times; return the bytes read.
+
+    `data` start on 64 bytes. A remainder of less than 4 KiB a thread is left out.
+    """
+    cdef const softline_machine *machine = softline_machine_of(isa_name().encode(), False)
+    cdef int threads = threads_for(n_threads, 0), thread
+    cdef ptrdiff_t part = data.shape[0] // threads // SOFTLINE_READ_BYTES * SOFTLINE_READ_BYTES
+    if part == 0:
+        return 0
+    with nogil:
+        for thread in prange(threads, num_threads=threads, use_threads_if=threads > 1, schedule="static"):
+            machine.read(&data[thread * part], part, rounds)
+    return threads * part * rounds

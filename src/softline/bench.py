@@ -1,0 +1,399 @@
+"""What this machine can do at most, and how near to that each kernel comes: ``softline bench``.
+
+The machine, with one thread and with all of them, the best of several runs, as noise only slows:
+
+- FMA peak: multiply-adds in registers, of the instruction set in use; each counts as 2 flops.
+- Bandwidth of a cache: reading arrays of half its size, one a thread. Of DRAM: reading four times as much
+  as the last caches hold (twice with `quick`), written by one thread before, as X is.
+
+The kernels, as called from Python on the rows of one batch again and again, and a whole epoch in shuffled
+order with L2: the median of the times. What counts, for batches of n rows, N rows, D features, C classes:
+
+    ======================  ==========  =================================================
+    kernel                  flops       elements moved
+    ======================  ==========  =================================================
+    scores                  2 n D C     n D + C D + n C: X and W read, scores written
+    cross_entropy_gradient  20 n C      2 n C: scores read and written
+    gradient                2 n D C     n D + n C + C D: X and dscores read, dW written
+    sgd_update              4 C D       3 C D: W read and written, dW read
+    sgd_epoch               4 N D C     N D: X read once
+    ======================  ==========  =================================================
+
+20 flops stand for an exponential and its share of maximum, sum and scaling. Vectors (b, y, losses, row
+numbers) are not counted, nor what an epoch does beside its two matrix products, or moves beside X.
+
+The roofline is the least time that the machine allows, max(flops / peak, bytes / bandwidth), at the peak of
+the dtype and the bandwidth of the nearest memory that holds all operands, both with all threads. Share is
+roofline / median. It can exceed 1 where part of the operands lies nearer than the whole.
+"""
+
+import math
+import os
+import platform
+from contextlib import suppress
+from functools import partial
+from importlib.metadata import version
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from softline import _epoch, _kernels, _machine, reference
+from softline.config import print_rows
+
+SHAPES = {  # rows, features, classes
+    "CIFAR-10": (50_000, 3072, 10),
+    "MNIST": (60_000, 784, 10),
+    "narrow": (200_000, 64, 5),
+    "wide": (50_000, 512, 1000),
+}
+ALPHA = 1e-4
+# Rows of a batch, and of an epoch, on which a kernel must agree with the reference.
+CHECKED_ROWS = 2000
+
+
+def measure(*, n_threads=None, dtype="float32", batch_size=256, data=None, quick=False, tell=None):
+    """Measure the machine, then every kernel and an epoch on `SHAPES` and on `data`.
+
+    Parameters
+    ----------
+    n_threads : int, default=None
+        Threads; None leaves the kernels their choice and measures the machine with all it may use.
+    dtype : {"float32", "float64"}, default="float32"
+    batch_size : int, default=256
+    data : Dataset, default=None
+        A data set whose training rows are one more shape.
+    quick : bool, default=False
+        A few thousand rows, and fewer repeats: a few seconds in all.
+    tell : callable, default=None
+        Called with the name of what is measured next.
+
+    Returns
+    -------
+    report : dict
+        Of numbers, text, lists and dicts only. Sizes in bytes, times in seconds.
+
+    Raises
+    ------
+    ValueError
+        If a result differs from that of `softline.reference`.
+    """
+    tell = tell or (lambda what: None)
+    threads = n_threads or _kernels.max_threads()
+    tell("machine")
+    caches = _caches()
+    peaks, bandwidths = _measure_machine(caches, threads, quick)
+    peak = next(p["gflops"] for p in peaks if (p["dtype"], p["threads"]) == (dtype, threads))
+    bandwidth = {b["memory"]: b["gbytes"] for b in bandwidths if b["threads"] == threads}
+
+    results = []
+    for shape, X, y, n_classes in _problems(np.dtype(dtype), data, quick):
+        for result in _measure_kernels(shape, X, y, n_classes, batch_size, n_threads, quick, tell):
+            memory = _memory_of(result.pop("held"), caches, threads)
+            best = max(result["flops"] / peak, result["bytes"] / bandwidth[memory]) / 1e9
+            result |= {"memory": memory, "roofline_seconds": best, "share": best / result["seconds"]}
+            results.append(result)
+    built = _kernels.config()
+    return {
+        "machine": {
+            "processor": _processor(),
+            "system": platform.platform(),
+            "caches": {level: {"bytes": size, "count": count} for level, (size, count) in caches.items()},
+        },
+        "isa": _kernels.isa_name(),
+        "compiler": built["compiler"],
+        "versions": {
+            "softline": version("softline"),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "cython": built["cython"],
+            "openmp": built["openmp"],
+        },
+        "threads": threads,
+        "dtype": dtype,
+        "batch_size": batch_size,
+        "quick": quick,
+        "peaks": peaks,
+        "bandwidths": bandwidths,
+        "results": results,
+    }
+
+
+# ---- the machine -----------------------------------------------------------------------------------------
+
+
+def _processor():
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _caches():
+    """Caches of data that the process may use, nearest first: {"L1": (bytes of one, how many), ...}."""
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    found = {}  # level -> CPUs that share a cache -> its size
+    for cpu in cpus:
+        for index in Path(f"/sys/devices/system/cpu/cpu{cpu}/cache").glob("index*"):
+            with suppress(OSError, ValueError, KeyError):
+                level, kind, size, shared = (
+                    (index / name).read_text().strip()
+                    for name in ("level", "type", "size", "shared_cpu_list")
+                )
+                if kind != "Instruction":
+                    unit = {"K": 2**10, "M": 2**20}[size[-1]]
+                    found.setdefault(f"L{level}", {})[shared] = int(size[:-1]) * unit
+    if found:
+        return {level: (min(found[level].values()), len(found[level])) for level in sorted(found)}
+    # Where the system does not tell, what most processors of the last ten years have at least.
+    caches = {}
+    for level, name, default, count in (
+        ("L1", "SC_LEVEL1_DCACHE_SIZE", 32 << 10, len(cpus)),
+        ("L2", "SC_LEVEL2_CACHE_SIZE", 512 << 10, len(cpus)),
+        ("L3", "SC_LEVEL3_CACHE_SIZE", 8 << 20, 1),
+    ):
+        size = 0
+        with suppress(ValueError, OSError, AttributeError):
+            size = os.sysconf(name)
+        caches[level] = (size if size > 0 else default, count)
+    return caches
+
+
+def _reach(cache, threads):
+    """Bytes of all caches of a level that so many threads use."""
+    size, count = cache
+    return size * min(threads, count)
+
+
+def _memory_of(size, caches, threads):
+    """The nearest memory that holds so many bytes."""
+    return next((level for level, cache in caches.items() if size <= _reach(cache, threads)), "DRAM")
+
+
+def _parts(caches, threads, quick):
+    """Bytes that each thread reads, to measure each memory: {"L1": bytes, ..., "DRAM": bytes}."""
+    parts, inner = {}, 0
+    for level, cache in caches.items():
+        part = _reach(cache, threads) // threads
+        # A cache may be little larger than the one before it, and threads be many more than caches.
+        parts[level] = max(part // 2, 2 * inner, 4096)
+        inner = part
+    return parts | {"DRAM": (2 if quick else 4) * inner}
+
+
+def _measure_machine(caches, threads, quick):
+    seconds, peaks, bandwidths = 0.002 if quick else 0.01, [], []
+    for count in sorted({1, threads}):
+        for dtype in ("float32", "float64"):
+            rate = _best_rate(partial(_machine.multiply_add, dtype == "float64"), count, seconds)
+            peaks.append({"dtype": dtype, "threads": count, "gflops": rate / 1e9})
+        parts = _parts(caches, count, quick)
+        # Written, because zeros that were never written all lie in one page.
+        data = np.ones(max(parts.values()) * count + 64, np.uint8)
+        data = data[-data.ctypes.data % 64 :]
+        for memory, part in parts.items():
+            rate = _best_rate(partial(_read, data, part), count, seconds)
+            bandwidths.append(
+                {"memory": memory, "threads": count, "bytes": part * count, "gbytes": rate / 1e9}
+            )
+    return peaks, bandwidths
+
+
+def _read(data, part, rounds, threads):
+    return _machine.read(data[: part * threads], rounds, threads)
+
+
+def _best_rate(loop, threads, seconds):
+    """The most that `loop(rounds, threads)`, which returns what it did, does in a second, of ten runs."""
+
+    def run(threads):
+        start = perf_counter()
+        done = loop(rounds, threads)
+        return perf_counter() - start, done
+
+    rounds = 1
+    while min(run(1)[0] for _ in range(3)) < seconds:
+        rounds *= 2
+    return max(done / taken for taken, done in (run(threads) for _ in range(10)))
+
+
+# ---- the kernels -----------------------------------------------------------------------------------------
+
+
+def _problems(dtype, data, quick):
+    """Name, X, y and number of classes of each shape."""
+    rng = np.random.default_rng(0)
+    for shape, (n, n_features, n_classes) in SHAPES.items():
+        if quick:
+            n //= 25
+        # Random numbers repeat: drawing all of them would take longer than measuring.
+        X = np.resize(rng.standard_normal(1_000_003, dtype), (n, n_features))
+        yield shape, X, rng.integers(0, n_classes, n, np.int32), n_classes
+    if data is not None:
+        classes, y = np.unique(data.y_train, return_inverse=True)
+        rows = slice(CHECKED_ROWS if quick else None)
+        X = np.ascontiguousarray(data.X_train[rows], dtype)
+        yield data.name, X, y[rows].astype(np.int32), len(classes)
+
+
+def _measure_kernels(shape, X, y, n_classes, batch_size, n_threads, quick, tell):
+    """Check every kernel, then time it: dicts, `held` the bytes of the operands."""
+    (N, D), C = X.shape, n_classes
+    n = min(batch_size, N)
+    rng = np.random.default_rng(0)
+    order = rng.permutation(N)
+    # Weights and step of a size at which scores are about 1 and descent is stable, whatever the features.
+    square = np.mean(np.sum(np.square(X[order[:CHECKED_ROWS]], dtype=float), axis=1)) or 1.0
+    W = _padded(rng.standard_normal((C, D)) / math.sqrt(square), X.dtype)
+    b = np.zeros(C, X.dtype)
+    rate = 0.1 / square
+
+    def calls(batch, order):
+        """Arguments of each kernel, and which of them it writes."""
+        scores = _padded(rng.standard_normal((len(batch), C)), X.dtype)
+        weight = np.full(len(batch), 1 / len(batch), X.dtype)
+        rates = np.full(math.ceil(len(order) / n), rate)
+        dW, db = _padded(W, X.dtype), np.ones(C, X.dtype)
+        step = [ALPHA, None, None, True]
+        return {
+            "scores": ([X, batch, W, b, scores.copy()], [4]),
+            "cross_entropy_gradient": ([scores.copy(), y[batch], weight, weight.copy()], [0, 3]),
+            "gradient": ([X, batch, scores, _padded(W, X.dtype), b.copy()], [3, 4]),
+            "sgd_update": ([_padded(W, X.dtype), b.copy(), dW, db, rate, *step], [0, 1]),
+            "sgd_epoch": ([X, y, None, order, _padded(W, X.dtype), b.copy(), rates, n, *step], [4, 5]),
+        }
+
+    work = {  # flops, elements moved, elements of the operands
+        "scores": (2 * n * D * C, n * D + C * D + n * C, n * D + C * D + n * C),
+        "cross_entropy_gradient": (20 * n * C, 2 * n * C, n * C),
+        "gradient": (2 * n * D * C, n * D + n * C + C * D, n * D + n * C + C * D),
+        "sgd_update": (4 * C * D, 3 * C * D, 2 * C * D),
+        "sgd_epoch": (4 * N * D * C, N * D, N * D),
+    }
+    pieces = calls(order[:n][:CHECKED_ROWS], order[:CHECKED_ROWS])
+    for kernel, (args, _) in calls(order[:n], order).items():
+        tell(f"{shape}: {kernel}")
+        function = getattr(_epoch if kernel == "sgd_epoch" else _kernels, kernel)
+        _check(f"{kernel} on {shape}", function, getattr(reference, kernel), *pieces[kernel], n_threads)
+        seconds = _median_seconds(partial(function, *args, n_threads), budget=0.1 if quick else 1)
+        flops, moved, held = work[kernel]
+        size = X.dtype.itemsize
+        yield {
+            "shape": shape,
+            "n_rows": N,
+            "n_features": D,
+            "n_classes": C,
+            "kernel": kernel,
+            "seconds": seconds,
+            "flops": flops,
+            "bytes": moved * size,
+            "held": held * size,
+            "gflops": flops / seconds / 1e9,
+            "gbytes": moved * size / seconds / 1e9,
+        }
+
+
+def _padded(A, dtype):
+    copy = _kernels.padded(*A.shape, dtype)
+    copy[...] = A
+    return copy
+
+
+def _check(what, function, twin, args, written, n_threads):
+    """Raise ValueError unless both functions write and return the same."""
+    from threadpoolctl import threadpool_limits
+
+    results = []
+    with threadpool_limits(1, "blas"):  # whose threads would still spin when the clock runs
+        for run in (function, twin):
+            own = [arg.copy() if i in written else arg for i, arg in enumerate(args)]
+            returned = run(*own, n_threads)
+            results.append([own[i] for i in written] + ([] if returned is None else [returned]))
+    for a, b in zip(*results, strict=True):
+        error, scale = np.abs(a - b).max(), np.abs(b).max()
+        if not error <= 1000 * np.finfo(args[0].dtype).eps * scale:
+            raise ValueError(
+                f"{what} is wrong: off softline.reference by {error:.2g} where that is {scale:.2g}"
+            )
+
+
+def _median_seconds(run, budget):
+    """Median time of `run`: of 3 runs, or of as many as `budget` seconds allow, up to 200."""
+    run()
+    times = []
+    while len(times) < 3 or (sum(times) < budget and len(times) < 200):
+        start = perf_counter()
+        run()
+        times.append(perf_counter() - start)
+    return median(times)
+
+
+# ---- the report ------------------------------------------------------------------------------------------
+
+
+def print_report(report):
+    """Print what `measure` returned, as tables.
+
+    Parameters
+    ----------
+    report : dict
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    versions = report["versions"]
+    print_rows(
+        {
+            "processor": report["machine"]["processor"],
+            "instruction set": report["isa"],
+            "threads": report["threads"],
+            "softline": f"{versions['softline']}, {report['compiler']}, NumPy {versions['numpy']}",
+            "kernels": f"{report['dtype']}, batches of {report['batch_size']} rows",
+        }
+    )
+    console = Console(markup=False, emoji=False, highlight=False)
+
+    rows = {}
+    for peak in report["peaks"]:
+        rows.setdefault(f"FMA {peak['dtype']}", []).append(f"{peak['gflops']:.1f} GFLOP/s")
+    for bandwidth in report["bandwidths"]:
+        memory = bandwidth["memory"]
+        if memory in report["machine"]["caches"]:
+            memory += f", {_size(report['machine']['caches'][memory]['bytes'])}"
+        rows.setdefault(f"read {memory}", []).append(f"{bandwidth['gbytes']:.1f} GB/s")
+    table = Table("machine", box=box.SIMPLE_HEAD)
+    for threads in sorted({1, report["threads"]}):
+        table.add_column(f"{threads} thread{'s' * (threads > 1)}", justify="right")
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
+    console.print(table)
+
+    table = Table("kernel", box=box.SIMPLE_HEAD)
+    for name in ("median", "GFLOP/s", "GB/s", "from", "share"):
+        table.add_column(name, justify="right")
+    for shape, results in groupby(
+        report["results"], itemgetter("shape", "n_rows", "n_features", "n_classes")
+    ):
+        table.add_section()
+        table.add_row("{}, {}x{}, C={}".format(*shape), style="bold")
+        for r in results:
+            rates = f"{r['gflops']:.1f}", f"{r['gbytes']:.1f}"
+            table.add_row(f"  {r['kernel']}", _time(r["seconds"]), *rates, r["memory"], f"{r['share']:.1%}")
+    console.print(table)
+    print("share: of the roofline, the best that the FMA peak and the bandwidth of that memory allow")
+
+
+def _size(n):
+    return f"{n / 2**20:.3g} MiB" if n >= 2**20 else f"{n / 2**10:.3g} KiB"
+
+
+def _time(seconds):
+    for unit, factor in (("s", 1), ("ms", 1e3)):
+        if seconds * factor >= 0.9995:  # 999.6 ms are 1.00 s
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} us"
