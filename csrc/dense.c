@@ -109,51 +109,16 @@ static void pack(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrd
         }
 }
 
-/* ---- prefetch: rows to come, while others are computed with -----------------------------------
- */
-
-/* The lines of some rows, asked for a few at a time: memory takes only so many requests at once. */
-typedef struct fetch {
-    const char *data;
-    ptrdiff_t row_bytes, bytes, at, at_once;
-    const ptrdiff_t *row, *end;
-} fetch;
-
-/* The rows idx to `end`, features col to col + D, in `steps` calls of fetch_some. */
-INLINE fetch fetch_of(const softline_rows *X, const ptrdiff_t *idx, const ptrdiff_t *end,
-                      ptrdiff_t col, ptrdiff_t D, ptrdiff_t steps) {
-    const ptrdiff_t bytes = D * X->column_bytes, lines = (bytes + 63) / 64 * (end - idx);
-    return (fetch){.data = X->data + col * X->column_bytes,
-                   .row_bytes = X->row_bytes,
-                   .bytes = bytes,
-                   .at_once = (lines + steps - 1) / steps,
-                   .row = idx,
-                   .end = end};
-}
-
-INLINE void fetch_some(fetch *f) {
-    for (ptrdiff_t i = 0; i < f->at_once && f->row < f->end; i++) {
-        PREFETCH(f->data + *f->row * f->row_bytes + f->at);
-        f->at += 64;
-        if (f->at >= f->bytes) {
-            f->at = 0;
-            f->row++;
-        }
-    }
-}
-
 /* ---- scores ---------------------------------------------------------------------------------- */
 
 /* S[k, r] = b[k] + W[k] . x[r] for `classes` x `rows` (constants once inlined), x packed; or the
  * rows are at `from` and are packed into x on the way. */
 INLINE void dot_tile(const int rows, const int classes, const real *const *from, real *x,
-                     const real *W, ptrdiff_t ldw, ptrdiff_t D, const real *b, real *S,
-                     fetch *soon) {
+                     const real *W, ptrdiff_t ldw, ptrdiff_t D, const real *b, real *S) {
     vec sum[TILE_ROWS * TILE_CLASSES];
     UNROLL(i, rows * classes) sum[i] = vset1(0);
     ptrdiff_t d = 0;
     for (; d + LANES <= D; d += LANES, x += TILE) {
-        fetch_some(soon);
         /* register by register of the vectors, so that few registers hold operands */
         UNROLL(g, REGS) {
             reg xr[TILE_ROWS];
@@ -187,10 +152,9 @@ INLINE void dot_tile(const int rows, const int classes, const real *const *from,
 
 /* A panel of classes for a tile of rows; fewer of either at the edges. */
 INLINE void dot_panel(const int rows, ptrdiff_t classes, const real *const *from, real *x,
-                      const real *W, ptrdiff_t ldw, ptrdiff_t D, const real *b, real *S,
-                      fetch *soon) {
+                      const real *W, ptrdiff_t ldw, ptrdiff_t D, const real *b, real *S) {
 #define DOT(classes)                                                                               \
-    case classes: dot_tile(rows, classes, from, x, W, ldw, D, b, S, soon); break
+    case classes: dot_tile(rows, classes, from, x, W, ldw, D, b, S); break
     switch (classes) {
 #if TILE_CLASSES > 4
         DOT(5);
@@ -212,7 +176,7 @@ INLINE void dot_panel(const int rows, ptrdiff_t classes, const real *const *from
 
 static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col,
                    ptrdiff_t D, real *packed, ptrdiff_t strip, const real *W, ptrdiff_t ldw,
-                   const real *b, ptrdiff_t C, real *S, const ptrdiff_t *next) {
+                   const real *b, ptrdiff_t C, real *S) {
     /* Rows of `real` as they should be are packed while they are first used; short ones before, for
      * then more of them are in flight from memory at once. */
     const int as_is = D > 8 * LANES &&
@@ -227,12 +191,6 @@ static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, pt
         for (ptrdiff_t first = 0; first < n; first += LANES) {
             const ptrdiff_t count = MIN(LANES, n - first);
             real *x = packed + first / LANES * strip, *s = S + first * C;
-            /* While the first block of classes passes, half of the next strip's rows come. */
-            fetch soon = {0};
-            if (next && c0 == 0)
-                soon =
-                    fetch_of(X, next + first, next + first + (count + 1) / 2, col, D,
-                             STEPS(count, TILE_ROWS) * STEPS(c1, TILE_CLASSES) * STEPS(D, LANES));
             for (ptrdiff_t r = 0, rows; r < count; r += rows) {
                 /* 16 rows by 3: 3 3 3 3 2 2, never a tile of one row where two of two do */
                 rows = MIN(TILE_ROWS, count - r);
@@ -243,7 +201,7 @@ static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, pt
                 for (ptrdiff_t c = c0; c < c1; c += TILE_CLASSES) {
 #define PANEL(rows, from)                                                                          \
     dot_panel(rows, MIN(TILE_CLASSES, c1 - c), from, x + r * LANES, W + c * ldw, ldw, D,           \
-              b ? b + c : NULL, s + c * LANES + r, &soon)
+              b ? b + c : NULL, s + c * LANES + r)
 #define PANELS(rows)                                                                               \
     case rows:                                                                                     \
         if (as_is && c == 0)                                                                       \
@@ -334,18 +292,26 @@ static void cross_entropy_gradient(real *S, ptrdiff_t n, ptrdiff_t C, const int3
 
 /* ---- gradient and update --------------------------------------------------------------------- */
 
-static void bias_gradient(const real *dS, ptrdiff_t n, ptrdiff_t C, real *db, int add) {
+static void bias_gradient(const real *dS, ptrdiff_t n, ptrdiff_t C, real *sums, real *db, int add) {
     for (ptrdiff_t c = 0; c < C; c++) {
-        vec sum = vset1(0);
+        vec sum = add ? vload(sums + c * LANES) : vset1(0);
         for (ptrdiff_t first = 0; first < n; first += LANES)
-            sum = vadd(sum, vload_n(dS + first * C + c * LANES, MIN(LANES, n - first), 0));
-        db[c] = (add ? db[c] : 0) + vsum(sum);
+            sum = vadd(sum, vload_n(dS + first * C + c * LANES, n - first, 0));
+        vstore(sums + c * LANES, sum);
+        db[c] = vsum(sum);
     }
 }
 
-/* Step of class c over the n <= LANES features at d; g is the gradient without the penalty. */
-INLINE void update_vec(const update *u, ptrdiff_t c, ptrdiff_t d, ptrdiff_t n, vec g) {
+/* Step of class c over the n <= LANES features at d; g is the gradient without the penalty.
+ * `plain`: all lanes, neither shift nor metric. */
+INLINE void update_vec(const int plain, const update *u, ptrdiff_t c, ptrdiff_t d, ptrdiff_t n,
+                       vec g) {
     real *W = u->W + c * u->ldw + d;
+    if (plain) {
+        const vec w = vload(W);
+        vstore(W, vfma(vset1(-u->step), vfma(vset1(u->alpha), w, g), w));
+        return;
+    }
     const vec w = vload_n(W, n, 0);
     const vec mu = u->shift ? vload_n(u->shift + d, n, 0) : vset1(0);
     if (u->shift) g = vfma(vset1(-u->db[c]), mu, g);
@@ -374,7 +340,8 @@ INLINE void clear_drift(const update *u, ptrdiff_t C) {
 static void sgd_update(const update *u, const real *dW, ptrdiff_t lddw, ptrdiff_t C, ptrdiff_t D) {
     clear_drift(u, C);
     FOR_VECS(D, d, n)
-        for (ptrdiff_t c = 0; c < C; c++) update_vec(u, c, d, n, vload_n(dW + c * lddw + d, n, 0));
+        for (ptrdiff_t c = 0; c < C; c++)
+            update_vec(0, u, c, d, n, vload_n(dW + c * lddw + d, n, 0));
     sum_drift(u, C);
 }
 
@@ -382,8 +349,8 @@ static void sgd_update(const update *u, const real *dW, ptrdiff_t lddw, ptrdiff_
 INLINE void gradient_tile(const int classes, const int vecs, const real *X, ptrdiff_t strip,
                           ptrdiff_t n, ptrdiff_t d, ptrdiff_t width, const real *dS, ptrdiff_t C,
                           ptrdiff_t c, real *dW, ptrdiff_t ldw, int add, const update *u,
-                          const softline_rows *next, const ptrdiff_t *next_idx,
-                          const char *soon_data) {
+                          const softline_rows *next, const ptrdiff_t *next_idx, const char *soon,
+                          ptrdiff_t soon_bytes) {
     vec sum[GRADIENT_CLASSES][GRADIENT_VECS];
     UNROLL(k, classes)
         UNROLL(v, vecs)
@@ -395,10 +362,8 @@ INLINE void gradient_tile(const int classes, const int vecs, const real *X, ptrd
         const real *x = X;
         for (ptrdiff_t r = 0; r < count; r++, x += LANES, ds++) {
             vec xv[GRADIENT_VECS];
-            if (next_idx)
-                UNROLL(v, vecs)
-                    PREFETCH(soon_data + next_idx[first + r] * next->row_bytes +
-                             v * LANES * next->column_bytes);
+            for (ptrdiff_t i = 0; i < soon_bytes; i += 64)
+                PREFETCH(soon + next_idx[first + r] * next->row_bytes + i);
             UNROLL(v, vecs) xv[v] = vload(x + v * TILE);
             UNROLL(k, classes) {
                 const vec s = vset1(ds[k * LANES]);
@@ -412,12 +377,17 @@ INLINE void gradient_tile(const int classes, const int vecs, const real *X, ptrd
                 vstore_n(dW + (c + k) * ldw + d + v * LANES, sum[k][v], width - v * LANES);
         return;
     }
+    if (width == vecs * LANES && !u->shift && !u->metric) {
+        UNROLL(k, classes)
+            UNROLL(v, vecs) update_vec(1, u, c + k, d + v * LANES, LANES, sum[k][v]);
+        return;
+    }
     real g[GRADIENT_CLASSES * GRADIENT_VECS * 64 / sizeof(real)];
     UNROLL(k, classes)
         UNROLL(v, vecs) vstore(g + (k * vecs + v) * LANES, sum[k][v]);
     for (int k = 0; k < classes; k++)
         for (int v = 0; v < vecs; v++)
-            update_vec(u, c + k, d + v * LANES, width - v * LANES,
+            update_vec(0, u, c + k, d + v * LANES, width - v * LANES,
                        vload(g + (k * vecs + v) * LANES));
 }
 
@@ -429,18 +399,19 @@ static void gradient(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, c
     for (ptrdiff_t d = 0; d < D; d += width, X += width * LANES) {
         const int vecs = d + GRADIENT_VECS * LANES <= D ? GRADIENT_VECS : 1;
         width = vecs * LANES;
-        /* While the first classes pass, the other half of the next rows comes. */
-        const ptrdiff_t *soon = next_idx;
-        const char *soon_data = soon ? next->data + (col + d) * next->column_bytes : NULL;
-        ptrdiff_t c = 0;
+        /* While the first classes pass, the next rows come. */
+        const ptrdiff_t at = next_idx ? (col + d) * next->column_bytes : 0;
+        const char *soon = next_idx ? next->data + at : NULL;
+        ptrdiff_t soon_bytes = next_idx ? width * next->column_bytes : 0, c = 0;
+        if (at % 64 >= soon_bytes) soon_bytes = 0; /* that line has come already */
 #define CLASSES(classes)                                                                           \
-    for (; c + (classes) <= C; c += (classes), soon = NULL) {                                      \
+    for (; c + (classes) <= C; c += (classes), soon_bytes = 0) {                                   \
         if (vecs == GRADIENT_VECS)                                                                 \
             gradient_tile(classes, GRADIENT_VECS, X, strip, n, d, MIN(width, D - d), dS, C, c, dW, \
-                          ldw, add, u, next, soon, soon_data);                                     \
+                          ldw, add, u, next, next_idx, soon, soon_bytes);                          \
         else                                                                                       \
             gradient_tile(classes, 1, X, strip, n, d, MIN(width, D - d), dS, C, c, dW, ldw, add,   \
-                          u, next, soon, soon_data);                                               \
+                          u, next, next_idx, soon, soon_bytes);                                    \
     }
         CLASSES(GRADIENT_CLASSES)
 #if GRADIENT_CLASSES > 5

@@ -218,21 +218,34 @@ INLINE float bfloat_to_float(uint16_t b) {
 }
 
 #ifndef SOFTLINE_DOUBLE
-/* LANES elements of a smaller type, from p. */
-#define CONVERT(type, expression)                                                                  \
-    typedef type small __attribute__((vector_size(REG_LANES * sizeof(type))));                     \
-    vec out;                                                                                       \
-    UNROLL(i, REGS) {                                                                              \
-        small a;                                                                                   \
-        __builtin_memcpy(&a, p + i * sizeof a, sizeof a);                                          \
-        const mask x = __builtin_convertvector(a, mask);                                           \
-        out.r[i] = (expression);                                                                   \
-    }                                                                                              \
-    return out
+/* REG_LANES integers of a smaller type, from p. GCC takes __builtin_convertvector apart. */
+#if defined(SOFTLINE_ISA_AVX512)
+INLINE mask r_widen_u8(const void *p) { return (mask)_mm512_cvtepu8_epi32(_mm_loadu_si128(p)); }
+INLINE mask r_widen_i8(const void *p) { return (mask)_mm512_cvtepi8_epi32(_mm_loadu_si128(p)); }
+INLINE mask r_widen_u16(const void *p) {
+    return (mask)_mm512_cvtepu16_epi32(_mm256_loadu_si256(p));
+}
+#elif defined(SOFTLINE_ISA_AVX2)
+INLINE mask r_widen_u8(const void *p) { return (mask)_mm256_cvtepu8_epi32(_mm_loadl_epi64(p)); }
+INLINE mask r_widen_i8(const void *p) { return (mask)_mm256_cvtepi8_epi32(_mm_loadl_epi64(p)); }
+INLINE mask r_widen_u16(const void *p) { return (mask)_mm256_cvtepu16_epi32(_mm_loadu_si128(p)); }
+#else
+#define WIDEN(type)                                                                                \
+    type small __attribute__((vector_size(REG_LANES * sizeof(type))));                             \
+    __builtin_memcpy(&small, p, sizeof small);                                                     \
+    return __builtin_convertvector(small, mask)
+INLINE mask r_widen_u8(const void *p) { WIDEN(uint8_t); }
+INLINE mask r_widen_i8(const void *p) { WIDEN(int8_t); }
+INLINE mask r_widen_u16(const void *p) { WIDEN(uint16_t); }
+#endif
 
-INLINE vec vload_u8(const char *p) { CONVERT(uint8_t, __builtin_convertvector(x, reg)); }
-INLINE vec vload_i8(const char *p) { CONVERT(int8_t, __builtin_convertvector(x, reg)); }
-INLINE vec vload_bf16(const char *p) { CONVERT(uint16_t, (reg)(x << 16)); }
+INLINE vec vload_u8(const char *p) {
+    LANEWISE(__builtin_convertvector(r_widen_u8(p + i * REG_LANES), reg));
+}
+INLINE vec vload_i8(const char *p) {
+    LANEWISE(__builtin_convertvector(r_widen_i8(p + i * REG_LANES), reg));
+}
+INLINE vec vload_bf16(const char *p) { LANEWISE((reg)(r_widen_u16(p + 2 * i * REG_LANES) << 16)); }
 
 /* half_to_float, lane by lane */
 INLINE reg r_half(mask h) {
@@ -240,7 +253,7 @@ INLINE reg r_half(mask h) {
     const reg scaled = (reg)magnitude * r_set1(0x1p112f);
     return (reg)((huge & (magnitude | 0x7f800000)) | (~huge & (mask)scaled) | ((h & 0x8000) << 16));
 }
-INLINE vec vload_f16(const char *p) { CONVERT(uint16_t, r_half(x)); }
+INLINE vec vload_f16(const char *p) { LANEWISE(r_half(r_widen_u16(p + 2 * i * REG_LANES))); }
 #endif
 
 /* FOLD_<lanes of a register>_<half>(o): of the concatenation of two registers, the first (o = 0) or

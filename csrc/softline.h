@@ -52,11 +52,10 @@ typedef struct softline_rows {
         void (*pack)(const softline_rows *X, const ptrdiff_t *idx /* (n) */, ptrdiff_t n,          \
                      ptrdiff_t col, ptrdiff_t D, real *out, ptrdiff_t strip);                      \
         /* S = W X + b for the rows idx of X, features col to col + D, which are left `packed`;    \
-         * b may be NULL. Meanwhile half of the n rows `next` (or NULL) come into the cache. */    \
+         * b may be NULL */                                                                        \
         void (*scores)(const softline_rows *X, const ptrdiff_t *idx /* (n) */, ptrdiff_t n,        \
                        ptrdiff_t col, ptrdiff_t D, real *packed, ptrdiff_t strip, const real *W,   \
-                       ptrdiff_t ldw, const real *b /* (C) */, ptrdiff_t C, real *S,               \
-                       const ptrdiff_t *next);                                                     \
+                       ptrdiff_t ldw, const real *b /* (C) */, ptrdiff_t C, real *S);              \
         /* out = b + the sum of `parts` strips of scores, `part` elements apart */                 \
         void (*add_scores)(const real *S, ptrdiff_t part, ptrdiff_t parts,                         \
                            const real *b /* (C) */, ptrdiff_t C, real *out);                       \
@@ -68,12 +67,12 @@ typedef struct softline_rows {
         /* the same, and S[r] = weight[r] (softmax(S[r]) - onehot(y[r])) in place */               \
         void (*cross_entropy_gradient)(real * S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,       \
                                        const real *weight /* (n) */, real *losses /* (n) */);      \
-        /* db = sums of dS over n rows, added to what db holds if `add` */                         \
-        void (*bias_gradient)(const real *dS, ptrdiff_t n, ptrdiff_t C, real *db /* (C) */,        \
-                              int add);                                                            \
+        /* db = sums of dS over n rows, and with `add` those that `sums` has by lane */            \
+        void (*bias_gradient)(const real *dS, ptrdiff_t n, ptrdiff_t C, real *sums /* (C * L) */,  \
+                              real *db /* (C) */, int add);                                        \
         /* dW = dS^T X, added to what dW holds if `add`; with an `update` the step is taken at     \
-         * once, and dW not written. Meanwhile the other half of the n rows next_idx of `next` (or \
-         * NULL), features from col, comes. */                                                     \
+         * once, and dW not written. Meanwhile the n rows next_idx of `next` (or NULL), features   \
+         * from col, come into the cache. */                                                       \
         void (*gradient)(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const real *dS, \
                          ptrdiff_t C, real *dW, ptrdiff_t ldw, int add,                            \
                          const table##_update *update, const softline_rows *next,                  \

@@ -38,8 +38,12 @@ cdef extern from "team.h" nogil:
 
 # Bytes of a chunk for each thread, of packed rows and of scores: with the next rows on their way and the
 # weights, both fit in a level-2 cache.
-cdef ptrdiff_t PACKED_BYTES = 192 << 10
+cdef ptrdiff_t PACKED_BYTES = 128 << 10
 cdef ptrdiff_t SCORE_BYTES = 256 << 10
+
+
+# Work is worth sharing out in an epoch at a MEETING_COST-th of what threads must have to be started.
+cdef double MEETING_COST = 20
 
 
 def sgd_epoch(X, y, sample_weight, order, W, b, learning_rates, batch_size, alpha, shift, metric,
@@ -80,15 +84,19 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
     cdef softline_rows rows = rows_of(X, <real>0)
     cdef bint dense_rows = 0 < rows.column_bytes <= 16  # else a row is spread over too many cache lines
 
-    cdef int threads = threads_for(n_threads, <double>min(batch_size, 256) * C * D)
+    # Threads start once an epoch; in a step they meet three times.
+    cdef double operations = <double>C * D
+    cdef int threads = threads_for(n_threads, min(n * operations, MEETING_COST * batch_size * operations))
     cdef ptrdiff_t lanes = 64 // sizeof(real)
     cdef ptrdiff_t block = softline_block(D, lanes), n_blocks = (D + block - 1) // block
     cdef ptrdiff_t slab = slab_of(D, <real>0), n_slabs = (D + slab - 1) // slab
     # A strip: packed, with a tile to spare so that strips do not fall on the same sets of the L1 cache.
     cdef ptrdiff_t strip = (D + 2 * lanes - 1) // lanes * lanes * lanes
-    cdef ptrdiff_t chunk_strips = max(<ptrdiff_t>1, min(
-        threads * PACKED_BYTES // (strip * <ptrdiff_t>sizeof(real)), SCORE_BYTES // (64 * C),
-        (batch_size + lanes - 1) // lanes))
+    cdef ptrdiff_t batch_strips = (batch_size + lanes - 1) // lanes
+    cdef ptrdiff_t most_strips = max(<ptrdiff_t>1, min(
+        threads * PACKED_BYTES // (strip * <ptrdiff_t>sizeof(real)), SCORE_BYTES // (64 * C)))
+    cdef ptrdiff_t n_chunks = (batch_strips + most_strips - 1) // most_strips
+    cdef ptrdiff_t chunk_strips = (batch_strips + n_chunks - 1) // n_chunks  # equal chunks
     cdef ptrdiff_t chunk = chunk_strips * lanes
 
     dtype = np.float32 if real is float else np.float64
@@ -97,8 +105,8 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
     cdef real[:, :] parts = padded(1, n_blocks * part, dtype)  # scores by block of features
     cdef real[:, :] dscores = padded(1, part, dtype)
     cdef real[:, :] dW = padded(C, D if batch_size > chunk else 0, dtype)
-    cdef real[:, :] strip_db = padded(chunk_strips, C, dtype)  # by strip, then summed by each slab
-    cdef real[:, :] db = padded(n_slabs, C, dtype)
+    cdef real[:, :] lane_db = padded(1, C * lanes, dtype)
+    cdef real[::1] db = np.zeros(C, dtype)
     cdef real[:, :] drift = padded(n_slabs, C * lanes if shift is not None else 0, dtype)
     cdef real[::1] row_losses = np.empty(chunk, dtype)
     cdef real[::1] weight = np.empty(chunk, dtype)
@@ -155,8 +163,7 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
                     count = min(lanes, n_rows - s * lanes)
                     scores_of(&rows, idx + s * lanes, count, col, min(block, D - col),
                               &packed[0, s * strip + col * lanes], strip, &W[0, col], ldw,
-                              <const real *>NULL, C, &parts[0, k // strips * part + s * lanes * C],
-                              next_idx + s * lanes if next_idx else NULL)
+                              <const real *>NULL, C, &parts[0, k // strips * part + s * lanes * C])
                     mine = mine + 1
                     k = softline_take(team, thread, phase, n_blocks * strips)
                 if softline_done(team, mine, n_blocks * strips):
@@ -177,14 +184,13 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
                                   &dscores[0, s * lanes * C])
                     cross_entropy_gradient_of(&dscores[0, s * lanes * C], count, C, &labels[s * lanes],
                                               <const real *>&weight[s * lanes], &row_losses[s * lanes])
-                    bias_gradient_of(<const real *>&dscores[0, s * lanes * C], count, C, &strip_db[s, 0],
-                                     False)
                     strip_losses[s] = 0
                     for r in range(s * lanes, s * lanes + count):
                         strip_losses[s] = strip_losses[s] + <double>weight[r] * row_losses[r]
                     mine = mine + 1
                     s = softline_take(team, thread, phase, strips)
                 if softline_done(team, mine, strips):
+                    bias_gradient_of(<const real *>&dscores[0, 0], n_rows, C, &lane_db[0, 0], &db[0], add)
                     softline_next(team, phase)
                 softline_wait(team, phase)
                 phase = phase + 1
@@ -193,18 +199,13 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
                 k = softline_take(team, thread, phase, n_slabs)
                 while k >= 0:
                     col = k * slab
-                    for c in range(C):
-                        if not add:
-                            db[k, c] = 0
-                        for s in range(strips):
-                            db[k, c] = db[k, c] + strip_db[s, c]
                     if last:
                         mu = &shift[col] if shift is not None else NULL
                         m = &metric[col] if metric is not None else NULL
                         gradient_step(<const real *>&packed[0, col * lanes], strip, n_rows,
                                       min(slab, D - col), <const real *>&dscores[0, 0], C,
                                       &dW[0, 0] + col, lddw, add, &W[0, col], ldw,
-                                      <const real *>&db[k, 0], learning_rates[step], alpha, mu, m,
+                                      <const real *>&db[0], learning_rates[step], alpha, mu, m,
                                       &drift[k, 0], &rows, next_idx, col)
                     else:
                         gradient_of(<const real *>&packed[0, col * lanes], strip, n_rows,
@@ -217,7 +218,7 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
                         step_losses[step] = step_losses[step] + strip_losses[s]
                     if last and fit_intercept:
                         for c in range(C):
-                            b[c] = b[c] - <real>learning_rates[step] * db[0, c]
+                            b[c] = b[c] - <real>learning_rates[step] * db[c]
                             if shift is not None:
                                 for k in range(n_slabs):
                                     b[c] = b[c] - drift[k, c]

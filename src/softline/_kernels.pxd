@@ -41,7 +41,7 @@ cdef extern from "softline.h" nogil:
                      float *out, ptrdiff_t strip) noexcept nogil
         void (*scores)(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col, ptrdiff_t D,
                        float *packed, ptrdiff_t strip, const float *W, ptrdiff_t ldw, const float *b,
-                       ptrdiff_t C, float *S, const ptrdiff_t *next) noexcept nogil
+                       ptrdiff_t C, float *S) noexcept nogil
         void (*add_scores)(const float *S, ptrdiff_t part, ptrdiff_t parts, const float *b, ptrdiff_t C,
                            float *out) noexcept nogil
         void (*softmax)(float *S, ptrdiff_t C, int log) noexcept nogil
@@ -49,7 +49,8 @@ cdef extern from "softline.h" nogil:
                               float *losses) noexcept nogil
         void (*cross_entropy_gradient)(float *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
                                        const float *weight, float *losses) noexcept nogil
-        void (*bias_gradient)(const float *dS, ptrdiff_t n, ptrdiff_t C, float *db, int add) noexcept nogil
+        void (*bias_gradient)(const float *dS, ptrdiff_t n, ptrdiff_t C, float *sums, float *db,
+                              int add) noexcept nogil
         void (*gradient)(const float *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const float *dS,
                          ptrdiff_t C, float *dW, ptrdiff_t ldw, int add, const softline_f32_update *update,
                          const softline_rows *next, const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil
@@ -63,7 +64,7 @@ cdef extern from "softline.h" nogil:
                      double *out, ptrdiff_t strip) noexcept nogil
         void (*scores)(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col, ptrdiff_t D,
                        double *packed, ptrdiff_t strip, const double *W, ptrdiff_t ldw, const double *b,
-                       ptrdiff_t C, double *S, const ptrdiff_t *next) noexcept nogil
+                       ptrdiff_t C, double *S) noexcept nogil
         void (*add_scores)(const double *S, ptrdiff_t part, ptrdiff_t parts, const double *b, ptrdiff_t C,
                            double *out) noexcept nogil
         void (*softmax)(double *S, ptrdiff_t C, int log) noexcept nogil
@@ -71,7 +72,7 @@ cdef extern from "softline.h" nogil:
                               double *losses) noexcept nogil
         void (*cross_entropy_gradient)(double *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
                                        const double *weight, double *losses) noexcept nogil
-        void (*bias_gradient)(const double *dS, ptrdiff_t n, ptrdiff_t C, double *db,
+        void (*bias_gradient)(const double *dS, ptrdiff_t n, ptrdiff_t C, double *sums, double *db,
                               int add) noexcept nogil
         void (*gradient)(const double *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const double *dS,
                          ptrdiff_t C, double *dW, ptrdiff_t ldw, int add, const softline_f64_update *update,
@@ -111,11 +112,11 @@ cdef inline void pack_of(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t
 
 cdef inline void scores_of(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col,
                            ptrdiff_t D, real *packed, ptrdiff_t strip, const real *W, ptrdiff_t ldw,
-                           const real *b, ptrdiff_t C, real *S, const ptrdiff_t *next) noexcept nogil:
+                           const real *b, ptrdiff_t C, real *S) noexcept nogil:
     if real is float:
-        isa.f32.scores(X, idx, n, col, D, packed, strip, W, ldw, b, C, S, next)
+        isa.f32.scores(X, idx, n, col, D, packed, strip, W, ldw, b, C, S)
     else:
-        isa.f64.scores(X, idx, n, col, D, packed, strip, W, ldw, b, C, S, next)
+        isa.f64.scores(X, idx, n, col, D, packed, strip, W, ldw, b, C, S)
 
 
 cdef inline void add_scores_of(const real *S, ptrdiff_t part, ptrdiff_t parts, const real *b, ptrdiff_t C,
@@ -149,12 +150,12 @@ cdef inline void cross_entropy_gradient_of(real *S, ptrdiff_t n, ptrdiff_t C, co
         isa.f64.cross_entropy_gradient(S, n, C, y, weight, losses)
 
 
-cdef inline void bias_gradient_of(const real *dS, ptrdiff_t n, ptrdiff_t C, real *db,
+cdef inline void bias_gradient_of(const real *dS, ptrdiff_t n, ptrdiff_t C, real *sums, real *db,
                                   int add) noexcept nogil:
     if real is float:
-        isa.f32.bias_gradient(dS, n, C, db, add)
+        isa.f32.bias_gradient(dS, n, C, sums, db, add)
     else:
-        isa.f64.bias_gradient(dS, n, C, db, add)
+        isa.f64.bias_gradient(dS, n, C, sums, db, add)
 
 
 cdef inline void column_stats_of(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,

@@ -118,7 +118,7 @@ def max_threads():
 
 cdef int threads_for(n_threads, double operations) except -1:
     if n_threads is None:
-        return max(1, min(max_threads(), <int>min(operations / OPERATIONS_PER_THREAD, 1e6)))
+        return max(1, <int>min(max_threads(), operations / OPERATIONS_PER_THREAD))
     if n_threads < 1:
         raise ValueError(f"n_threads must be at least 1, or None to let softline choose; got {n_threads}")
     return 1 if forked else min(n_threads, MOST_THREADS)
@@ -273,7 +273,7 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
             for k in range(n_blocks):
                 col = k * block
                 scores_of(&rows, &idx[first], count, col, min(block, D - col), &packed[thread, 0], strip,
-                          &W[0, col], ldw, <const real *>NULL, C, &parts[thread, k * part], NULL)
+                          &W[0, col], ldw, <const real *>NULL, C, &parts[thread, k * part])
             for k in range((count + lanes - 1) // lanes):
                 i = k * lanes
                 add_scores_of(<const real *>&parts[thread, i * C], part, n_blocks, &b[0], C,
@@ -392,7 +392,7 @@ def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] d
     cdef int threads = threads_for(n_threads, <double>n * C * D), thread
     dtype = np.asarray(dW).dtype
     cdef real[:, :] packed = padded(threads, TASK_STRIPS * lanes * slab, dtype)
-    cdef real[::1] dS = np.empty(n_strips * C * lanes, dtype)
+    cdef real[::1] dS = np.empty(n_strips * C * lanes, dtype), sums = np.empty(C * lanes, dtype)
     cdef ptrdiff_t task, col, width, first, count, k
     with nogil:
         for task in prange(n_strips, num_threads=threads, use_threads_if=threads > 1, schedule="static"):
@@ -408,7 +408,7 @@ def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] d
                 pack_of(&rows, &idx[first], count, col, width, &packed[thread, 0], lanes * slab)
                 gradient_of(<const real *>&packed[thread, 0], lanes * slab, count, width,
                             <const real *>&dS[first * C], C, &dW[0, col], ldw, k > 0, NULL, NULL, 0)
-        bias_gradient_of(<const real *>&dS[0], n, C, &db[0], False)
+        bias_gradient_of(<const real *>&dS[0], n, C, &sums[0], &db[0], False)
 
 
 def sgd_update(real[:, :] W, real[::1] b, const real[:, :] dW, const real[::1] db, double learning_rate,

@@ -14,13 +14,15 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from softline import _kernels, schedules
+from softline.column_stats import ColumnStats
+from softline.rows import KERNEL_DTYPES, Rows
 from softline.step_size import AutoStep
 from softline.trainer import DivergenceError, Trainer
 
 __all__ = ["DivergenceError", "SoftmaxClassifier"]
 
-# float32 holds every value of these types.
-_SMALL = {np.dtype(t) for t in ("bool", "uint8", "int8", "uint16", "int16", "float16")}
+# float32 holds every value of these types, but the kernels do not read them.
+_SMALL = ("uint16", "int16")
 
 
 class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
@@ -46,6 +48,11 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         What the learning rate is multiplied with as training goes on: "constant", "step", "exponential",
         "inverse_time", "cosine", "warm_up", one of :mod:`softline.schedules` with parameters of your own,
         or any function of (epoch, max_iter).
+    standardize : bool, default=False
+        Whether to train as a pipeline with StandardScaler would: on features of mean 0 and variance 1
+        (weighted; not centred without an intercept), with `alpha` acting on their weights. X is not copied,
+        and `coef_` and `intercept_` take raw rows. In `partial_fit` the statistics are those of all rows
+        since the first call.
     batch_size : int or None, default=256
         Rows of a step. None, or N and more, is full-batch gradient descent; 1 is online.
     max_iter : int, default=100
@@ -108,6 +115,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         "alpha": [Interval(Real, 0, None, closed="left")],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "schedule": [StrOptions(set(schedules.BY_NAME)), callable],
+        "standardize": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left"), None],
@@ -129,6 +137,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         alpha=1e-4,
         learning_rate="auto",
         schedule="constant",
+        standardize=False,
         batch_size=256,
         max_iter=100,
         tol=1e-4,
@@ -146,6 +155,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         self.alpha = alpha
         self.learning_rate = learning_rate
         self.schedule = schedule
+        self.standardize = standardize
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
@@ -169,8 +179,10 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : (N, D) array-like
-            float32 and float64 in C order are read where they lie (rows may be strided); anything else is
-            converted once: small integers and float16 to float32, other types to float64.
+            float32, float64, float16, bfloat16 (of ml_dtypes), uint8, int8 and bool are read where they lie,
+            sliced or memory-mapped, and computed with in float32, float64 in float64. Anything else is
+            converted once: 16-bit integers to float32, other types to float64. A matrix in Fortran order
+            is copied to C order, for its rows are taken one by one.
         y : (N,) array-like
             Labels of any type: numbers, strings, bools.
         sample_weight : (N,) array-like or None
@@ -208,11 +220,14 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
 
         rows, validation = np.arange(len(X)), None
         if eval_set is not None:
-            validation = self._validate_eval_set(eval_set, X.dtype)
+            validation = self._validate_eval_set(eval_set)
         elif self.early_stopping:
             rows, held_out = self._hold_out(codes, rng)
             validation = X, held_out, codes
-        trainer = self._trainer(X, codes, weight, rows, coef, intercept, rng)
+        trainer = self._trainer(X, codes, weight, rows, coef, intercept, rng, ColumnStats(X.shape[1]))
+        if validation is not None:
+            array = validation[0].array
+            validation = Rows(array, trainer.X.shift, trainer.X.scale, X.dtype), *validation[1:]
         self.loss_curve_, self.epoch_seconds_ = [], []
         self.validation_scores_ = None if validation is None else []
         self._run(trainer, validation)
@@ -310,15 +325,15 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
             self.intercept_ = np.zeros(len(self.classes_), X.dtype)
             self.loss_curve_, self.epoch_seconds_, self.validation_scores_ = [], [], None
             self.n_iter_ = 0
-            self._auto = None
+            self._stats, self._auto = None, None
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(f"classes={classes!r} differs from the first call's: {self.classes_}")
         codes = self._encode(y, "y")
         weight = self._row_weights(X, codes, sample_weight)
         rng = check_random_state(self.random_state)
         rows = np.arange(len(X))
-        auto = self._auto or AutoStep()
-        trainer = self._trainer(X, codes, weight, rows, self.coef_, self.intercept_, rng, auto)
+        stats, auto = self._stats or ColumnStats(X.shape[1]), self._auto or AutoStep()
+        trainer = self._trainer(X, codes, weight, rows, self.coef_, self.intercept_, rng, stats, auto)
         try:
             loss, seconds = trainer.epoch(self.n_iter_)
             self.loss_curve_.append(loss)
@@ -328,14 +343,21 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
             self._keep(trainer)
         return self
 
-    def _trainer(self, X, codes, weight, rows, coef, intercept, rng, auto=None):
+    def _trainer(self, X, codes, weight, rows, coef, intercept, rng, stats, auto=None):
+        if weight is not None:
+            # Rows without weight take no part, not even in forming batches.
+            rows = rows[weight[rows] > 0]
+        self._stats = stats
+        if self.standardize or self.learning_rate == "auto":
+            stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
+        if self.standardize:
+            X = Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype)
         return Trainer(
             X,
             codes,
             weight,
             rows,
-            coef,
-            intercept,
+            *X.weights_from_array(coef, intercept),
             alpha=float(self.alpha),
             learning_rate=self.learning_rate,
             schedule=schedules.get(self.schedule),
@@ -345,11 +367,12 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
             shuffle=self.shuffle,
             rng=rng,
             n_threads=self.n_threads,
+            stats=stats,
             auto=auto,
         )
 
     def _keep(self, trainer):
-        self.coef_, self.intercept_ = np.ascontiguousarray(trainer.W), trainer.b
+        self.coef_, self.intercept_ = trainer.X.weights_for_array(trainer.W, trainer.b)
         self.learning_rate_, self._auto = float(trainer.rate), trainer.auto
 
     def _progress(self, n_rows):
@@ -362,19 +385,28 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
     # ---- validation --------------------------------------------------------------------------------
 
     def _validate(self, X, y="no_validation", *, reset):
-        """X as the kernels take it, and y if there is one; see `fit` for what is converted."""
-        small = getattr(X, "dtype", None) in _SMALL
-        options = {"dtype": np.float32 if small else [np.float64, np.float32], "reset": reset}
-        without_y = isinstance(y, str)
-        if without_y:
-            X = validate_data(self, X, **options)
+        """X as Rows, in its own dtype where the kernels read it, and y if there is one."""
+        given = getattr(getattr(X, "dtype", None), "name", None)
+        dtype = [np.float64, np.float32]
+        if given in KERNEL_DTYPES:
+            dtype = None
+        elif given in _SMALL:
+            dtype = np.float32
+        if isinstance(y, str):
+            X = validate_data(self, X, dtype=dtype, reset=reset)
         else:
-            X, y = validate_data(self, X, y, **options)
+            X, y = validate_data(self, X, y, dtype=dtype, reset=reset)
             check_classification_targets(y)
-        adjacent = X.shape[1] == 1 or X.strides[1] == X.itemsize
-        if not adjacent or X.strides[0] % X.itemsize or X.dtype.byteorder == ">":
-            X = np.ascontiguousarray(X, X.dtype.newbyteorder("="))
-        return X if without_y else (X, y)
+            if abs(X.strides[1]) > abs(X.strides[0]):
+                X = np.ascontiguousarray(X)
+        if not X.dtype.isnative:
+            X = X.astype(X.dtype.newbyteorder("="))
+        X = Rows(X)
+        if given == "bfloat16":  # which scikit-learn does not know to be a float
+            blocks = range(0, len(X), 1024)
+            if not all(np.isfinite(X[first : first + 1024]).all() for first in blocks):
+                raise ValueError(f"Input X contains NaN or infinity, as {type(self).__name__} does not take.")
+        return X if isinstance(y, str) else (X, y)
 
     def _hold_out(self, codes, rng):
         """Rows to train on and rows to validate on, each with its share of every class."""
@@ -389,11 +421,11 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
                 "fit, a larger validation_fraction, or early_stopping=False"
             ) from error
 
-    def _validate_eval_set(self, eval_set, dtype):
+    def _validate_eval_set(self, eval_set):
         if not (isinstance(eval_set, (tuple, list)) and len(eval_set) == 2):
             raise ValueError("eval_set must be a pair (X, y)")
         X, y = self._validate(*eval_set, reset=False)
-        return X.astype(dtype, copy=False), np.arange(len(X)), self._encode(y, "the y of eval_set")
+        return X, np.arange(len(X)), self._encode(y, "the y of eval_set")
 
     def _encode(self, y, name):
         codes = np.searchsorted(self.classes_, y)
@@ -407,7 +439,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         """Sample and class weights multiplied, or None where all are 1."""
         if sample_weight is None and self.class_weight is None:
             return None
-        weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, copy=True)
+        weight = _check_sample_weight(sample_weight, X.array, dtype=X.dtype, copy=True)
         if np.any(weight < 0):
             raise ValueError(f"sample_weight must not be negative; the smallest is {weight.min()}")
         if self.class_weight == "balanced":
@@ -431,8 +463,8 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         """Scores (N, C), a new array."""
         check_is_fitted(self)
         X = self._validate(X, reset=False)
-        dtype = np.result_type(X, self.coef_)
-        X, W, b = (a.astype(dtype, copy=False) for a in (X, self.coef_, self.intercept_))
+        dtype = np.result_type(X.dtype, self.coef_)
+        W, b = (a.astype(dtype, copy=False) for a in (self.coef_, self.intercept_))
         out = np.empty((len(X), len(self.classes_)), dtype)
         _kernels.scores(X, None, W, b, out, self.n_threads)
         return out

@@ -264,7 +264,7 @@ def _unpack(header, tensors):
     scores = header["validation_scores"]
     model.validation_scores_ = None if scores is None else [float(score) for score in scores]
     model.epoch_seconds_ = []
-    model._auto = None
+    model._stats = model._auto = None
     return model
 
 

@@ -13,13 +13,10 @@ class Rows:
     ----------
     array : (N, D) ndarray
         Any strides; the dtype is one of `KERNEL_DTYPES` (bfloat16 is that of ml_dtypes).
-    shift, scale : (D,) arrays of `dtype`, or None
+    shift, scale : (D,) arrays or None
         Mean and 1/deviation of each feature, to standardise; or a mean image alone.
-
-    Attributes
-    ----------
-    dtype : dtype
-        What is computed in: float64 for float64, float32 for all others.
+    dtype : dtype or None
+        What is computed in. None: float64 for float64, float32 for all others.
 
     Raises
     ------
@@ -27,12 +24,12 @@ class Rows:
         If the kernels do not read this dtype.
     """
 
-    def __init__(self, array, shift=None, scale=None):
+    def __init__(self, array, shift=None, scale=None, dtype=None):
         if array.dtype.name not in KERNEL_DTYPES or not array.dtype.isnative:
             raise TypeError(f"X must be of native {', '.join(KERNEL_DTYPES)}; got {array.dtype}")
         self.array = array
-        self.dtype = np.dtype(np.float64 if array.dtype == np.float64 else np.float32)
         self.shape = array.shape
+        self.dtype = np.dtype(dtype or (np.float64 if array.dtype == np.float64 else np.float32))
         self.shift, self.scale = (
             None if a is None else np.ascontiguousarray(a, self.dtype) for a in (shift, scale)
         )
@@ -46,6 +43,22 @@ class Rows:
         if self.shift is not None:
             rows = rows - self.shift
         return rows if self.scale is None else rows * self.scale
+
+    def weights_for_array(self, W, b):
+        """Weights W (C, D) and b (C,) that act on these rows, as those that act on the array itself."""
+        coef = W if self.scale is None else W * self.scale.astype(float)
+        intercept = b if self.shift is None else b - coef @ self.shift.astype(float)
+        return np.ascontiguousarray(coef, W.dtype), intercept.astype(b.dtype)
+
+    def weights_from_array(self, coef, intercept):
+        """The inverse of `weights_for_array`; a feature of scale 0 has weight 0."""
+        W, b = coef, intercept
+        if self.scale is not None:
+            scale = self.scale.astype(float)
+            W = np.divide(coef, scale, where=scale != 0, out=np.zeros(coef.shape))
+        if self.shift is not None:
+            b = intercept + (coef * (1 if self.scale is None else self.scale != 0)) @ self.shift.astype(float)
+        return W, b
 
 
 def as_rows(X):

@@ -39,29 +39,27 @@ class AutoStep:
 
     def __init__(self):
         self.n_rows = self.n_rows_estimated = 0
-        self.weight = self.total = 0.0
-        self.low, self.high = np.inf, -np.inf
 
-    def observe(self, X, rows, weight, alpha, fit_intercept, rng, n_threads=None):
-        """Take in X[rows]; the curvature is estimated anew whenever the rows seen have doubled.
+    def observe(self, X, rows, weight, stats, alpha, fit_intercept, rng, n_threads=None):
+        """Take in the rows `rows` of X, which `stats` has seen; now and then estimate the curvature anew.
+
+        That is whenever the rows seen have doubled.
 
         Raises
         ------
         ValueError
             If a feature is too large to be squared in the dtype of X.
         """
-        mean, _, low, high = _kernels.column_stats(X, rows, weight, n_threads)
         self.n_rows += len(rows)
-        weight_here = len(rows) if weight is None else weight.sum(dtype=float)
-        self.weight += weight_here
-        self.total = self.total + weight_here * mean
-        self.low, self.high = np.minimum(self.low, low, dtype=float), np.maximum(self.high, high, dtype=float)
-
-        self.shift, deviation = None, np.maximum(np.abs(self.low), np.abs(self.high))
+        low, mean, high = (
+            (a - (0 if X.shift is None else X.shift)) * (1 if X.scale is None else X.scale)
+            for a in (stats.low, stats.mean, stats.high)
+        )
+        self.shift, deviation = None, np.maximum(np.abs(low), np.abs(high))
         if fit_intercept:
-            mean = np.clip(self.total / self.weight, self.low, self.high)
+            mean = np.clip(mean, low, high)
             self.shift = mean.astype(X.dtype)
-            deviation = np.maximum(self.high - mean, mean - self.low) * (self.high > self.low)
+            deviation = np.maximum(high - mean, mean - low) * (high > low)
         tiny = float(np.finfo(X.dtype).tiny)
         largest = np.max(deviation, initial=0)
         if largest * np.sqrt(tiny) > 1e-2:

@@ -17,13 +17,13 @@ class Trainer:
 
     Parameters
     ----------
-    X : (N, D) float array
+    X : (N, D) Rows
     codes : (N,) int32 array
         Labels 0..C-1.
     sample_weight : (N,) float array or None
     rows : (n,) int array
         The rows to train on.
-    coef, intercept : (C, D) and (C,) arrays
+    W, b : (C, D) and (C,) arrays
         Where to start; copied.
     alpha, batch_size, fit_intercept, shuffle, n_threads
         As in :class:`softline.SoftmaxClassifier`, resolved.
@@ -32,6 +32,8 @@ class Trainer:
     max_iter : int
         Epochs planned, for the schedule.
     rng : RandomState
+    stats : ColumnStats or None
+        Of the rows trained on, for "auto".
     auto : AutoStep or None
         What "auto" knows from earlier rows of a stream.
 
@@ -47,8 +49,8 @@ class Trainer:
         codes,
         sample_weight,
         rows,
-        coef,
-        intercept,
+        W,
+        b,
         *,
         alpha,
         learning_rate,
@@ -59,16 +61,13 @@ class Trainer:
         shuffle,
         rng,
         n_threads,
+        stats=None,
         auto=None,
     ):
-        self.X, self.codes, self.sample_weight = X, codes, sample_weight
-        if sample_weight is not None:
-            # Rows without weight take no part, not even in forming batches.
-            rows = rows[sample_weight[rows] > 0]
-        self.rows = rows
-        self.W = _kernels.padded(*coef.shape, X.dtype)
-        self.W[...] = coef
-        self.b = intercept.astype(X.dtype)
+        self.X, self.codes, self.sample_weight, self.rows = X, codes, sample_weight, rows
+        self.W = _kernels.padded(*W.shape, X.dtype)
+        self.W[...] = W
+        self.b = b.astype(X.dtype)
         self.alpha, self.fit_intercept = alpha, fit_intercept
         self.schedule, self.max_iter = schedule, max_iter
         self.batch_size = min(batch_size or len(rows), len(rows))
@@ -76,7 +75,7 @@ class Trainer:
         self.auto, self.shift, self.metric, self.rate = None, None, None, learning_rate
         if learning_rate == "auto":
             self.auto = auto or step_size.AutoStep()
-            self.auto.observe(X, rows, self._weights(), alpha, fit_intercept, rng, n_threads)
+            self.auto.observe(X, rows, self._weights(), stats, alpha, fit_intercept, rng, n_threads)
             self.shift, self.metric = self.auto.shift, self.auto.metric
             n_rows = np.inf if auto else len(rows)
             self.rate = step_size.stable_rate(
@@ -167,11 +166,11 @@ class Trainer:
 
     def accuracy(self, X, rows, codes):
         """Share of X[rows] whose largest score is that of codes[rows]; no copy of X is made."""
-        block = max(256, (4 << 20) // (len(self.b) * X.itemsize))
+        block = max(256, (4 << 20) // self.b.nbytes)
         hits = 0
         for first in range(0, len(rows), block):
             idx = rows[first : first + block]
-            out = np.empty((len(idx), len(self.b)), X.dtype)
+            out = np.empty((len(idx), len(self.b)), self.b.dtype)
             _kernels.scores(X, idx, self.W, self.b, out, self.n_threads)
             hits += np.count_nonzero(out.argmax(axis=1) == codes[idx])
         return hits / len(rows)
