@@ -237,6 +237,32 @@ static void add_scores(const real *S, ptrdiff_t part, ptrdiff_t parts, const rea
     }
 }
 
+/* ---- strips from plain matrices and back ------------------------------------------------------
+ */
+
+static void load_strip(const real *M, ptrdiff_t ldm, ptrdiff_t n, ptrdiff_t C, real *S) {
+    for (ptrdiff_t c = 0; c < C; c += REG_LANES)
+        for (ptrdiff_t r = 0; r < n; r += REG_LANES) {
+            reg x[REG_LANES];
+            UNROLL(i, REG_LANES)
+                x[i] = r + i < n ? r_load_n(M + (r + i) * ldm + c, C - c) : (reg){0};
+            r_transpose(x);
+            UNROLL(i, REG_LANES)
+                if (c + i < C) r_store(S + (c + i) * LANES + r, x[i]);
+        }
+}
+
+static void store_strip(const real *S, ptrdiff_t n, ptrdiff_t C, real *M, ptrdiff_t ldm) {
+    for (ptrdiff_t c = 0; c < C; c += REG_LANES)
+        for (ptrdiff_t r = 0; r < n; r += REG_LANES) {
+            reg x[REG_LANES];
+            UNROLL(i, REG_LANES) x[i] = c + i < C ? r_load(S + (c + i) * LANES + r) : (reg){0};
+            r_transpose(x);
+            UNROLL(i, REG_LANES)
+                if (r + i < n) r_store_n(M + (r + i) * ldm + c, x[i], C - c);
+        }
+}
+
 /* ---- softmax: a strip of rows, a row a lane -------------------------------------------------- */
 
 /* The largest score and the sum of exp(S - largest) of each row; S becomes the exponentials where
@@ -456,6 +482,7 @@ static void column_stats(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t 
 }
 
 const table SOFTLINE_TABLE = {
-    pack,          scores,   add_scores, softmax,      cross_entropy, cross_entropy_gradient,
-    bias_gradient, gradient, sgd_update, column_stats,
+    pack,          scores,   add_scores,    load_strip,
+    store_strip,   softmax,  cross_entropy, cross_entropy_gradient,
+    bias_gradient, gradient, sgd_update,    column_stats,
 };

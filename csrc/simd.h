@@ -256,6 +256,36 @@ INLINE reg r_half(mask h) {
 INLINE vec vload_f16(const char *p) { LANEWISE(r_half(r_widen_u16(p + 2 * i * REG_LANES))); }
 #endif
 
+/* ZIP_<lanes of a register>(o): the lower (o = 0) or upper (o = half) halves of two registers, lane
+ * by lane in turn. */
+#define ZIP_16(o)                                                                                  \
+    0 + o, 16 + o, 1 + o, 17 + o, 2 + o, 18 + o, 3 + o, 19 + o, 4 + o, 20 + o, 5 + o, 21 + o,      \
+        6 + o, 22 + o, 7 + o, 23 + o
+#define ZIP_8(o) 0 + o, 8 + o, 1 + o, 9 + o, 2 + o, 10 + o, 3 + o, 11 + o
+#define ZIP_4(o) 0 + o, 4 + o, 1 + o, 5 + o
+#define ZIP_2(o) 0 + o, 2 + o
+#if REG_BYTES == 64 && !defined(SOFTLINE_DOUBLE)
+#define ZIP ZIP_16
+#elif REG_BYTES == 64 || (REG_BYTES == 32 && !defined(SOFTLINE_DOUBLE))
+#define ZIP ZIP_8
+#elif REG_BYTES == 32 || !defined(SOFTLINE_DOUBLE)
+#define ZIP ZIP_4
+#else
+#define ZIP ZIP_2
+#endif
+
+/* Lane j of register i becomes lane i of register j: each round zips the two halves. */
+INLINE void r_transpose(reg *x) {
+    for (int left = REG_LANES; left > 1; left /= 2) {
+        reg y[REG_LANES];
+        UNROLL(i, REG_LANES / 2) {
+            y[2 * i] = r_shuffle(x[i], x[i + REG_LANES / 2], ZIP(0));
+            y[2 * i + 1] = r_shuffle(x[i], x[i + REG_LANES / 2], ZIP(REG_LANES / 2));
+        }
+        UNROLL(i, REG_LANES) x[i] = y[i];
+    }
+}
+
 /* FOLD_<lanes of a register>_<half>(o): of the concatenation of two registers, the first (o = 0) or
  * the second (o = half) half of every run of 2 * half lanes. */
 #define FOLD_16_8(o)                                                                               \

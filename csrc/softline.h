@@ -59,6 +59,9 @@ typedef struct softline_rows {
         /* out = b + the sum of `parts` strips of scores, `part` elements apart */                 \
         void (*add_scores)(const real *S, ptrdiff_t part, ptrdiff_t parts,                         \
                            const real *b /* (C) */, ptrdiff_t C, real *out);                       \
+        /* n <= L rows of a plain matrix as a strip S, and back */                                 \
+        void (*load_strip)(const real *M, ptrdiff_t ldm, ptrdiff_t n, ptrdiff_t C, real *S);       \
+        void (*store_strip)(const real *S, ptrdiff_t n, ptrdiff_t C, real *M, ptrdiff_t ldm);      \
         /* a strip of scores becomes probabilities, or their logarithms */                         \
         void (*softmax)(real * S, ptrdiff_t C, int log);                                           \
         /* losses[r] = -log softmax(S[r])[y[r]] for the n <= L rows of a strip */                  \

@@ -16,13 +16,12 @@ from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uintptr_t
 from softline._kernels cimport (
     add_scores_of, bias_gradient_of, check_indices, check_labels, check_length,
-    cross_entropy_gradient_of, gradient_of, gradient_step, real, row_stride, rows_of, scores_of,
+    cross_entropy_gradient_of, gradient_of, gradient_step, matrix, real, row_stride, rows_of, scores_of,
     slab_of, softline_block, softline_rows, threads_for,
 )
 
 import numpy as np
 
-from softline._kernels import padded
 from softline.rows import as_rows
 
 cdef extern from "team.h" nogil:
@@ -100,14 +99,14 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
     cdef ptrdiff_t chunk = chunk_strips * lanes
 
     dtype = np.float32 if real is float else np.float64
-    cdef real[:, :] packed = padded(1, chunk_strips * strip, dtype)
+    cdef real[:, :] packed = matrix(1, chunk_strips * strip, np.empty, <real>0)
     cdef ptrdiff_t part = chunk * C
-    cdef real[:, :] parts = padded(1, n_blocks * part, dtype)  # scores by block of features
-    cdef real[:, :] dscores = padded(1, part, dtype)
-    cdef real[:, :] dW = padded(C, D if batch_size > chunk else 0, dtype)
-    cdef real[:, :] lane_db = padded(1, C * lanes, dtype)
+    cdef real[:, :] parts = matrix(1, n_blocks * part, np.zeros, <real>0)  # scores by block of features
+    cdef real[:, :] dscores = matrix(1, part, np.empty, <real>0)
+    cdef real[:, :] dW = matrix(C, D if batch_size > chunk else 0, np.empty, <real>0)
+    cdef real[:, :] lane_db = matrix(1, C * lanes, np.empty, <real>0)
     cdef real[::1] db = np.zeros(C, dtype)
-    cdef real[:, :] drift = padded(n_slabs, C * lanes if shift is not None else 0, dtype)
+    cdef real[:, :] drift = matrix(n_slabs, C * lanes if shift is not None else 0, np.empty, <real>0)
     cdef real[::1] row_losses = np.empty(chunk, dtype)
     cdef real[::1] weight = np.empty(chunk, dtype)
     cdef int32_t[::1] labels = np.empty(chunk, np.int32)

@@ -44,6 +44,8 @@ cdef extern from "softline.h" nogil:
                        ptrdiff_t C, float *S) noexcept nogil
         void (*add_scores)(const float *S, ptrdiff_t part, ptrdiff_t parts, const float *b, ptrdiff_t C,
                            float *out) noexcept nogil
+        void (*load_strip)(const float *M, ptrdiff_t ldm, ptrdiff_t n, ptrdiff_t C, float *S) noexcept nogil
+        void (*store_strip)(const float *S, ptrdiff_t n, ptrdiff_t C, float *M, ptrdiff_t ldm) noexcept nogil
         void (*softmax)(float *S, ptrdiff_t C, int log) noexcept nogil
         void (*cross_entropy)(const float *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
                               float *losses) noexcept nogil
@@ -67,6 +69,10 @@ cdef extern from "softline.h" nogil:
                        ptrdiff_t C, double *S) noexcept nogil
         void (*add_scores)(const double *S, ptrdiff_t part, ptrdiff_t parts, const double *b, ptrdiff_t C,
                            double *out) noexcept nogil
+        void (*load_strip)(const double *M, ptrdiff_t ldm, ptrdiff_t n, ptrdiff_t C,
+                           double *S) noexcept nogil
+        void (*store_strip)(const double *S, ptrdiff_t n, ptrdiff_t C, double *M,
+                            ptrdiff_t ldm) noexcept nogil
         void (*softmax)(double *S, ptrdiff_t C, int log) noexcept nogil
         void (*cross_entropy)(const double *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
                               double *losses) noexcept nogil
@@ -91,6 +97,7 @@ cdef extern from "softline.h" nogil:
 cdef const softline_isa *isa
 
 cdef softline_rows rows_of(X, real unused) except *
+cdef real[:, :] matrix(ptrdiff_t n_rows, ptrdiff_t n_features, make, real unused)
 cdef ptrdiff_t row_stride(const real[:, :] A, str name) except? -1
 cdef int check_length(str name, ptrdiff_t given, ptrdiff_t wanted, str why) except -1
 cdef int check_indices(const ptrdiff_t[::1] idx, ptrdiff_t n_rows) except -1
@@ -125,6 +132,22 @@ cdef inline void add_scores_of(const real *S, ptrdiff_t part, ptrdiff_t parts, c
         isa.f32.add_scores(S, part, parts, b, C, out)
     else:
         isa.f64.add_scores(S, part, parts, b, C, out)
+
+
+cdef inline void load_strip_of(const real *M, ptrdiff_t ldm, ptrdiff_t n, ptrdiff_t C,
+                               real *S) noexcept nogil:
+    if real is float:
+        isa.f32.load_strip(M, ldm, n, C, S)
+    else:
+        isa.f64.load_strip(M, ldm, n, C, S)
+
+
+cdef inline void store_strip_of(const real *S, ptrdiff_t n, ptrdiff_t C, real *M,
+                                ptrdiff_t ldm) noexcept nogil:
+    if real is float:
+        isa.f32.store_strip(S, n, C, M, ldm)
+    else:
+        isa.f64.store_strip(S, n, C, M, ldm)
 
 
 cdef inline void softmax_of(real *S, ptrdiff_t C, int log) noexcept nogil:

@@ -4,9 +4,9 @@
 
 Every function has a NumPy twin of the same name and argument order in :mod:`softline.reference`, which
 defines what is right and documents the arguments. All compute in float32 or float64 (one per call), write
-into arrays that the caller allocated, and give the same bits for any `n_threads`. X may be of any dtype and
-layout that :class:`softline.rows.Rows` takes, or such rows themselves: it is packed piece by piece, never
-copied as a whole. `n_threads` None means: what the process may use, less where the work is small.
+into arrays that the caller allocated, and give the same bits for any `n_threads`. X is anything that
+:class:`softline.rows.Rows` takes, or such rows themselves: it is packed piece by piece, never copied as a
+whole. `n_threads` None means: what the process may use, less where the work is small.
 """
 
 import os
@@ -130,30 +130,35 @@ cdef ptrdiff_t slab_of(ptrdiff_t n_features, real unused) noexcept nogil:
     return 2 * lanes if n_features <= 64 * lanes else 8 * lanes
 
 
-def padded(n_rows, n_features, dtype):
+def padded(ptrdiff_t n_rows, ptrdiff_t n_features, dtype):
     """Zeros (n_rows, n_features) whose rows start on 64 bytes and never a multiple of 4 KiB apart.
 
     Rows a multiple of 4 KiB apart would share a few sets of the L1 cache and evict each other.
     """
-    lanes = 64 // np.dtype(dtype).itemsize
-    stride = -(-n_features // lanes) * lanes
-    if stride * np.dtype(dtype).itemsize % 4096 == 0:
+    if dtype == np.float32:
+        return np.asarray(matrix[float](n_rows, n_features, np.zeros, 0))
+    return np.asarray(matrix[double](n_rows, n_features, np.zeros, 0))
+
+
+# A matrix so laid out, made with np.zeros or, for scratch that is written before it is read, np.empty.
+cdef real[:, :] matrix(ptrdiff_t n_rows, ptrdiff_t n_features, make, real unused):
+    cdef ptrdiff_t lanes = 64 // sizeof(real), stride = (n_features + lanes - 1) // lanes * lanes
+    if stride * <ptrdiff_t>sizeof(real) % 4096 == 0:
         stride += 2 * lanes
-    flat = np.zeros(n_rows * stride + lanes, dtype)
-    start = -flat.ctypes.data % 64 // flat.itemsize
-    return flat[start:start + n_rows * stride].reshape(n_rows, stride)[:, :n_features]
+    cdef real[::1] flat = make(n_rows * stride + lanes, np.float32 if real is float else np.float64)
+    cdef ptrdiff_t start = (64 - <ptrdiff_t>(<uintptr_t>&flat[0] % 64)) % 64 // <ptrdiff_t>sizeof(real)
+    return np.asarray(flat)[start:start + n_rows * stride].reshape(n_rows, stride)[:, :n_features]
 
 
 # ---- X, and the scratch it is packed into --------------------------------------------------------------
 
 DTYPE_CODES = {
-    "float32": SOFTLINE_F32,
-    "float64": SOFTLINE_F64,
-    "float16": SOFTLINE_F16,
-    "bfloat16": SOFTLINE_BF16,
-    "uint8": SOFTLINE_U8,
-    "bool": SOFTLINE_U8,
-    "int8": SOFTLINE_I8,
+    np.dtype("float32"): SOFTLINE_F32,
+    np.dtype("float64"): SOFTLINE_F64,
+    np.dtype("float16"): SOFTLINE_F16,
+    np.dtype("uint8"): SOFTLINE_U8,
+    np.dtype("bool"): SOFTLINE_U8,
+    np.dtype("int8"): SOFTLINE_I8,
 }
 
 
@@ -162,31 +167,28 @@ cdef const void *address(A) except? NULL:
     return <const void *>at
 
 
-# The rows of X, an ndarray or Rows, for kernels that compute in `real`. Borrowed: the caller keeps X.
+# Rows for kernels that compute in `real`. Borrowed: the caller keeps X.
 cdef softline_rows rows_of(X, real unused) except *:
     cdef softline_rows rows
-    rows.shift = rows.scale = NULL
-    if not isinstance(X, np.ndarray):
-        dtype = np.float32 if real is float else np.float64
-        for name in ("shift", "scale"):
-            a = getattr(X, name)
-            if a is not None and (a.dtype != dtype or a.shape != X.shape[1:]):
-                raise ValueError(f"{name} of X must be {np.dtype(dtype)} of shape {X.shape[1:]}; "
-                                 f"got {a.dtype} of shape {a.shape}")
-        if X.shift is not None:
-            rows.shift = address(X.shift)
-        if X.scale is not None:
-            rows.scale = address(X.scale)
-        X = X.array
-    rows.data = <const char *>address(X)
-    rows.row_bytes, rows.column_bytes = X.strides
-    rows.dtype = DTYPE_CODES[X.dtype.name]
+    dtype = np.float32 if real is float else np.float64
+    for name in ("shift", "scale"):
+        a = getattr(X, name)
+        if a is not None and (a.dtype != dtype or a.shape != X.shape[1:]):
+            raise ValueError(f"{name} of X must be {np.dtype(dtype)} of shape {X.shape[1:]}; "
+                             f"got {a.dtype} of shape {a.shape}")
+    array = X.array
+    rows.data = <const char *>address(array)
+    rows.row_bytes, rows.column_bytes = array.strides
+    rows.shift = NULL if X.shift is None else address(X.shift)
+    rows.scale = NULL if X.scale is None else address(X.scale)
+    rows.dtype = DTYPE_CODES.get(array.dtype, SOFTLINE_BF16)  # Rows take nothing else
     return rows
 
 
 # Strips of one task: their rows, packed, and a block of W share the level-2 cache.
 cdef enum:
     TASK_STRIPS = 4
+
 
 # ---- checks: C trusts what passes these ----------------------------------------------------------------
 
@@ -241,7 +243,8 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
     """out = X[idx] W^T + b; idx None means all rows, b None means 0."""
     X = as_rows(X)
     idx = indices(idx, X.shape[0])
-    cdef ptrdiff_t D = X.shape[1], C = W.shape[0], n = idx.shape[0], ldw = row_stride(W, "W")
+    cdef ptrdiff_t D = X.shape[1], C = W.shape[0], n = idx.shape[0]
+    cdef ptrdiff_t ldw = row_stride(W, "W"), ldo = row_stride(out, "out")
     check_length("W", W.shape[1], D, "columns")
     check_length("out", out.shape[0], n, "rows")
     check_length("out", out.shape[1], C, "columns")
@@ -259,9 +262,8 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
     cdef int threads = threads_for(n_threads, <double>n * C * D)
     cdef ptrdiff_t strips = min(<ptrdiff_t>TASK_STRIPS, (n + lanes - 1) // lanes)
     cdef ptrdiff_t strip = block * lanes, part = strips * C * lanes
-    dtype = np.asarray(W).dtype
-    cdef real[:, :] packed = padded(threads, strips * strip, dtype)
-    cdef real[:, :] parts = padded(threads, (n_blocks + 1) * part, dtype)
+    cdef real[:, :] packed = matrix(threads, strips * strip, np.empty, <real>0)
+    cdef real[:, :] parts = matrix(threads, (n_blocks + 1) * part, np.zeros, <real>0)
     cdef ptrdiff_t task, first, count, k, i, col
     cdef int thread
     with nogil:
@@ -278,41 +280,27 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
                 i = k * lanes
                 add_scores_of(<const real *>&parts[thread, i * C], part, n_blocks, &b[0], C,
                               &parts[thread, n_blocks * part])
-                store_strip(<const real *>&parts[thread, n_blocks * part], out, first + i,
-                            min(lanes, count - i))
-
-
-cdef void load_strip(const real[:, :] S, ptrdiff_t first, ptrdiff_t rows, real *strip) noexcept nogil:
-    cdef ptrdiff_t lanes = 64 // sizeof(real), r, c
-    for r in range(rows):
-        for c in range(S.shape[1]):
-            strip[c * lanes + r] = S[first + r, c]
-
-
-cdef void store_strip(const real *strip, real[:, :] S, ptrdiff_t first, ptrdiff_t rows) noexcept nogil:
-    cdef ptrdiff_t lanes = 64 // sizeof(real), r, c
-    for r in range(rows):
-        for c in range(S.shape[1]):
-            S[first + r, c] = strip[c * lanes + r]
+                store_strip_of(<const real *>&parts[thread, n_blocks * part], min(lanes, count - i), C,
+                               &out[first + i, 0], ldo)
 
 
 cdef int softmax_rows(real[:, :] S, bint log, n_threads) except -1:
     cdef ptrdiff_t n = S.shape[0], C = S.shape[1], lanes = 64 // sizeof(real), task, first, count
+    cdef ptrdiff_t lds = row_stride(S, "scores")
     if n == 0 or C == 0:
         return 0
     # exp and its sums cost about 20 multiply-adds an element
     cdef int threads = threads_for(n_threads, 20.0 * n * C), thread
-    cdef real[:, :] strips = padded(threads, C * lanes, np.asarray(S).dtype)
-    cdef const real[:, :] given = S
+    cdef real[:, :] strips = matrix(threads, C * lanes, np.zeros, <real>0)
     with nogil:
         for task in prange((n + lanes - 1) // lanes, num_threads=threads, use_threads_if=threads > 1,
                            schedule="static"):
             thread = threadid()
             first = task * lanes
             count = min(lanes, n - first)
-            load_strip(given, first, count, &strips[thread, 0])
+            load_strip_of(<const real *>&S[first, 0], lds, count, C, &strips[thread, 0])
             softmax_of(&strips[thread, 0], C, log)
-            store_strip(<const real *>&strips[thread, 0], S, first, count)
+            store_strip_of(<const real *>&strips[thread, 0], count, C, &S[first, 0], lds)
     return 0
 
 
@@ -329,21 +317,21 @@ def log_softmax(real[:, :] scores, n_threads=None):
 def cross_entropy(const real[:, :] scores, const int32_t[::1] y, real[::1] losses, n_threads=None):
     """losses[i] = -log softmax(scores[i])[y[i]]."""
     cdef ptrdiff_t n = scores.shape[0], C = scores.shape[1], lanes = 64 // sizeof(real)
-    cdef ptrdiff_t task, first, count
+    cdef ptrdiff_t task, first, count, lds = row_stride(scores, "scores")
     check_length("y", y.shape[0], n, "elements")
     check_length("losses", losses.shape[0], n, "elements")
     check_labels(y, C)
     if n == 0:
         return
     cdef int threads = threads_for(n_threads, 20.0 * n * C), thread
-    cdef real[:, :] strips = padded(threads, C * lanes, np.asarray(losses).dtype)
+    cdef real[:, :] strips = matrix(threads, C * lanes, np.zeros, <real>0)
     with nogil:
         for task in prange((n + lanes - 1) // lanes, num_threads=threads, use_threads_if=threads > 1,
                            schedule="static"):
             thread = threadid()
             first = task * lanes
             count = min(lanes, n - first)
-            load_strip(scores, first, count, &strips[thread, 0])
+            load_strip_of(&scores[first, 0], lds, count, C, &strips[thread, 0])
             cross_entropy_of(<const real *>&strips[thread, 0], count, C, &y[first], &losses[first])
 
 
@@ -351,7 +339,7 @@ def cross_entropy_gradient(real[:, :] scores, const int32_t[::1] y, const real[:
                            real[::1] losses, n_threads=None):
     """The same losses, and scores[i] = weight[i] (softmax(scores[i]) - onehot(y[i])) in place."""
     cdef ptrdiff_t n = scores.shape[0], C = scores.shape[1], lanes = 64 // sizeof(real)
-    cdef ptrdiff_t task, first, count
+    cdef ptrdiff_t task, first, count, lds = row_stride(scores, "scores")
     check_length("y", y.shape[0], n, "elements")
     check_length("weight", weight.shape[0], n, "elements")
     check_length("losses", losses.shape[0], n, "elements")
@@ -359,18 +347,17 @@ def cross_entropy_gradient(real[:, :] scores, const int32_t[::1] y, const real[:
     if n == 0:
         return
     cdef int threads = threads_for(n_threads, 20.0 * n * C), thread
-    cdef real[:, :] strips = padded(threads, C * lanes, np.asarray(losses).dtype)
-    cdef const real[:, :] given = scores
+    cdef real[:, :] strips = matrix(threads, C * lanes, np.zeros, <real>0)
     with nogil:
         for task in prange((n + lanes - 1) // lanes, num_threads=threads, use_threads_if=threads > 1,
                            schedule="static"):
             thread = threadid()
             first = task * lanes
             count = min(lanes, n - first)
-            load_strip(given, first, count, &strips[thread, 0])
+            load_strip_of(<const real *>&scores[first, 0], lds, count, C, &strips[thread, 0])
             cross_entropy_gradient_of(&strips[thread, 0], count, C, &y[first], &weight[first],
                                       &losses[first])
-            store_strip(<const real *>&strips[thread, 0], scores, first, count)
+            store_strip_of(<const real *>&strips[thread, 0], count, C, &scores[first, 0], lds)
 
 
 def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] dW, real[::1] db,
@@ -390,13 +377,15 @@ def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] d
     cdef softline_rows rows = rows_of(X, <real>0)
     cdef ptrdiff_t lanes = 64 // sizeof(real), slab = slab_of(D, <real>0), n_strips = (n + lanes - 1) // lanes
     cdef int threads = threads_for(n_threads, <double>n * C * D), thread
-    dtype = np.asarray(dW).dtype
-    cdef real[:, :] packed = padded(threads, TASK_STRIPS * lanes * slab, dtype)
-    cdef real[::1] dS = np.empty(n_strips * C * lanes, dtype), sums = np.empty(C * lanes, dtype)
+    cdef ptrdiff_t lds = row_stride(dscores, "dscores")
+    cdef real[:, :] packed = matrix(threads, TASK_STRIPS * lanes * slab, np.empty, <real>0)
+    cdef real[:, :] dS = matrix(1, n_strips * C * lanes, np.empty, <real>0)
+    cdef real[:, :] sums = matrix(1, C * lanes, np.empty, <real>0)
     cdef ptrdiff_t task, col, width, first, count, k
     with nogil:
         for task in prange(n_strips, num_threads=threads, use_threads_if=threads > 1, schedule="static"):
-            load_strip(dscores, task * lanes, min(lanes, n - task * lanes), &dS[task * C * lanes])
+            load_strip_of(&dscores[task * lanes, 0], lds, min(lanes, n - task * lanes), C,
+                          &dS[0, task * C * lanes])
         for task in prange((D + slab - 1) // slab, num_threads=threads, use_threads_if=threads > 1,
                            schedule="static"):
             thread = threadid()
@@ -407,8 +396,8 @@ def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] d
                 count = min(TASK_STRIPS * lanes, n - first)
                 pack_of(&rows, &idx[first], count, col, width, &packed[thread, 0], lanes * slab)
                 gradient_of(<const real *>&packed[thread, 0], lanes * slab, count, width,
-                            <const real *>&dS[first * C], C, &dW[0, col], ldw, k > 0, NULL, NULL, 0)
-        bias_gradient_of(<const real *>&dS[0], n, C, &sums[0], &db[0], False)
+                            <const real *>&dS[0, first * C], C, &dW[0, col], ldw, k > 0, NULL, NULL, 0)
+        bias_gradient_of(<const real *>&dS[0, 0], n, C, &sums[0, 0], &db[0], False)
 
 
 def sgd_update(real[:, :] W, real[::1] b, const real[:, :] dW, const real[::1] db, double learning_rate,
@@ -431,7 +420,7 @@ def sgd_update(real[:, :] W, real[::1] b, const real[:, :] dW, const real[::1] d
         return
     cdef int threads = threads_for(n_threads, <double>C * D)
     cdef ptrdiff_t slab = slab_of(D, <real>0), task, first, c, n_slabs = (D + slab - 1) // slab
-    cdef real[:, :] drift = padded(n_slabs, C * lanes, np.asarray(W).dtype)
+    cdef real[:, :] drift = matrix(n_slabs, C * lanes, np.empty, <real>0)
     cdef const real *mu
     cdef const real *m
     with nogil:
@@ -473,8 +462,8 @@ cdef int _column_stats(X, const ptrdiff_t[::1] idx, const real[::1] weight, doub
     # By blocks of rows, each about its own mean, merged in float64 (Chan, Golub and LeVeque, 1983): a long
     # sum in float32 would lose the last rows, a sum of squares all digits of a variance beside a large mean.
     cdef ptrdiff_t block = 256, blocks = (n + block - 1) // block, task, first, width, k, i, d, count
-    dtype = np.float32 if real is float else np.float64
-    cdef real[:, :] packed = padded(threads, block * slab, dtype), scratch = padded(threads, 2 * slab, dtype)
+    cdef real[:, :] packed = matrix(threads, block * slab, np.empty, <real>0)
+    cdef real[:, :] scratch = matrix(threads, 2 * slab, np.empty, <real>0)
     cdef real *m
     cdef real *s
     cdef double[::1] weights = np.empty(blocks)

@@ -4,6 +4,12 @@ import numpy as np
 
 # What the kernels read; float32 holds every value of all but float64.
 KERNEL_DTYPES = ("float32", "float64", "float16", "bfloat16", "uint8", "int8", "bool")
+_BUILT_IN = frozenset(np.dtype(name) for name in KERNEL_DTYPES if name != "bfloat16")
+
+
+def kernels_read(dtype):
+    """Whether a dtype is one of `KERNEL_DTYPES`, in this machine's byte order."""
+    return dtype in _BUILT_IN or dtype.name == "bfloat16"
 
 
 class Rows:
@@ -25,7 +31,7 @@ class Rows:
     """
 
     def __init__(self, array, shift=None, scale=None, dtype=None):
-        if array.dtype.name not in KERNEL_DTYPES or not array.dtype.isnative:
+        if not kernels_read(array.dtype):
             raise TypeError(f"X must be of native {', '.join(KERNEL_DTYPES)}; got {array.dtype}")
         self.array = array
         self.shape = array.shape
