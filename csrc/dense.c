@@ -112,9 +112,11 @@ static void pack(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrd
 /* ---- scores ---------------------------------------------------------------------------------- */
 
 /* S[k, r] = b[k] + W[k] . x[r] for `classes` x `rows` (constants once inlined), x packed; or the
- * rows are at `from` and are packed into x on the way. */
-INLINE void dot_tile(const int rows, const int classes, const real *const *from, real *x,
-                     const real *W, ptrdiff_t ldw, ptrdiff_t D, const real *b, real *S) {
+ * rows are at `from` and are packed into x on the way, while those at `ahead` come into the cache.
+ */
+INLINE void dot_tile(const int rows, const int classes, const real *const *from,
+                     const char *const *ahead, real *x, const real *W, ptrdiff_t ldw, ptrdiff_t D,
+                     const real *b, real *S) {
     vec sum[TILE_ROWS * TILE_CLASSES];
     UNROLL(i, rows * classes) sum[i] = vset1(0);
     ptrdiff_t d = 0;
@@ -124,6 +126,7 @@ INLINE void dot_tile(const int rows, const int classes, const real *const *from,
             reg xr[TILE_ROWS];
             UNROLL(r, rows) {
                 real *packed = x + r * LANES + g * REG_LANES;
+                if (from && g == 0) PREFETCH(ahead[r] + d * (ptrdiff_t)sizeof(real));
                 xr[r] = r_keep(r_load(from ? from[r] + d + g * REG_LANES : packed));
                 if (from) r_store(packed, xr[r]);
             }
@@ -151,10 +154,11 @@ INLINE void dot_tile(const int rows, const int classes, const real *const *from,
 }
 
 /* A panel of classes for a tile of rows; fewer of either at the edges. */
-INLINE void dot_panel(const int rows, ptrdiff_t classes, const real *const *from, real *x,
-                      const real *W, ptrdiff_t ldw, ptrdiff_t D, const real *b, real *S) {
+INLINE void dot_panel(const int rows, ptrdiff_t classes, const real *const *from,
+                      const char *const *ahead, real *x, const real *W, ptrdiff_t ldw, ptrdiff_t D,
+                      const real *b, real *S) {
 #define DOT(classes)                                                                               \
-    case classes: dot_tile(rows, classes, from, x, W, ldw, D, b, S); break
+    case classes: dot_tile(rows, classes, from, ahead, x, W, ldw, D, b, S); break
     switch (classes) {
 #if TILE_CLASSES > 4
         DOT(5);
@@ -196,11 +200,14 @@ static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, pt
                 rows = MIN(TILE_ROWS, count - r);
                 if (TILE_ROWS == 3 && count - r == 4) rows = 2;
                 const real *from[TILE_ROWS];
+                const char *ahead[TILE_ROWS];
+                for (ptrdiff_t i = 0; i < rows; i++)
+                    ahead[i] = data + idx[MIN(first + LANES + r + i, n - 1)] * X->row_bytes;
                 for (ptrdiff_t i = 0; i < rows; i++)
                     from[i] = (const real *)(data + idx[first + r + i] * X->row_bytes);
                 for (ptrdiff_t c = c0; c < c1; c += TILE_CLASSES) {
 #define PANEL(rows, from)                                                                          \
-    dot_panel(rows, MIN(TILE_CLASSES, c1 - c), from, x + r * LANES, W + c * ldw, ldw, D,           \
+    dot_panel(rows, MIN(TILE_CLASSES, c1 - c), from, ahead, x + r * LANES, W + c * ldw, ldw, D,    \
               b ? b + c : NULL, s + c * LANES + r)
 #define PANELS(rows)                                                                               \
     case rows:                                                                                     \
