@@ -476,13 +476,18 @@ static void column_stats(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t 
             least = vmin(x, least);
             most = vmax(x, most);
         }
+        /* about a mean that is rounded, then corrected for that */
         const vec m = vmul(sum, vset1((real)share));
+        vec rest = vset1(0);
         for (ptrdiff_t i = 0; i < n; i++) {
             const vec x = vsub(vload(X + i / LANES * strip + i % LANES * LANES), m);
-            sum2 = vfma(vmul(vset1(weight ? weight[i] : 1), x), x, sum2);
+            const vec weighted = vmul(vset1(weight ? weight[i] : 1), x);
+            rest = vadd(rest, weighted);
+            sum2 = vfma(weighted, x, sum2);
         }
-        vstore_n(mean + d, m, width);
-        vstore_n(squares + d, sum2, width);
+        const vec off = vmul(rest, vset1((real)share));
+        vstore_n(mean + d, vadd(m, off), width);
+        vstore_n(squares + d, vsub(sum2, vmul(rest, off)), width);
         vstore_n(low + d, least, width);
         vstore_n(high + d, most, width);
     }

@@ -84,24 +84,27 @@ def test_default_learns_mnist(mnist_dir, form):
     if form == "standardised":
         scaler = StandardScaler().fit(X)
         X, X_test = scaler.transform(X), scaler.transform(X_test)
-    elif form == "uint8":
-        X, X_test = X.astype(np.uint8), X_test.astype(np.uint8)
+    elif form == "float32":
+        X, X_test = X.astype(np.float32), X_test.astype(np.float32)
     model = SoftmaxClassifier(random_state=0, max_iter=30).fit(X, data.y_train[:20000])
     assert model.score(X_test, data.y_test) >= 0.905
     assert max(model.loss_curve_) == model.loss_curve_[0] < np.log(10)
 
 
-@pytest.mark.parametrize("form", ["raw", "standardised"])
+@pytest.mark.parametrize("form", ["uint8", "uint8, standardize", "float32", "standardised"])
 def test_default_learns_cifar10_without_copying_it(cifar10_dir, form):
     data = datasets.load_cifar10(cifar10_dir)
     X, X_test = data.X_train, data.X_test
+    if not form.startswith("uint8"):
+        X, X_test = X.astype(np.float32), X_test.astype(np.float32)
     if form == "standardised":
         mean, scale = X.mean(axis=0), X.std(axis=0)
         for part in (X, X_test):
             part -= mean
             part /= scale
+    model = SoftmaxClassifier(random_state=0, max_iter=10, standardize=form.endswith("standardize"))
     tracemalloc.start()
-    model = SoftmaxClassifier(random_state=0, max_iter=10).fit(X, data.y_train)
+    model.fit(X, data.y_train)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert model.score(X_test, data.y_test) >= 0.38
@@ -324,10 +327,117 @@ def test_layouts_of_x_give_the_same_model(digits):
 def test_small_types_train_in_float32(digits):
     X, _, y, _ = digits
     expected = SoftmaxClassifier(max_iter=3, random_state=0).fit(X.astype(np.float32), y)
-    for dtype in (np.uint8, np.int16, np.float16):
+    for dtype in (np.uint8, np.int8, np.int16, np.float16):
         model = SoftmaxClassifier(max_iter=3, random_state=0).fit(X.astype(dtype), y)
         assert model.coef_.dtype == np.float32 and same_bits(model, expected)
+        assert model.predict_proba(X.astype(dtype)).tobytes() == model.predict_proba(X.astype("f4")).tobytes()
     assert SoftmaxClassifier(max_iter=3).fit(X.astype(np.int64), y).coef_.dtype == np.float64
+
+
+def test_bfloat16_trains(digits):
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    X, _, y, _ = digits
+    expected = SoftmaxClassifier(max_iter=3, random_state=0).fit(X.astype(np.float32), y)
+    assert same_bits(SoftmaxClassifier(max_iter=3, random_state=0).fit(X.astype(bfloat16), y), expected)
+    bad = X.astype(bfloat16)
+    bad[3, 5] = np.nan
+    for call in (lambda: SoftmaxClassifier().fit(bad, y), lambda: expected.predict(bad)):
+        with pytest.raises(ValueError, match="Input X contains NaN"):
+            call()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(("bad", "message"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")])
+def test_predictions_refuse_what_is_not_finite(digits, dtype, bad, message):
+    X, X_test, y, _ = digits
+    model = SoftmaxClassifier(max_iter=3, random_state=0).fit(X, y)
+    model.coef_[:, 7] = 0
+    for feature in (7, 63):  # of weight 0, and the last
+        form = X_test.astype(dtype)
+        form[5, feature] = bad
+        for predict in (model.predict, model.predict_proba, model.predict_log_proba):
+            with pytest.raises(ValueError, match=f"Input X contains {message}"):
+                predict(form)
+
+
+def test_finite_rows_of_infinite_scores_are_not_refused(digits):
+    X, _, y, _ = digits
+    model = SoftmaxClassifier(max_iter=3, random_state=0).fit(X.astype(np.float32), y)
+    far = np.zeros((1, 64), np.float32)
+    far[0, 20] = 3e38
+    model.coef_[:, 20] = np.arange(10)
+    assert np.isinf(model.decision_function(far)).any()
+
+
+# ---- standardize -----------------------------------------------------------------------------------------
+
+
+def scaled(X):
+    """Features in odd units and far from 0, one of them constant."""
+    X = X * np.logspace(-3, 3, X.shape[1]) + np.linspace(0, 1e3, X.shape[1])
+    X[:, 4] = 7
+    return X
+
+
+@pytest.mark.parametrize("learning_rate", ["auto", 0.05])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_standardize_is_a_pipeline_with_a_scaler(digits, learning_rate, fit_intercept):
+    X, X_test, y, _ = digits
+    X, X_test = (scaled(part) if fit_intercept else part * np.logspace(-3, 3, 64) for part in (X, X_test))
+    options = {
+        "learning_rate": learning_rate,
+        "fit_intercept": fit_intercept,
+        "max_iter": 20,
+        "tol": None,
+        "random_state": 0,
+    }
+    model = SoftmaxClassifier(standardize=True, **options).fit(X, y)
+    scaler = StandardScaler(with_mean=fit_intercept)
+    piped = make_pipeline(scaler, SoftmaxClassifier(**options)).fit(X, y)
+    np.testing.assert_allclose(
+        model.decision_function(X_test), piped.decision_function(X_test), rtol=1e-6, atol=1e-6
+    )
+    np.testing.assert_allclose(model.loss_curve_, piped[-1].loss_curve_, rtol=1e-8)
+    if fit_intercept:
+        assert np.all(model.coef_[:, 4] == 0)
+    else:
+        assert np.all(model.intercept_ == 0)
+
+
+def test_standardize_weighs_rows(digits):
+    """Rows of weight 0 and the others twice: the statistics and the model of those others alone."""
+    X, X_test, y, _ = digits
+    weight = np.where(np.arange(len(X)) % 3 == 0, 0.0, 2.0)
+    options = {"standardize": True, "batch_size": None, "learning_rate": 0.5, "max_iter": 10, "tol": None}
+    model = SoftmaxClassifier(**options).fit(scaled(X), y, sample_weight=weight)
+    alone = SoftmaxClassifier(**options).fit(scaled(X)[weight > 0], y[weight > 0])
+    np.testing.assert_allclose(
+        model.decision_function(scaled(X_test)), alone.decision_function(scaled(X_test)), rtol=1e-8, atol=1e-8
+    )
+
+
+def test_standardize_takes_raw_rows_everywhere(digits):
+    """Bytes, eval_set, warm starts and threads: always the model of the raw rows."""
+    X, X_test, y, y_test = digits
+    options = {"standardize": True, "random_state": 0, "max_iter": 8, "tol": None}
+    model = SoftmaxClassifier(**options).fit(X.astype(np.uint8), y, eval_set=(X_test, y_test))
+    assert model.coef_.dtype == np.float32
+    assert model.validation_scores_[-1] == pytest.approx(model.score(X_test, y_test), abs=2e-3)
+    threads = SoftmaxClassifier(**options, n_threads=3).fit(X.astype(np.uint8), y)
+    assert same_bits(threads, SoftmaxClassifier(**options, n_threads=1).fit(X.astype(np.float32), y))
+    warm = SoftmaxClassifier(**options, warm_start=True).fit(X, y)
+    before = warm.loss_curve_[-1]
+    assert warm.fit(X, y).loss_curve_[0] < 1.05 * before
+
+
+def test_standardize_of_a_stream(digits):
+    X, X_test, y, y_test = digits
+    X = scaled(X)
+    model = SoftmaxClassifier(standardize=True, random_state=0)
+    for _ in range(3):
+        for first in range(0, len(X), 200):
+            model.partial_fit(X[first : first + 200], y[first : first + 200], classes=np.arange(10))
+    assert model.score(scaled(X_test), y_test) > 0.9
 
 
 def test_data_frames_keep_their_names():

@@ -40,8 +40,10 @@ class ColumnStats:
     def standardization(self, center):
         """(shift, scale) so that (x - shift) * scale has mean 0 (if `center`) and variance 1.
 
-        As scikit-learn's StandardScaler, but a constant feature becomes 0 whether centred or not.
+        As scikit-learn's StandardScaler: a constant feature becomes 0, or stays what it is if not centred.
         """
         varies = (self.high > self.low) & (self.squares > 0)
         deviation = np.sqrt(self.squares / self.weight, where=varies, out=np.ones_like(self.mean))
-        return self.mean if center else None, np.where(varies, 1 / deviation, 0)
+        if not center:
+            return None, 1 / deviation
+        return self.mean, np.where(varies, 1 / deviation, 0)

@@ -20,6 +20,8 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from softline.rows import kernels_read
+
 __all__ = [
     "DataError",
     "Dataset",
@@ -54,7 +56,7 @@ class Dataset:
     ----------
     name : str
         "digits", "mnist", "cifar10", or the name of a file.
-    X_train, X_val, X_test : ndarray of shape (n_samples, n_features), float32 or float64
+    X_train, X_val, X_test : ndarray of shape (n_samples, n_features), of a dtype that the kernels read
         Features as stored, neither centred nor scaled: pixels are 0..255, those of digits 0..16.
     y_train, y_val, y_test : ndarray of shape (n_samples,), int64, float64, bool or str
         Labels.
@@ -87,7 +89,7 @@ class Features(NamedTuple):
 
     Attributes
     ----------
-    X : ndarray of shape (n_samples, n_features), float32 or float64
+    X : ndarray of shape (n_samples, n_features), of a dtype that the kernels read
         Features.
     y : ndarray of shape (n_samples,) or None
         Labels, if there are any.
@@ -192,7 +194,7 @@ def load_mnist(path, *, validation_fraction=0.1, random_state=0):
     Returns
     -------
     Dataset
-        Features are float32, 0..255.
+        Features are uint8, 0..255.
 
     Raises
     ------
@@ -241,7 +243,7 @@ def load_cifar10(path, *, validation_fraction=0.1, random_state=0):
     Returns
     -------
     Dataset
-        Features are float32, 0..255, channel-major: 1024 values of red, then of green, then of blue.
+        Features are uint8, 0..255, channel-major: 1024 values of red, then of green, then of blue.
 
     Raises
     ------
@@ -297,9 +299,9 @@ def load_file(path, *, label=None, validation_fraction=0.1, test_fraction=0.2, r
     Returns
     -------
     Dataset
-        Features of a .csv file are float64; from the others, float32 and float64 stay what they are,
-        bool, float16 and integers of 8 or 16 bits become float32, all else float64. Labels that are whole
-        numbers become int64.
+        Features of a .csv file are float64; from the others, what the kernels read (float32, float64,
+        float16, uint8, int8, bool) stays what it is, integers of 16 bits become float32, all else float64.
+        Labels that are whole numbers become int64.
 
     Raises
     ------
@@ -362,10 +364,10 @@ def read_features(path, *, label=None):
     path = _existing(path)
     if path.suffix.lower() != ".npz":
         X, y, feature_names = _read_table(path, label)
-        return Features(_as_floats(X), y, feature_names)
+        return Features(_as_trained_on(X), y, feature_names)
     arrays = _read_npz(path, label)
     X, y = _pair(path, arrays) if "y" in arrays else (_features(path, arrays, "X"), None)
-    return Features(_as_floats(X), y, None)
+    return Features(_as_trained_on(X), y, None)
 
 
 def _existing(path):
@@ -393,7 +395,7 @@ def _split(
         rows, held_out = _hold_out(name, rows, y, validation_fraction, random_state)
         validation = X[held_out], y[held_out]
     parts = (X[rows], y[rows]), validation, test
-    return Dataset(name, *chain.from_iterable((_as_floats(X), y) for X, y in parts), **about)
+    return Dataset(name, *chain.from_iterable((_as_trained_on(X), y) for X, y in parts), **about)
 
 
 def _hold_out(name, rows, y, fraction, random_state):
@@ -418,10 +420,11 @@ def _hold_out(name, rows, y, fraction, random_state):
     return np.concatenate([kept, rows[lonely]]), held_out
 
 
-def _as_floats(X):
-    """X as float32 if that holds every number of its type, else as float64; X itself if it is that."""
-    dtype = np.float32 if np.result_type(X.dtype, np.float32) == np.float32 else np.float64
-    return X.astype(dtype, copy=False)
+def _as_trained_on(X):
+    """X itself if the kernels read its type; else float32 if that holds every number of it, or float64."""
+    if kernels_read(X.dtype):
+        return X
+    return X.astype(np.float32 if np.result_type(X.dtype, np.float32) == np.float32 else np.float64)
 
 
 # ---- MNIST -----------------------------------------------------------------------------------------------
