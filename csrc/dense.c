@@ -111,12 +111,12 @@ static void pack(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrd
 
 /* ---- scores ---------------------------------------------------------------------------------- */
 
-/* S[k, r] = b[k] + W[k] . x[r] for `classes` x `rows` (constants once inlined), x packed; or the
+/* S[k, r] = W[k] . x[r] for `classes` x `rows` (constants once inlined), x packed; or the
  * rows are at `from` and are packed into x on the way, while those at `ahead` come into the cache.
  */
 INLINE void dot_tile(const int rows, const int classes, const real *const *from,
                      const char *const *ahead, real *x, const real *W, ptrdiff_t ldw, ptrdiff_t D,
-                     const real *b, real *S) {
+                     real *S) {
     vec sum[TILE_ROWS * TILE_CLASSES];
     UNROLL(i, rows * classes) sum[i] = vset1(0);
     ptrdiff_t d = 0;
@@ -149,16 +149,15 @@ INLINE void dot_tile(const int rows, const int classes, const real *const *from,
     }
     real sums[TILE_ROWS * TILE_CLASSES];
     vsums(sum, rows * classes, sums);
-    UNROLL(k, classes)
-        UNROLL(r, rows) S[k * LANES + r] = (b ? b[k] : 0) + sums[k * rows + r];
+    UNROLL(k, classes) memcpy(S + k * LANES, sums + k * rows, rows * sizeof(real));
 }
 
 /* A panel of classes for a tile of rows; fewer of either at the edges. */
 INLINE void dot_panel(const int rows, ptrdiff_t classes, const real *const *from,
                       const char *const *ahead, real *x, const real *W, ptrdiff_t ldw, ptrdiff_t D,
-                      const real *b, real *S) {
+                      real *S) {
 #define DOT(classes)                                                                               \
-    case classes: dot_tile(rows, classes, from, ahead, x, W, ldw, D, b, S); break
+    case classes: dot_tile(rows, classes, from, ahead, x, W, ldw, D, S); break
     switch (classes) {
 #if TILE_CLASSES > 4
         DOT(5);
@@ -180,7 +179,7 @@ INLINE void dot_panel(const int rows, ptrdiff_t classes, const real *const *from
 
 static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col,
                    ptrdiff_t D, real *packed, ptrdiff_t strip, const real *W, ptrdiff_t ldw,
-                   const real *b, ptrdiff_t C, real *S) {
+                   ptrdiff_t C, real *S) {
     /* Rows of `real` as they should be are packed while they are first used; short ones before, for
      * then more of them are in flight from memory at once. */
     const int as_is = D > 8 * LANES &&
@@ -208,7 +207,7 @@ static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, pt
                 for (ptrdiff_t c = c0; c < c1; c += TILE_CLASSES) {
 #define PANEL(rows, from)                                                                          \
     dot_panel(rows, MIN(TILE_CLASSES, c1 - c), from, ahead, x + r * LANES, W + c * ldw, ldw, D,    \
-              b ? b + c : NULL, s + c * LANES + r)
+              s + c * LANES + r)
 #define PANELS(rows)                                                                               \
     case rows:                                                                                     \
         if (as_is && c == 0)                                                                       \

@@ -308,39 +308,43 @@ INLINE void r_transpose(reg *x) {
 #define FOLD_2_1(o) 0 + o, 2 + o
 #define FOLD_ADD(a, b, fold, half) (r_shuffle(a, b, fold(0)) + r_shuffle(a, b, fold(half)))
 
-/* Sums of the lanes of `count` vecs, each in a fixed tree: lane i with i + LANES/2, then with
- * i + LANES/4, and so on. Two vecs share a register after the first step, then four, ... */
-INLINE void vsums(const vec *sums, const int count, real *out) {
-    for (int first = 0; first < count; first += REG_LANES) {
-        int n = count - first < REG_LANES ? count - first : REG_LANES;
-        const int outs = n;
-        reg x[REG_LANES];
-        UNROLL(i, n) {
-            vec a = sums[first + i];
-            for (int half = REGS / 2; half; half /= 2)
-                UNROLL(j, half) a.r[j] += a.r[j + half];
-            x[i] = a.r[0];
-        }
+/* Sums of the lanes of `count` (constant once inlined) vecs, each in a fixed tree: lane i with
+ * i + LANES/2, then with i + LANES/4, and so on. Two vecs share a register after the first step,
+ * then four, ... */
+INLINE void vsums_of_register(const vec *sums, const int count, real *out) {
+    reg x[REG_LANES];
+    UNROLL(i, count) {
+        vec a = sums[i];
+        for (int half = REGS / 2; half; half /= 2)
+            UNROLL(j, half) a.r[j] += a.r[j + half];
+        x[i] = a.r[0];
+    }
+    int n = count;
 #define FOLD_LEVEL(fold, half)                                                                     \
     UNROLL(i, (n + 1) / 2)                                                                         \
         x[i] = FOLD_ADD(x[2 * i], x[2 * i + 1 < n ? 2 * i + 1 : 2 * i], fold, half);               \
     n = (n + 1) / 2;
 #if REG_BYTES == 64 && !defined(SOFTLINE_DOUBLE)
-        FOLD_LEVEL(FOLD_16_8, 8)
-        FOLD_LEVEL(FOLD_16_4, 4)
-        FOLD_LEVEL(FOLD_16_2, 2)
-        FOLD_LEVEL(FOLD_16_1, 1)
+    FOLD_LEVEL(FOLD_16_8, 8)
+    FOLD_LEVEL(FOLD_16_4, 4)
+    FOLD_LEVEL(FOLD_16_2, 2)
+    FOLD_LEVEL(FOLD_16_1, 1)
 #elif REG_BYTES == 64 || (REG_BYTES == 32 && !defined(SOFTLINE_DOUBLE))
-        FOLD_LEVEL(FOLD_8_4, 4)
-        FOLD_LEVEL(FOLD_8_2, 2)
-        FOLD_LEVEL(FOLD_8_1, 1)
+    FOLD_LEVEL(FOLD_8_4, 4)
+    FOLD_LEVEL(FOLD_8_2, 2)
+    FOLD_LEVEL(FOLD_8_1, 1)
 #elif REG_BYTES == 32 || !defined(SOFTLINE_DOUBLE)
-        FOLD_LEVEL(FOLD_4_2, 2)
-        FOLD_LEVEL(FOLD_4_1, 1)
+    FOLD_LEVEL(FOLD_4_2, 2)
+    FOLD_LEVEL(FOLD_4_1, 1)
 #else
-        FOLD_LEVEL(FOLD_2_1, 1)
+    FOLD_LEVEL(FOLD_2_1, 1)
 #endif
-        r_store_n(out + first, x[0], outs);
+    r_store_n(out, x[0], count);
+}
+INLINE void vsums(const vec *sums, const int count, real *out) {
+    UNROLL(i, (count + REG_LANES - 1) / REG_LANES) {
+        const int first = i * REG_LANES, left = count - first;
+        vsums_of_register(sums + first, left < REG_LANES ? left : REG_LANES, out + first);
     }
 }
 

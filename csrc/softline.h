@@ -51,11 +51,10 @@ typedef struct softline_rows {
         /* out = the rows idx of X, features col to col + D, packed and converted */               \
         void (*pack)(const softline_rows *X, const ptrdiff_t *idx /* (n) */, ptrdiff_t n,          \
                      ptrdiff_t col, ptrdiff_t D, real *out, ptrdiff_t strip);                      \
-        /* S = W X + b for the rows idx of X, features col to col + D, which are left `packed`;    \
-         * b may be NULL */                                                                        \
+        /* S = W X for the rows idx of X, features col to col + D, which are left `packed` */      \
         void (*scores)(const softline_rows *X, const ptrdiff_t *idx /* (n) */, ptrdiff_t n,        \
                        ptrdiff_t col, ptrdiff_t D, real *packed, ptrdiff_t strip, const real *W,   \
-                       ptrdiff_t ldw, const real *b /* (C) */, ptrdiff_t C, real *S);              \
+                       ptrdiff_t ldw, ptrdiff_t C, real *S);                                       \
         /* out = b + the sum of `parts` strips of scores, `part` elements apart */                 \
         void (*add_scores)(const real *S, ptrdiff_t part, ptrdiff_t parts,                         \
                            const real *b /* (C) */, ptrdiff_t C, real *out);                       \

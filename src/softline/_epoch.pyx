@@ -161,8 +161,8 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
                     col = k // strips * block
                     count = min(lanes, n_rows - s * lanes)
                     scores_of(&rows, idx + s * lanes, count, col, min(block, D - col),
-                              &packed[0, s * strip + col * lanes], strip, &W[0, col], ldw,
-                              <const real *>NULL, C, &parts[0, k // strips * part + s * lanes * C])
+                              &packed[0, s * strip + col * lanes], strip, &W[0, col], ldw, C,
+                              &parts[0, k // strips * part + s * lanes * C])
                     mine = mine + 1
                     k = softline_take(team, thread, phase, n_blocks * strips)
                 if softline_done(team, mine, n_blocks * strips):

@@ -275,7 +275,7 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
             for k in range(n_blocks):
                 col = k * block
                 scores_of(&rows, &idx[first], count, col, min(block, D - col), &packed[thread, 0], strip,
-                          &W[0, col], ldw, <const real *>NULL, C, &parts[thread, k * part])
+                          &W[0, col], ldw, C, &parts[thread, k * part])
             for k in range((count + lanes - 1) // lanes):
                 i = k * lanes
                 add_scores_of(<const real *>&parts[thread, i * C], part, n_blocks, &b[0], C,
