@@ -126,7 +126,7 @@ INLINE void dot_tile(const int rows, const int classes, const real *const *from,
             reg xr[TILE_ROWS];
             UNROLL(r, rows) {
                 real *packed = x + r * LANES + g * REG_LANES;
-                if (from && g == 0) PREFETCH(ahead[r] + d * (ptrdiff_t)sizeof(real));
+                if (from && ahead && g == 0) PREFETCH(ahead[r] + d * (ptrdiff_t)sizeof(real));
                 xr[r] = r_keep(r_load(from ? from[r] + d + g * REG_LANES : packed));
                 if (from) r_store(packed, xr[r]);
             }
@@ -200,14 +200,15 @@ static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, pt
                 if (TILE_ROWS == 3 && count - r == 4) rows = 2;
                 const real *from[TILE_ROWS];
                 const char *ahead[TILE_ROWS];
-                for (ptrdiff_t i = 0; i < rows; i++)
-                    ahead[i] = data + idx[MIN(first + LANES + r + i, n - 1)] * X->row_bytes;
-                for (ptrdiff_t i = 0; i < rows; i++)
+                const int more = first + LANES + r + rows <= n;
+                for (ptrdiff_t i = 0; i < rows; i++) {
                     from[i] = (const real *)(data + idx[first + r + i] * X->row_bytes);
+                    if (more) ahead[i] = data + idx[first + LANES + r + i] * X->row_bytes;
+                }
                 for (ptrdiff_t c = c0; c < c1; c += TILE_CLASSES) {
 #define PANEL(rows, from)                                                                          \
-    dot_panel(rows, MIN(TILE_CLASSES, c1 - c), from, ahead, x + r * LANES, W + c * ldw, ldw, D,    \
-              s + c * LANES + r)
+    dot_panel(rows, MIN(TILE_CLASSES, c1 - c), from, more ? ahead : NULL, x + r * LANES,           \
+              W + c * ldw, ldw, D, s + c * LANES + r)
 #define PANELS(rows)                                                                               \
     case rows:                                                                                     \
         if (as_is && c == 0)                                                                       \
