@@ -424,41 +424,48 @@ INLINE void gradient_tile(const int classes, const int vecs, const real *X, ptrd
                        vload(g + (k * vecs + v) * LANES));
 }
 
-static void gradient(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const real *dS,
-                     ptrdiff_t C, real *dW, ptrdiff_t ldw, int add, const update *u,
+static void gradient(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, ptrdiff_t slab,
+                     const real *dS, ptrdiff_t C, real *dW, ptrdiff_t ldw, int add, const update *u,
                      const softline_rows *next, const ptrdiff_t *next_idx, ptrdiff_t col) {
-    if (u) clear_drift(u, C);
-    ptrdiff_t width;
-    for (ptrdiff_t d = 0; d < D; d += width, X += width * LANES) {
-        const int vecs = d + GRADIENT_VECS * LANES <= D ? GRADIENT_VECS : 1;
-        width = vecs * LANES;
-        /* While the first classes pass, the next rows come. */
-        const ptrdiff_t at = next_idx ? (col + d) * next->column_bytes : 0;
-        const char *soon = next_idx ? next->data + at : NULL;
-        ptrdiff_t soon_bytes = next_idx ? width * next->column_bytes : 0, c = 0;
-        if (at % 64 >= soon_bytes) soon_bytes = 0; /* that line has come already */
+    update own = u ? *u : (update){0};
+    if (u) u = &own;
+    for (ptrdiff_t first = 0; first < D; first += slab) {
+        const ptrdiff_t end = MIN(first + slab, D);
+        if (u) clear_drift(u, C);
+        ptrdiff_t width;
+        for (ptrdiff_t d = first; d < end; d += width, X += width * LANES) {
+            const int vecs = d + GRADIENT_VECS * LANES <= end ? GRADIENT_VECS : 1;
+            width = vecs * LANES;
+            /* While the first classes pass, the next rows come. */
+            const ptrdiff_t at = next_idx ? (col + d) * next->column_bytes : 0;
+            const char *soon = next_idx ? next->data + at : NULL;
+            ptrdiff_t soon_bytes = next_idx ? width * next->column_bytes : 0, c = 0;
+            if (at % 64 >= soon_bytes) soon_bytes = 0; /* that line has come already */
 #define CLASSES(classes)                                                                           \
     for (; c + (classes) <= C; c += (classes), soon_bytes = 0) {                                   \
         if (vecs == GRADIENT_VECS)                                                                 \
-            gradient_tile(classes, GRADIENT_VECS, X, strip, n, d, MIN(width, D - d), dS, C, c, dW, \
-                          ldw, add, u, next, next_idx, soon, soon_bytes);                          \
+            gradient_tile(classes, GRADIENT_VECS, X, strip, n, d, MIN(width, end - d), dS, C, c,   \
+                          dW, ldw, add, u, next, next_idx, soon, soon_bytes);                      \
         else                                                                                       \
-            gradient_tile(classes, 1, X, strip, n, d, MIN(width, D - d), dS, C, c, dW, ldw, add,   \
+            gradient_tile(classes, 1, X, strip, n, d, MIN(width, end - d), dS, C, c, dW, ldw, add, \
                           u, next, next_idx, soon, soon_bytes);                                    \
     }
-        CLASSES(GRADIENT_CLASSES)
+            CLASSES(GRADIENT_CLASSES)
 #if GRADIENT_CLASSES > 5
-        CLASSES(5)
+            CLASSES(5)
 #endif
 #if GRADIENT_CLASSES > 3
-        CLASSES(3)
+            CLASSES(3)
 #endif
 #if GRADIENT_CLASSES > 2
-        CLASSES(2)
+            CLASSES(2)
 #endif
-        CLASSES(1)
+            CLASSES(1)
+        }
+        if (!u) continue;
+        sum_drift(u, C);
+        own.drift += C * LANES;
     }
-    if (u) sum_drift(u, C);
 }
 
 /* ---- statistics ------------------------------------------------------------------------------ */

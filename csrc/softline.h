@@ -74,9 +74,9 @@ typedef struct softline_rows {
                               real *db /* (C) */, int add);                                        \
         /* dW = dS^T X, added to what dW holds if `add`; with an `update` the step is taken at     \
          * once, and dW not written. Meanwhile the n rows next_idx of `next` (or NULL), features   \
-         * from col, come into the cache. */                                                       \
-        void (*gradient)(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const real *dS, \
-                         ptrdiff_t C, real *dW, ptrdiff_t ldw, int add,                            \
+         * from col, come into the cache. `update` has a drift for each `slab` of features. */     \
+        void (*gradient)(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, ptrdiff_t slab, \
+                         const real *dS, ptrdiff_t C, real *dW, ptrdiff_t ldw, int add,            \
                          const table##_update *update, const softline_rows *next,                  \
                          const ptrdiff_t *next_idx, ptrdiff_t col);                                \
         void (*sgd_update)(const table##_update *update, const real *dW, ptrdiff_t lddw,           \

@@ -2,12 +2,12 @@
 # cython: freethreading_compatible=True
 """A whole epoch of mini-batch SGD in one call, the GIL released, in one parallel region.
 
-A batch is taken in chunks of strips of rows that stay in cache. A chunk has three phases, a barrier after
-each:
+A batch is taken in chunks of strips of rows that stay in cache. A chunk has three phases, whose tasks the
+threads share out (see team.h):
 1. rows are packed and scored, by blocks of features x strips: each thread takes its own columns of X;
 2. softmax, losses and gradient to the scores, by strips;
-3. gradient to W, by slabs of features, and with the last chunk of a batch the step: each slab of W belongs
-   to one thread, which sums its rows in a fixed order. Its columns of X are still in its cache.
+3. gradient to W, by slabs of features (some at a time), and with the last chunk of a batch the step: a slab
+   of W has one task, which sums the rows in a fixed order. Its columns of X are still in that thread's cache.
 There is no per-thread gradient to reduce, so neither the number of threads nor the size of a chunk changes
 a bit of the result. Phase 3 also asks memory for the rows of the next chunk.
 """
@@ -89,6 +89,7 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
     cdef ptrdiff_t lanes = 64 // sizeof(real)
     cdef ptrdiff_t block = softline_block(D, lanes), n_blocks = (D + block - 1) // block
     cdef ptrdiff_t slab = slab_of(D, <real>0), n_slabs = (D + slab - 1) // slab
+    cdef ptrdiff_t n_tasks = min(n_slabs, <ptrdiff_t>4 * threads) if threads > 1 else 1  # of the gradient
     # A strip: packed, with a tile to spare so that strips do not fall on the same sets of the L1 cache.
     cdef ptrdiff_t strip = (D + 2 * lanes - 1) // lanes * lanes * lanes
     cdef ptrdiff_t batch_strips = (batch_size + lanes - 1) // lanes
@@ -106,7 +107,8 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
     cdef real[:, :] dW = matrix(C, D if batch_size > chunk else 0, np.empty, <real>0)
     cdef real[:, :] lane_db = matrix(1, C * lanes, np.empty, <real>0)
     cdef real[::1] db = np.zeros(C, dtype)
-    cdef real[:, :] drift = matrix(n_slabs, C * lanes if shift is not None else 0, np.empty, <real>0)
+    cdef real[:, :] drift = matrix(
+        1, n_slabs * C * lanes if shift is not None else 0, np.empty, <real>0)
     cdef real[::1] row_losses = np.empty(chunk, dtype)
     cdef real[::1] weight = np.empty(chunk, dtype)
     cdef int32_t[::1] labels = np.empty(chunk, np.int32)
@@ -195,24 +197,25 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
                 phase = phase + 1
 
                 mine = 0
-                k = softline_take(team, thread, phase, n_slabs)
+                k = softline_take(team, thread, phase, n_tasks)
                 while k >= 0:
-                    col = k * slab
+                    s = n_slabs * k // n_tasks
+                    col = s * slab
+                    count = min(n_slabs * (k + 1) // n_tasks * slab, D) - col
                     if last:
                         mu = &shift[col] if shift is not None else NULL
                         m = &metric[col] if metric is not None else NULL
-                        gradient_step(<const real *>&packed[0, col * lanes], strip, n_rows,
-                                      min(slab, D - col), <const real *>&dscores[0, 0], C,
-                                      &dW[0, 0] + col, lddw, add, &W[0, col], ldw,
-                                      <const real *>&db[0], learning_rates[step], alpha, mu, m,
-                                      &drift[k, 0], &rows, next_idx, col)
+                        gradient_step(<const real *>&packed[0, col * lanes], strip, n_rows, count, slab,
+                                      <const real *>&dscores[0, 0], C, &dW[0, 0] + col, lddw, add,
+                                      &W[0, col], ldw, <const real *>&db[0], learning_rates[step], alpha,
+                                      mu, m, &drift[0, s * C * lanes], &rows, next_idx, col)
                     else:
-                        gradient_of(<const real *>&packed[0, col * lanes], strip, n_rows,
-                                    min(slab, D - col), <const real *>&dscores[0, 0], C,
-                                    &dW[0, 0] + col, lddw, add, &rows, next_idx, col)
+                        gradient_of(<const real *>&packed[0, col * lanes], strip, n_rows, count,
+                                    <const real *>&dscores[0, 0], C, &dW[0, 0] + col, lddw, add, &rows,
+                                    next_idx, col)
                     mine = mine + 1
-                    k = softline_take(team, thread, phase, n_slabs)
-                if softline_done(team, mine, n_slabs):
+                    k = softline_take(team, thread, phase, n_tasks)
+                if softline_done(team, mine, n_tasks):
                     for s in range(strips):
                         step_losses[step] = step_losses[step] + strip_losses[s]
                     if last and fit_intercept:
@@ -220,7 +223,7 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
                             b[c] = b[c] - <real>learning_rates[step] * db[c]
                             if shift is not None:
                                 for k in range(n_slabs):
-                                    b[c] = b[c] - drift[k, c]
+                                    b[c] = b[c] - drift[0, k * C * lanes + c]
                     softline_next(team, phase)
                 softline_wait(team, phase)
                 phase = phase + 1

@@ -53,9 +53,10 @@ cdef extern from "softline.h" nogil:
                                        const float *weight, float *losses) noexcept nogil
         void (*bias_gradient)(const float *dS, ptrdiff_t n, ptrdiff_t C, float *sums, float *db,
                               int add) noexcept nogil
-        void (*gradient)(const float *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const float *dS,
-                         ptrdiff_t C, float *dW, ptrdiff_t ldw, int add, const softline_f32_update *update,
-                         const softline_rows *next, const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil
+        void (*gradient)(const float *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, ptrdiff_t slab,
+                         const float *dS, ptrdiff_t C, float *dW, ptrdiff_t ldw, int add,
+                         const softline_f32_update *update, const softline_rows *next,
+                         const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil
         void (*sgd_update)(const softline_f32_update *update, const float *dW, ptrdiff_t lddw, ptrdiff_t C,
                            ptrdiff_t D) noexcept nogil
         void (*column_stats)(const float *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const float *weight,
@@ -80,9 +81,10 @@ cdef extern from "softline.h" nogil:
                                        const double *weight, double *losses) noexcept nogil
         void (*bias_gradient)(const double *dS, ptrdiff_t n, ptrdiff_t C, double *sums, double *db,
                               int add) noexcept nogil
-        void (*gradient)(const double *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const double *dS,
-                         ptrdiff_t C, double *dW, ptrdiff_t ldw, int add, const softline_f64_update *update,
-                         const softline_rows *next, const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil
+        void (*gradient)(const double *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, ptrdiff_t slab,
+                         const double *dS, ptrdiff_t C, double *dW, ptrdiff_t ldw, int add,
+                         const softline_f64_update *update, const softline_rows *next,
+                         const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil
         void (*sgd_update)(const softline_f64_update *update, const double *dW, ptrdiff_t lddw, ptrdiff_t C,
                            ptrdiff_t D) noexcept nogil
         void (*column_stats)(const double *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
@@ -207,14 +209,15 @@ cdef inline void gradient_of(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdif
                              ptrdiff_t C, real *dW, ptrdiff_t lddw, bint add, const softline_rows *next,
                              const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil:
     if real is float:
-        isa.f32.gradient(X, strip, n, D, dS, C, dW, lddw, add, NULL, next, next_idx, col)
+        isa.f32.gradient(X, strip, n, D, D, dS, C, dW, lddw, add, NULL, next, next_idx, col)
     else:
-        isa.f64.gradient(X, strip, n, D, dS, C, dW, lddw, add, NULL, next, next_idx, col)
+        isa.f64.gradient(X, strip, n, D, D, dS, C, dW, lddw, add, NULL, next, next_idx, col)
 
 
 # The gradient and at once the step that it makes.
-cdef inline void gradient_step(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const real *dS,
-                               ptrdiff_t C, real *dW, ptrdiff_t lddw, bint add, real *W, ptrdiff_t ldw,
+cdef inline void gradient_step(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, ptrdiff_t slab,
+                               const real *dS, ptrdiff_t C, real *dW, ptrdiff_t lddw, bint add, real *W,
+                               ptrdiff_t ldw,
                                const real *db, double step, double alpha, const real *shift,
                                const real *metric, real *drift, const softline_rows *next,
                                const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil:
@@ -222,7 +225,7 @@ cdef inline void gradient_step(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrd
     cdef softline_f64_update f64
     if real is float:
         f32 = softline_f32_update(W, ldw, db, shift, metric, <float>step, <float>alpha, drift)
-        isa.f32.gradient(X, strip, n, D, dS, C, dW, lddw, add, &f32, next, next_idx, col)
+        isa.f32.gradient(X, strip, n, D, slab, dS, C, dW, lddw, add, &f32, next, next_idx, col)
     else:
         f64 = softline_f64_update(W, ldw, db, shift, metric, step, alpha, drift)
-        isa.f64.gradient(X, strip, n, D, dS, C, dW, lddw, add, &f64, next, next_idx, col)
+        isa.f64.gradient(X, strip, n, D, slab, dS, C, dW, lddw, add, &f64, next, next_idx, col)
