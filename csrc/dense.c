@@ -335,34 +335,28 @@ static void bias_gradient(const real *dS, ptrdiff_t n, ptrdiff_t C, real *sums, 
     }
 }
 
-/* Step of class c over the n <= LANES features at d; g is the gradient without the penalty.
- * `plain`: all lanes, neither shift nor metric. */
-INLINE void update_vec(const int plain, const update *u, ptrdiff_t c, ptrdiff_t d, ptrdiff_t n,
-                       vec g) {
+/* Step of class c over the n <= LANES features at d; g is the gradient without the penalty. Where
+ * the flags are constants (`full`: n is LANES; whether there are shift and metric), so is the path.
+ */
+INLINE void update_vec(const int full, const int shift, const int metric, const update *u,
+                       ptrdiff_t c, ptrdiff_t d, ptrdiff_t n, vec g) {
+#define LOAD(p) (full ? vload(p) : vload_n(p, n, 0))
     real *W = u->W + c * u->ldw + d;
-    if (plain) {
-        const vec w = vload(W);
-        vstore(W, vfma(vset1(-u->step), vfma(vset1(u->alpha), w, g), w));
-        return;
-    }
-    const vec w = vload_n(W, n, 0);
-    const vec mu = u->shift ? vload_n(u->shift + d, n, 0) : vset1(0);
-    if (u->shift) g = vfma(vset1(-u->db[c]), mu, g);
+    const vec w = LOAD(W), mu = shift ? LOAD(u->shift + d) : vset1(0);
+    if (shift) g = vfma(vset1(-u->db[c]), mu, g);
     g = vfma(vset1(u->alpha), w, g);
     vec rate = vset1(-u->step);
-    if (u->metric) rate = vmul(rate, vload_n(u->metric + d, n, 0));
+    if (metric) rate = vmul(rate, LOAD(u->metric + d));
     const vec updated = vfma(rate, g, w);
-    if (u->shift) {
+    if (shift) {
         real *moved = u->drift + c * LANES;
         vstore(moved, vfma(vsub(updated, w), mu, vload(moved)));
     }
-    vstore_n(W, updated, n);
-}
-
-/* `drift` has taken up the moves of each class lane by lane; now their sums, C of them. */
-INLINE void sum_drift(const update *u, ptrdiff_t C) {
-    if (!u->shift) return;
-    for (ptrdiff_t c = 0; c < C; c++) u->drift[c] = vsum(vload(u->drift + c * LANES));
+    if (full)
+        vstore(W, updated);
+    else
+        vstore_n(W, updated, n);
+#undef LOAD
 }
 
 INLINE void clear_drift(const update *u, ptrdiff_t C) {
@@ -374,8 +368,19 @@ static void sgd_update(const update *u, const real *dW, ptrdiff_t lddw, ptrdiff_
     clear_drift(u, C);
     FOR_VECS(D, d, n)
         for (ptrdiff_t c = 0; c < C; c++)
-            update_vec(0, u, c, d, n, vload_n(dW + c * lddw + d, n, 0));
-    sum_drift(u, C);
+            update_vec(0, u->shift != NULL, u->metric != NULL, u, c, d, n,
+                       vload_n(dW + c * lddw + d, n, 0));
+}
+
+static void bias_update(const update *u, ptrdiff_t slabs, ptrdiff_t C, real *b) {
+    for (ptrdiff_t c = 0; c < C; c++) {
+        b[c] -= u->step * u->db[c];
+        if (!u->shift) continue;
+        vec sum = vset1(0);
+        for (ptrdiff_t k = 0; k < slabs; k++)
+            sum = vadd(sum, vload(u->drift + (k * C + c) * LANES));
+        b[c] -= vsum(sum);
+    }
 }
 
 /* dW[c..c+classes, d..d+width] += sum over rows of dS X, then the step if there is one to take. */
@@ -410,18 +415,24 @@ INLINE void gradient_tile(const int classes, const int vecs, const real *X, ptrd
                 vstore_n(dW + (c + k) * ldw + d + v * LANES, sum[k][v], width - v * LANES);
         return;
     }
-    if (width == vecs * LANES && !u->shift && !u->metric) {
+    const int full = width == vecs * LANES, shift = u->shift != NULL, metric = u->metric != NULL;
+#define STEP(full, shift, metric)                                                                  \
+    UNROLL(k, classes)                                                                             \
+        UNROLL(v, vecs)                                                                            \
+    update_vec(full, shift, metric, u, c + k, d + v * LANES, width - v * LANES, sum[k][v])
+    if (full && !shift && !metric) {
+        STEP(1, 0, 0);
+    } else if (full && shift && metric) {
+        STEP(1, 1, 1);
+    } else {
+        real g[GRADIENT_CLASSES * GRADIENT_VECS * 64 / sizeof(real)];
         UNROLL(k, classes)
-            UNROLL(v, vecs) update_vec(1, u, c + k, d + v * LANES, LANES, sum[k][v]);
-        return;
+            UNROLL(v, vecs) vstore(g + (k * vecs + v) * LANES, sum[k][v]);
+        for (int k = 0; k < classes; k++)
+            for (int v = 0; v < vecs; v++)
+                update_vec(0, shift, metric, u, c + k, d + v * LANES, width - v * LANES,
+                           vload(g + (k * vecs + v) * LANES));
     }
-    real g[GRADIENT_CLASSES * GRADIENT_VECS * 64 / sizeof(real)];
-    UNROLL(k, classes)
-        UNROLL(v, vecs) vstore(g + (k * vecs + v) * LANES, sum[k][v]);
-    for (int k = 0; k < classes; k++)
-        for (int v = 0; v < vecs; v++)
-            update_vec(0, u, c + k, d + v * LANES, width - v * LANES,
-                       vload(g + (k * vecs + v) * LANES));
 }
 
 static void gradient(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, ptrdiff_t slab,
@@ -462,9 +473,7 @@ static void gradient(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, p
 #endif
             CLASSES(1)
         }
-        if (!u) continue;
-        sum_drift(u, C);
-        own.drift += C * LANES;
+        if (u) own.drift += C * LANES;
     }
 }
 
@@ -503,5 +512,6 @@ static void column_stats(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t 
 const table SOFTLINE_TABLE = {
     pack,          scores,   add_scores,    load_strip,
     store_strip,   softmax,  cross_entropy, cross_entropy_gradient,
-    bias_gradient, gradient, sgd_update,    column_stats,
+    bias_gradient, gradient, sgd_update,    bias_update,
+    column_stats,
 };

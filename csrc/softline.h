@@ -39,8 +39,7 @@ typedef struct softline_rows {
 
 #define SOFTLINE_DECLARE(real, table)                                                              \
     /* W -= step * metric * (dW - db shift^T + alpha W). shift and metric may be NULL (zeros,      \
-     * ones); with shift, `drift` (C * L) receives in its first C elements the change of W, times  \
-     * shift. */                                                                                   \
+     * ones); with shift, `drift` (C * L) receives the change of W times shift, summed by lane. */ \
     typedef struct table##_update {                                                                \
         real *W; /* (C, D) */                                                                      \
         ptrdiff_t ldw;                                                                             \
@@ -81,6 +80,8 @@ typedef struct softline_rows {
                          const ptrdiff_t *next_idx, ptrdiff_t col);                                \
         void (*sgd_update)(const table##_update *update, const real *dW, ptrdiff_t lddw,           \
                            ptrdiff_t C, ptrdiff_t D);                                              \
+        /* b -= step * db, and with shift the drifts of all slabs */                               \
+        void (*bias_update)(const table##_update *update, ptrdiff_t slabs, ptrdiff_t C, real *b);  \
         /* Of each column: mean = `share` times the (weighted) sum, the (weighted) sum of squared  \
          * deviations from it; `low` and `high` take in minimum and maximum. */                    \
         void (*column_stats)(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,             \

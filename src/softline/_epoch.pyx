@@ -15,7 +15,7 @@ a bit of the result. Phase 3 also asks memory for the rows of the next chunk.
 from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uintptr_t
 from softline._kernels cimport (
-    add_scores_of, bias_gradient_of, check_indices, check_labels, check_length,
+    add_scores_of, bias_gradient_of, bias_update_of, check_indices, check_labels, check_length,
     cross_entropy_gradient_of, gradient_of, gradient_step, matrix, real, row_stride, rows_of, scores_of,
     slab_of, softline_block, softline_rows, threads_for,
 )
@@ -135,7 +135,7 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
     cdef int thread
     cdef uint32_t phase
     cdef ptrdiff_t mine
-    cdef ptrdiff_t step, batch_first, batch_last, chunk_first, n_rows, strips, s, col, count, k, c, r
+    cdef ptrdiff_t step, batch_first, batch_last, chunk_first, n_rows, strips, s, col, count, k, r
     cdef const ptrdiff_t *idx
     cdef const ptrdiff_t *next_idx
     cdef const real *mu
@@ -219,11 +219,9 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
                     for s in range(strips):
                         step_losses[step] = step_losses[step] + strip_losses[s]
                     if last and fit_intercept:
-                        for c in range(C):
-                            b[c] = b[c] - <real>learning_rates[step] * db[c]
-                            if shift is not None:
-                                for k in range(n_slabs):
-                                    b[c] = b[c] - drift[0, k * C * lanes + c]
+                        bias_update_of(<const real *>&db[0], learning_rates[step],
+                                       &shift[0] if shift is not None else <const real *>NULL, &drift[0, 0],
+                                       n_slabs, C, &b[0])
                     softline_next(team, phase)
                 softline_wait(team, phase)
                 phase = phase + 1

@@ -59,6 +59,8 @@ cdef extern from "softline.h" nogil:
                          const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil
         void (*sgd_update)(const softline_f32_update *update, const float *dW, ptrdiff_t lddw, ptrdiff_t C,
                            ptrdiff_t D) noexcept nogil
+        void (*bias_update)(const softline_f32_update *update, ptrdiff_t slabs, ptrdiff_t C,
+                            float *b) noexcept nogil
         void (*column_stats)(const float *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const float *weight,
                              double share, float *mean, float *squares, float *low,
                              float *high) noexcept nogil
@@ -87,6 +89,8 @@ cdef extern from "softline.h" nogil:
                          const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil
         void (*sgd_update)(const softline_f64_update *update, const double *dW, ptrdiff_t lddw, ptrdiff_t C,
                            ptrdiff_t D) noexcept nogil
+        void (*bias_update)(const softline_f64_update *update, ptrdiff_t slabs, ptrdiff_t C,
+                            double *b) noexcept nogil
         void (*column_stats)(const double *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
                              const double *weight, double share, double *mean, double *squares, double *low,
                              double *high) noexcept nogil
@@ -203,6 +207,18 @@ cdef inline void sgd_update_of(real *W, ptrdiff_t ldw, const real *dW, ptrdiff_t
     else:
         f64 = softline_f64_update(W, ldw, db, shift, metric, step, alpha, drift)
         isa.f64.sgd_update(&f64, dW, lddw, C, D)
+
+
+cdef inline void bias_update_of(const real *db, double step, const real *shift, real *drift, ptrdiff_t slabs,
+                                ptrdiff_t C, real *b) noexcept nogil:
+    cdef softline_f32_update f32
+    cdef softline_f64_update f64
+    if real is float:
+        f32 = softline_f32_update(NULL, 0, db, shift, NULL, <float>step, 0, drift)
+        isa.f32.bias_update(&f32, slabs, C, b)
+    else:
+        f64 = softline_f64_update(NULL, 0, db, shift, NULL, step, 0, drift)
+        isa.f64.bias_update(&f64, slabs, C, b)
 
 
 cdef inline void gradient_of(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const real *dS,

@@ -419,8 +419,8 @@ def sgd_update(real[:, :] W, real[::1] b, const real[:, :] dW, const real[::1] d
             np.asarray(b)[...] -= <real>learning_rate * np.asarray(db)
         return
     cdef int threads = threads_for(n_threads, <double>C * D)
-    cdef ptrdiff_t slab = slab_of(D, <real>0), task, first, c, n_slabs = (D + slab - 1) // slab
-    cdef real[:, :] drift = matrix(n_slabs, C * lanes, np.empty, <real>0)
+    cdef ptrdiff_t slab = slab_of(D, <real>0), task, first, n_slabs = (D + slab - 1) // slab
+    cdef real[:, :] drift = matrix(1, n_slabs * C * lanes, np.empty, <real>0)
     cdef const real *mu
     cdef const real *m
     with nogil:
@@ -429,13 +429,10 @@ def sgd_update(real[:, :] W, real[::1] b, const real[:, :] dW, const real[::1] d
             mu = &shift[first] if shift is not None else NULL
             m = &metric[first] if metric is not None else NULL
             sgd_update_of(&W[0, first], ldw, &dW[0, first], lddw, &db[0], C, min(slab, D - first),
-                          learning_rate, alpha, mu, m, &drift[task, 0])
+                          learning_rate, alpha, mu, m, &drift[0, task * C * lanes])
         if fit_intercept:
-            for c in range(C):
-                b[c] -= <real>learning_rate * db[c]
-                if shift is not None:
-                    for task in range(n_slabs):
-                        b[c] -= drift[task, c]
+            bias_update_of(&db[0], learning_rate, &shift[0] if shift is not None else <const real *>NULL,
+                           &drift[0, 0], n_slabs, C, &b[0])
 
 
 def column_stats(X, const ptrdiff_t[::1] idx, weight, n_threads=None):
