@@ -383,12 +383,45 @@ static void bias_update(const update *u, ptrdiff_t slabs, ptrdiff_t C, real *b) 
     }
 }
 
+/* ---- prefetch: rows to come, while others are computed with -----------------------------------
+ */
+
+/* The lines of some rows, row by row, asked for a few at a time: memory takes only so many requests
+ * at once, and long runs of lines are what processors are made for. */
+typedef struct fetch {
+    const char *data;
+    ptrdiff_t row_bytes, bytes, at, at_once;
+    const ptrdiff_t *row, *end;
+} fetch;
+
+/* The rows from idx to `end` of X, features col to col + D, in `steps` calls of fetch_some. */
+INLINE fetch fetch_of(const softline_rows *X, const ptrdiff_t *idx, const ptrdiff_t *end,
+                      ptrdiff_t col, ptrdiff_t D, ptrdiff_t steps) {
+    const ptrdiff_t bytes = D * X->column_bytes, lines = STEPS(bytes, 64) * (end - idx);
+    return (fetch){.data = X->data + col * X->column_bytes,
+                   .row_bytes = X->row_bytes,
+                   .bytes = bytes,
+                   .at_once = STEPS(lines, steps),
+                   .row = idx,
+                   .end = end};
+}
+
+INLINE void fetch_some(fetch *f) {
+    for (ptrdiff_t i = 0; i < f->at_once && f->row < f->end; i++) {
+        PREFETCH(f->data + *f->row * f->row_bytes + f->at);
+        f->at += 64;
+        if (f->at >= f->bytes) {
+            f->at = 0;
+            f->row++;
+        }
+    }
+}
+
 /* dW[c..c+classes, d..d+width] += sum over rows of dS X, then the step if there is one to take. */
 INLINE void gradient_tile(const int classes, const int vecs, const real *X, ptrdiff_t strip,
                           ptrdiff_t n, ptrdiff_t d, ptrdiff_t width, const real *dS, ptrdiff_t C,
                           ptrdiff_t c, real *dW, ptrdiff_t ldw, int add, const update *u,
-                          const softline_rows *next, const ptrdiff_t *next_idx, const char *soon,
-                          ptrdiff_t soon_bytes) {
+                          fetch *soon) {
     vec sum[GRADIENT_CLASSES][GRADIENT_VECS];
     UNROLL(k, classes)
         UNROLL(v, vecs)
@@ -400,8 +433,7 @@ INLINE void gradient_tile(const int classes, const int vecs, const real *X, ptrd
         const real *x = X;
         for (ptrdiff_t r = 0; r < count; r++, x += LANES, ds++) {
             vec xv[GRADIENT_VECS];
-            for (ptrdiff_t i = 0; i < soon_bytes; i += 64)
-                PREFETCH(soon + next_idx[first + r] * next->row_bytes + i);
+            if (soon) fetch_some(soon);
             UNROLL(v, vecs) xv[v] = vload(x + v * TILE);
             UNROLL(k, classes) {
                 const vec s = vset1(ds[k * LANES]);
@@ -440,6 +472,9 @@ static void gradient(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, p
                      const softline_rows *next, const ptrdiff_t *next_idx, ptrdiff_t col) {
     update own = u ? *u : (update){0};
     if (u) u = &own;
+    fetch rows = {0};
+    if (next_idx)
+        rows = fetch_of(next, next_idx, next_idx + n, col, D, n * STEPS(D, GRADIENT_VECS * LANES));
     for (ptrdiff_t first = 0; first < D; first += slab) {
         const ptrdiff_t end = MIN(first + slab, D);
         if (u) clear_drift(u, C);
@@ -448,18 +483,16 @@ static void gradient(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, p
             const int vecs = d + GRADIENT_VECS * LANES <= end ? GRADIENT_VECS : 1;
             width = vecs * LANES;
             /* While the first classes pass, the next rows come. */
-            const ptrdiff_t at = next_idx ? (col + d) * next->column_bytes : 0;
-            const char *soon = next_idx ? next->data + at : NULL;
-            ptrdiff_t soon_bytes = next_idx ? width * next->column_bytes : 0, c = 0;
-            if (at % 64 >= soon_bytes) soon_bytes = 0; /* that line has come already */
+            fetch *soon = next_idx ? &rows : NULL;
+            ptrdiff_t c = 0;
 #define CLASSES(classes)                                                                           \
-    for (; c + (classes) <= C; c += (classes), soon_bytes = 0) {                                   \
+    for (; c + (classes) <= C; c += (classes), soon = NULL) {                                      \
         if (vecs == GRADIENT_VECS)                                                                 \
             gradient_tile(classes, GRADIENT_VECS, X, strip, n, d, MIN(width, end - d), dS, C, c,   \
-                          dW, ldw, add, u, next, next_idx, soon, soon_bytes);                      \
+                          dW, ldw, add, u, soon);                                                  \
         else                                                                                       \
             gradient_tile(classes, 1, X, strip, n, d, MIN(width, end - d), dS, C, c, dW, ldw, add, \
-                          u, next, next_idx, soon, soon_bytes);                                    \
+                          u, soon);                                                                \
     }
             CLASSES(GRADIENT_CLASSES)
 #if GRADIENT_CLASSES > 5

@@ -37,7 +37,7 @@ cdef extern from "team.h" nogil:
 
 # Bytes of a chunk for each thread, of packed rows and of scores: with the next rows on their way and the
 # weights, both fit in a level-2 cache.
-cdef ptrdiff_t PACKED_BYTES = 128 << 10
+cdef ptrdiff_t PACKED_BYTES = 200 << 10
 cdef ptrdiff_t SCORE_BYTES = 256 << 10
 
 
@@ -89,7 +89,7 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
     cdef ptrdiff_t lanes = 64 // sizeof(real)
     cdef ptrdiff_t block = softline_block(D, lanes), n_blocks = (D + block - 1) // block
     cdef ptrdiff_t slab = slab_of(D, <real>0), n_slabs = (D + slab - 1) // slab
-    cdef ptrdiff_t n_tasks = min(n_slabs, <ptrdiff_t>4 * threads) if threads > 1 else 1  # of the gradient
+    cdef ptrdiff_t n_tasks = min(n_slabs, <ptrdiff_t>2 * threads) if threads > 1 else 1  # of the gradient
     # A strip: packed, with a tile to spare so that strips do not fall on the same sets of the L1 cache.
     cdef ptrdiff_t strip = (D + 2 * lanes - 1) // lanes * lanes * lanes
     cdef ptrdiff_t batch_strips = (batch_size + lanes - 1) // lanes
