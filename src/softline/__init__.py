@@ -4,7 +4,7 @@ from importlib import import_module
 
 # Names handed on, by the module that defines them: imported when first asked for.
 _HOMES = {
-    "SoftmaxClassifier": "linear_model",
+    "SoftmaxClassifier": "softmax_classifier",
     "load_model": "model_file",
     "save_model": "model_file",
     "show_config": "config",

@@ -222,7 +222,7 @@ def _train(args):
     import numpy as np
 
     from softline import _kernels, datasets, model_file
-    from softline.linear_model import SoftmaxClassifier
+    from softline.softmax_classifier import SoftmaxClassifier
     from softline.progress import format_rate
 
     if args.out:

@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import softline
 from softline import schedules
-from softline.linear_model import SoftmaxClassifier
+from softline.softmax_classifier import SoftmaxClassifier
 
 __all__ = ["ModelFileError", "check_target", "load_model", "read_model", "save_model"]
 

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from softline import SoftmaxClassifier, datasets, schedules
-from softline.linear_model import DivergenceError
+from softline.softmax_classifier import DivergenceError
 from softline.reference import SoftmaxClassifierReference
 
 pytestmark = [

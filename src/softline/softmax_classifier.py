@@ -1,0 +1,513 @@
+"""The softmax classifier trained by gradient descent."""
+
+import warnings
+from contextlib import nullcontext
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import assert_all_finite, check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from softline import _kernels, schedules
+from softline.column_stats import ColumnStats
+from softline.rows import Rows, kernels_read
+from softline.step_size import AutoStep
+from softline.trainer import DivergenceError, Trainer
+
+__all__ = ["DivergenceError", "SoftmaxClassifier"]
+
+
+def _convert_to(dtype):
+    """Dtypes, the first preferred, for input that the kernels do not read."""
+    return np.float32 if dtype in (np.uint16, np.int16) else [np.float64, np.float32]
+
+
+class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
+    """Softmax classifier (multinomial logistic regression) trained by gradient descent.
+
+    Minimises the weighted mean of the cross-entropy plus an L2 penalty on the weights,
+
+        sum_i s_i L_i / sum_i s_i + alpha/2 sum(W * W),   L_i = -log softmax(W x_i + b)[y_i],
+
+    by mini-batch, full-batch or online gradient descent, each epoch in one call to compiled kernels. The
+    result is the same to the bit for any `n_threads`. Two classes are a softmax too.
+
+    Parameters
+    ----------
+    alpha : float, default=1e-4
+        L2 penalty; the intercept is not penalised. scikit-learn's `alpha`; its `C` is 1/(alpha N), and the
+        `reg` of CS231n is alpha/2.
+    learning_rate : "auto" or float, default="auto"
+        "auto" trains unattended at any scale of the features: it descends as if each had been centred and
+        divided by its range, with the largest step that cannot diverge (see :mod:`softline.step_size`).
+        A float is plain gradient descent, W -= learning_rate * gradient.
+    schedule : str or callable, default="constant"
+        What the learning rate is multiplied with as training goes on: "constant", "step", "exponential",
+        "inverse_time", "cosine", "warm_up", one of :mod:`softline.schedules` with parameters of your own,
+        or any function of (epoch, max_iter).
+    standardize : bool, default=False
+        Whether to train as a pipeline with StandardScaler would: on features of mean 0 and variance 1
+        (weighted; not centred without an intercept), with `alpha` acting on their weights. X is not copied,
+        and `coef_` and `intercept_` take raw rows. In `partial_fit` the statistics are those of all rows
+        since the first call.
+    batch_size : int or None, default=256
+        Rows of a step. None, or N and more, is full-batch gradient descent; 1 is online.
+    max_iter : int, default=100
+        Most epochs to run.
+    tol : float or None, default=1e-4
+        Training stops when the loss (with `early_stopping`, the validation accuracy) has not improved by
+        `tol` for `n_iter_no_change` epochs. None runs all of `max_iter`.
+    n_iter_no_change : int, default=5
+    early_stopping : bool, default=False
+        Stop on the accuracy of rows that are not trained on: the `eval_set` given to `fit`, or else a
+        stratified `validation_fraction` of the training rows. The best epoch's weights are kept.
+    validation_fraction : float, default=0.1
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, multiplied with `sample_weight`: a dict from labels to weights, 1 for those
+        left out; or "balanced", inversely proportional to the (weighted) class frequencies.
+    fit_intercept : bool, default=True
+    shuffle : bool, default=True
+        Whether each epoch takes the rows in a new order.
+    warm_start : bool, default=False
+        Whether `fit` starts from the weights of the previous one.
+    random_state : int, RandomState or None, default=None
+        Orders the rows and makes the validation split. An int gives the same bits each time.
+    n_threads : int or None, default=None
+        Threads to use. None: what the process may use (CPU affinity and quota, OMP_NUM_THREADS,
+        threadpoolctl), fewer where the work is small.
+    verbose : int, default=0
+        1 shows a progress bar with loss and validation accuracy.
+
+    Attributes
+    ----------
+    coef_ : (C, D) ndarray
+        Weights, float32 or float64 as X. Two rows for two classes.
+    intercept_ : (C,) ndarray
+    classes_ : (C,) ndarray
+    n_features_in_ : int
+    feature_names_in_ : (D,) ndarray of str
+        Only where X has them.
+    n_iter_ : int
+        Epochs run.
+    loss_curve_ : list of float
+        Loss of each epoch: the mean over its batches, each before its update, and the penalty of the
+        weights that the epoch began with.
+    validation_scores_ : list of float or None
+        Validation accuracy after each epoch.
+    learning_rate_ : float
+        The learning rate used, before its schedule.
+    epoch_seconds_ : list of float
+        Wall time of each epoch's call to the kernels.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from softline import SoftmaxClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> SoftmaxClassifier(random_state=0).fit(X, y).score(X, y) > 0.97
+    True
+    """
+
+    _parameter_constraints = {
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "schedule": [StrOptions(set(schedules.BY_NAME)), callable],
+        "standardize": ["boolean"],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left"), None],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "fit_intercept": ["boolean"],
+        "shuffle": ["boolean"],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        *,
+        alpha=1e-4,
+        learning_rate="auto",
+        schedule="constant",
+        standardize=False,
+        batch_size=256,
+        max_iter=100,
+        tol=1e-4,
+        n_iter_no_change=5,
+        early_stopping=False,
+        validation_fraction=0.1,
+        class_weight=None,
+        fit_intercept=True,
+        shuffle=True,
+        warm_start=False,
+        random_state=None,
+        n_threads=None,
+        verbose=0,
+    ):
+        self.alpha = alpha
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.standardize = standardize
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.class_weight = class_weight
+        self.fit_intercept = fit_intercept
+        self.shuffle = shuffle
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_threads = n_threads
+        self.verbose = verbose
+
+    # ---- training ----------------------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None, eval_set=None):
+        """Train on X and y.
+
+        Parameters
+        ----------
+        X : (N, D) array-like
+            float32, float64, float16, bfloat16 (of ml_dtypes), uint8, int8 and bool are read where they lie,
+            sliced or memory-mapped, and computed with in float32, float64 in float64. Anything else is
+            converted once: 16-bit integers to float32, other types to float64. A matrix in Fortran order
+            is copied to C order, for its rows are taken one by one.
+        y : (N,) array-like
+            Labels of any type: numbers, strings, bools.
+        sample_weight : (N,) array-like or None
+            A weight of 2 is the row twice, a weight of 0 the row left out.
+        eval_set : (X, y) or None
+            Rows to report the accuracy on after each epoch, and to stop on with `early_stopping`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If X, y or a parameter does not make sense.
+        DivergenceError
+            If the loss became infinite or NaN. The last finite weights stay on the estimator.
+        """
+        X, y = self._validate(X, y, reset=True)
+        rng = check_random_state(self.random_state)
+        classes, codes = np.unique(y, return_inverse=True)
+        codes = codes.astype(np.int32)
+        if len(classes) < 2:
+            raise ValueError(f"y needs at least two classes to tell apart; it has one class: {classes[0]!r}")
+        coef, intercept = np.zeros((len(classes), X.shape[1])), np.zeros(len(classes))
+        if self.warm_start and hasattr(self, "coef_"):
+            if not np.array_equal(classes, self.classes_) or self.coef_.shape != coef.shape:
+                raise ValueError(
+                    f"warm_start continues with the classes {self.classes_} and {self.coef_.shape[1]} "
+                    f"features; y has the classes {classes} and X {X.shape[1]} features"
+                )
+            coef, intercept = self.coef_, self.intercept_
+        self.classes_ = classes
+        weight = self._row_weights(X, codes, sample_weight)
+
+        rows, validation = np.arange(len(X)), None
+        if eval_set is not None:
+            validation = self._validate_eval_set(eval_set)
+        elif self.early_stopping:
+            rows, held_out = self._hold_out(codes, rng)
+            validation = X, held_out, codes
+        trainer = self._trainer(X, codes, weight, rows, coef, intercept, rng, ColumnStats(X.shape[1]))
+        if validation is not None:
+            array = validation[0].array
+            validation = Rows(array, trainer.X.shift, trainer.X.scale, X.dtype), *validation[1:]
+        self.loss_curve_, self.epoch_seconds_ = [], []
+        self.validation_scores_ = None if validation is None else []
+        self._run(trainer, validation)
+        return self
+
+    def _run(self, trainer, validation):
+        """Epochs until the loss or the validation accuracy stands still."""
+        best, best_weights, stale = np.inf, None, 0
+        with self._progress(len(trainer.rows)) as bar:
+            try:
+                for epoch in range(self.max_iter):
+                    loss, seconds = trainer.epoch(epoch)
+                    self.loss_curve_.append(loss)
+                    self.epoch_seconds_.append(seconds)
+                    score = None
+                    if validation is not None:
+                        score = trainer.accuracy(*validation)
+                        self.validation_scores_.append(score)
+                    if bar is not None:
+                        bar.update(epoch + 1, loss, score)
+                    watched = -score if self.early_stopping else loss
+                    stale = 0 if watched < best - (self.tol or 0) else stale + 1
+                    if watched < best:
+                        best = watched
+                        if self.early_stopping:
+                            best_weights = trainer.W.copy(), trainer.b.copy()
+                    if self.tol is not None and stale >= self.n_iter_no_change:
+                        break
+            except KeyboardInterrupt:
+                warnings.warn("Training interrupted by user.", stacklevel=3)
+            finally:
+                if best_weights is not None:
+                    trainer.W[...], trainer.b[...] = best_weights
+                self._keep(trainer)
+                self.n_iter_ = len(self.loss_curve_)
+        C = len(self.classes_)
+        if self.n_iter_ and self.loss_curve_[-1] > 1.01 * np.log(C):
+            warnings.warn(
+                f"the loss is {self.loss_curve_[-1]:.4g}, above log({C}) = {np.log(C):.4g} of a model that "
+                f"knows nothing: learning_rate={trainer.rate:.3g} is too large for these data. "
+                f"{trainer.advice()}",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        elif self.n_iter_ == self.max_iter and self.tol is not None and stale < self.n_iter_no_change:
+            warnings.warn(
+                f"stopped after max_iter={self.max_iter} epochs while still improving; raise max_iter, or "
+                "pass tol=None to train for exactly so many.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Train for one epoch on these rows, from the present weights.
+
+        With ``learning_rate="auto"`` the ranges of the features, and the step that suits them, are learned
+        from all rows since the first call.
+
+        Parameters
+        ----------
+        X : (N, D) array-like
+        y : (N,) array-like
+        classes : (C,) array-like or None
+            All the labels there will be; needed on the first call.
+        sample_weight : (N,) array-like or None
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If `classes` is missing on the first call, or y holds a label that is not among them.
+        DivergenceError
+            As in `fit`.
+        """
+        if self.early_stopping:
+            raise ValueError("early_stopping must be False with partial_fit")
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight 'balanced' needs all labels at once and does not go with partial_fit; "
+                "compute the weights with sklearn.utils.compute_class_weight and pass them as a dict"
+            )
+        first_call = not hasattr(self, "classes_")
+        X, y = self._validate(X, y, reset=first_call)
+        if first_call:
+            if classes is None:
+                raise ValueError("classes must be passed on the first call to partial_fit")
+            self.classes_ = np.unique(column_or_1d(classes))
+            if len(self.classes_) < 2:
+                raise ValueError(f"classes needs at least two labels; got {classes!r}")
+            self.coef_ = np.zeros((len(self.classes_), X.shape[1]), X.dtype)
+            self.intercept_ = np.zeros(len(self.classes_), X.dtype)
+            self.loss_curve_, self.epoch_seconds_, self.validation_scores_ = [], [], None
+            self.n_iter_ = 0
+            self._stats, self._auto = None, None
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(f"classes={classes!r} differs from the first call's: {self.classes_}")
+        codes = self._encode(y, "y")
+        weight = self._row_weights(X, codes, sample_weight)
+        rng = check_random_state(self.random_state)
+        rows = np.arange(len(X))
+        stats, auto = self._stats or ColumnStats(X.shape[1]), self._auto or AutoStep()
+        trainer = self._trainer(X, codes, weight, rows, self.coef_, self.intercept_, rng, stats, auto)
+        try:
+            loss, seconds = trainer.epoch(self.n_iter_)
+            self.loss_curve_.append(loss)
+            self.epoch_seconds_.append(seconds)
+            self.n_iter_ += 1
+        finally:
+            self._keep(trainer)
+        return self
+
+    def _trainer(self, X, codes, weight, rows, coef, intercept, rng, stats, auto=None):
+        if weight is not None:
+            # Rows without weight take no part, not even in forming batches.
+            rows = rows[weight[rows] > 0]
+        self._stats = stats
+        if self.standardize or self.learning_rate == "auto":
+            stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
+        if self.standardize:
+            X = Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype)
+        return Trainer(
+            X,
+            codes,
+            weight,
+            rows,
+            *X.weights_from_array(coef, intercept),
+            alpha=float(self.alpha),
+            learning_rate=self.learning_rate,
+            schedule=schedules.get(self.schedule),
+            batch_size=self.batch_size,
+            max_iter=self.max_iter,
+            fit_intercept=self.fit_intercept,
+            shuffle=self.shuffle,
+            rng=rng,
+            n_threads=self.n_threads,
+            stats=stats,
+            auto=auto,
+        )
+
+    def _keep(self, trainer):
+        self.coef_, self.intercept_ = trainer.X.weights_for_array(trainer.W, trainer.b)
+        self.learning_rate_, self._auto = float(trainer.rate), trainer.auto
+
+    def _progress(self, n_rows):
+        if not self.verbose:
+            return nullcontext()
+        from softline.progress import EpochProgress
+
+        return EpochProgress(self.max_iter, n_rows)
+
+    # ---- validation --------------------------------------------------------------------------------
+
+    def _validate(self, X, y="no_validation", *, reset):
+        """X as Rows, in its own dtype where the kernels read it; and y if there is one.
+
+        X with a y is checked to be finite; without, that is left to its scores, which tell.
+        """
+        dtype = getattr(X, "dtype", None)
+        native = isinstance(dtype, np.dtype) and kernels_read(dtype)
+        options = {"dtype": None if native else _convert_to(dtype), "ensure_all_finite": False}
+        if not isinstance(y, str):
+            X, y = validate_data(self, X, y, reset=reset, **options)
+            check_classification_targets(y)
+            if abs(X.strides[1]) > abs(X.strides[0]):
+                X = np.ascontiguousarray(X)
+            X = Rows(X)
+            zeros, scores = np.zeros((1, X.shape[1]), X.dtype), np.empty((len(X), 1), X.dtype)
+            _kernels.scores(X, None, zeros, None, scores, self.n_threads)
+            if not np.isfinite(scores).all():  # 0 times infinity or NaN is NaN
+                self._raise_if_not_finite(X)
+            return X, y
+        if not (native and type(X) is np.ndarray and X.ndim == 2 and len(X) > 0) or (
+            X.shape[1] != self.n_features_in_ or hasattr(self, "feature_names_in_")
+        ):
+            X = validate_data(self, X, reset=reset, **options)
+        return Rows(X)
+
+    def _raise_if_not_finite(self, X):
+        """Raise what scikit-learn raises for NaN and infinity in X."""
+        array = X[:] if X.array.dtype.name == "bfloat16" else X.array
+        assert_all_finite(array, estimator_name=type(self).__name__, input_name="X")
+
+    def _hold_out(self, codes, rng):
+        """Rows to train on and rows to validate on, each with its share of every class."""
+        try:
+            return train_test_split(
+                np.arange(len(codes)), test_size=self.validation_fraction, random_state=rng, stratify=codes
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of "
+                f"{len(codes)} rows with {len(self.classes_)} classes ({error}); pass eval_set=(X, y) to "
+                "fit, a larger validation_fraction, or early_stopping=False"
+            ) from error
+
+    def _validate_eval_set(self, eval_set):
+        if not (isinstance(eval_set, (tuple, list)) and len(eval_set) == 2):
+            raise ValueError("eval_set must be a pair (X, y)")
+        X, y = self._validate(*eval_set, reset=False)
+        return X, np.arange(len(X)), self._encode(y, "the y of eval_set")
+
+    def _encode(self, y, name):
+        codes = np.searchsorted(self.classes_, y)
+        codes[codes == len(self.classes_)] = 0
+        unknown = self.classes_[codes] != y
+        if np.any(unknown):
+            raise ValueError(f"{name} has labels that are not among the classes: {np.unique(y[unknown])[:5]}")
+        return codes.astype(np.int32)
+
+    def _row_weights(self, X, codes, sample_weight):
+        """Sample and class weights multiplied, or None where all are 1."""
+        if sample_weight is None and self.class_weight is None:
+            return None
+        weight = _check_sample_weight(sample_weight, X.array, dtype=X.dtype, copy=True)
+        if np.any(weight < 0):
+            raise ValueError(f"sample_weight must not be negative; the smallest is {weight.min()}")
+        if self.class_weight == "balanced":
+            counts = np.bincount(codes, weights=weight, minlength=len(self.classes_))
+            present = counts > 0
+            weight *= np.where(present, counts.sum() / np.where(present, counts, 1), 0)[codes] / present.sum()
+        elif self.class_weight is not None:
+            classes = self.classes_.tolist()
+            if unknown := set(self.class_weight) - set(classes):
+                raise ValueError(
+                    f"class_weight has labels that are not among the classes: {list(unknown)[:5]}"
+                )
+            weight *= np.array([self.class_weight.get(label, 1) for label in classes], X.dtype)[codes]
+        if not weight.sum() > 0:
+            raise ValueError("the sample weights, multiplied with the class weights, are all zero")
+        return weight
+
+    # ---- prediction --------------------------------------------------------------------------------
+
+    def _scores(self, X):
+        """Scores (N, C), a new array."""
+        if not hasattr(self, "coef_"):
+            check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        dtype = np.result_type(X.dtype, self.coef_)
+        W, b = (a.astype(dtype, copy=False) for a in (self.coef_, self.intercept_))
+        scores = np.empty((len(X), len(self.classes_)), dtype)
+        _kernels.scores(X, None, W, b, scores, self.n_threads)
+        if not np.isfinite(scores).all():  # a feature that is not finite leaves no score finite
+            self._raise_if_not_finite(X)
+        return scores
+
+    def decision_function(self, X):
+        """Scores W x + b.
+
+        Parameters
+        ----------
+        X : (N, D) array-like
+
+        Returns
+        -------
+        scores : (N, C) ndarray; for two classes (N,), as in scikit-learn: the score of ``classes_[1]``
+            less that of ``classes_[0]``, the log-odds.
+        """
+        scores = self._scores(X)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict(self, X):
+        """The class of the largest score, of type ``classes_.dtype``, (N,)."""
+        scores = self._scores(X)
+        return self.classes_[scores.argmax(axis=1)]
+
+    def predict_proba(self, X):
+        """Probabilities (N, C), columns in the order of ``classes_``."""
+        scores = self._scores(X)
+        _kernels.softmax(scores, self.n_threads)
+        return scores
+
+    def predict_log_proba(self, X):
+        """Logarithms of the probabilities (N, C); finite where a probability underflows to 0."""
+        scores = self._scores(X)
+        _kernels.log_softmax(scores, self.n_threads)
+        return scores
