@@ -222,8 +222,8 @@ def _train(args):
     import numpy as np
 
     from softline import _kernels, datasets, model_file
-    from softline.softmax_classifier import SoftmaxClassifier
     from softline.progress import format_rate
+    from softline.softmax_classifier import SoftmaxClassifier
 
     if args.out:
         model_file.check_target(args.out)  # before the work, not after
