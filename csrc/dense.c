@@ -323,6 +323,18 @@ static void cross_entropy_gradient(real *S, ptrdiff_t n, ptrdiff_t C, const int3
     entropy(S, n, C, y, weight, losses);
 }
 
+static void hessian_product(real *S, const real *probs, ptrdiff_t n, ptrdiff_t C,
+                            const real *weight) {
+    vec mean = vset1(0);
+    for (ptrdiff_t c = 0; c < C; c++)
+        mean = vfma(vload(probs + c * LANES), vload(S + c * LANES), mean);
+    const vec scale = vload_n(weight, n, 0);
+    for (ptrdiff_t c = 0; c < C; c++) {
+        const vec p = vmul(vload(probs + c * LANES), scale);
+        vstore(S + c * LANES, vmul(p, vsub(vload(S + c * LANES), mean)));
+    }
+}
+
 /* ---- gradient and update --------------------------------------------------------------------- */
 
 static void bias_gradient(const real *dS, ptrdiff_t n, ptrdiff_t C, real *sums, real *db, int add) {
@@ -543,8 +555,18 @@ static void column_stats(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t 
 }
 
 const table SOFTLINE_TABLE = {
-    pack,          scores,   add_scores,    load_strip,
-    store_strip,   softmax,  cross_entropy, cross_entropy_gradient,
-    bias_gradient, gradient, sgd_update,    bias_update,
+    pack,
+    scores,
+    add_scores,
+    load_strip,
+    store_strip,
+    softmax,
+    cross_entropy,
+    cross_entropy_gradient,
+    hessian_product,
+    bias_gradient,
+    gradient,
+    sgd_update,
+    bias_update,
     column_stats,
 };

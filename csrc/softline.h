@@ -68,6 +68,10 @@ typedef struct softline_rows {
         /* the same, and S[r] = weight[r] (softmax(S[r]) - onehot(y[r])) in place */               \
         void (*cross_entropy_gradient)(real * S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,       \
                                        const real *weight /* (n) */, real *losses /* (n) */);      \
+        /* S[r] = weight[r] probs[r] (S[r] - probs[r] . S[r]) in place: the Hessian of the cross-  \
+         * entropy times a direction in the scores */                                              \
+        void (*hessian_product)(real * S, const real *probs /* (C * L) */, ptrdiff_t n,            \
+                                ptrdiff_t C, const real *weight);                                  \
         /* db = sums of dS over n rows, and with `add` those that `sums` has by lane */            \
         void (*bias_gradient)(const real *dS, ptrdiff_t n, ptrdiff_t C, real *sums /* (C * L) */,  \
                               real *db /* (C) */, int add);                                        \

@@ -51,6 +51,8 @@ cdef extern from "softline.h" nogil:
                               float *losses) noexcept nogil
         void (*cross_entropy_gradient)(float *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
                                        const float *weight, float *losses) noexcept nogil
+        void (*hessian_product)(float *S, const float *probs, ptrdiff_t n, ptrdiff_t C,
+                                const float *weight) noexcept nogil
         void (*bias_gradient)(const float *dS, ptrdiff_t n, ptrdiff_t C, float *sums, float *db,
                               int add) noexcept nogil
         void (*gradient)(const float *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, ptrdiff_t slab,
@@ -81,6 +83,8 @@ cdef extern from "softline.h" nogil:
                               double *losses) noexcept nogil
         void (*cross_entropy_gradient)(double *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
                                        const double *weight, double *losses) noexcept nogil
+        void (*hessian_product)(double *S, const double *probs, ptrdiff_t n, ptrdiff_t C,
+                                const double *weight) noexcept nogil
         void (*bias_gradient)(const double *dS, ptrdiff_t n, ptrdiff_t C, double *sums, double *db,
                               int add) noexcept nogil
         void (*gradient)(const double *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, ptrdiff_t slab,
@@ -105,6 +109,7 @@ cdef const softline_isa *isa
 cdef softline_rows rows_of(X, real unused) except *
 cdef real[:, :] matrix(ptrdiff_t n_rows, ptrdiff_t n_features, make, real unused)
 cdef ptrdiff_t row_stride(const real[:, :] A, str name) except? -1
+cdef const ptrdiff_t[::1] indices(const ptrdiff_t[::1] idx, ptrdiff_t n_rows) except *
 cdef int check_length(str name, ptrdiff_t given, ptrdiff_t wanted, str why) except -1
 cdef int check_indices(const ptrdiff_t[::1] idx, ptrdiff_t n_rows) except -1
 cdef int check_labels(const int32_t[::1] y, ptrdiff_t n_classes) except -1
@@ -177,6 +182,14 @@ cdef inline void cross_entropy_gradient_of(real *S, ptrdiff_t n, ptrdiff_t C, co
         isa.f32.cross_entropy_gradient(S, n, C, y, weight, losses)
     else:
         isa.f64.cross_entropy_gradient(S, n, C, y, weight, losses)
+
+
+cdef inline void hessian_product_of(real *S, const real *probs, ptrdiff_t n, ptrdiff_t C,
+                                    const real *weight) noexcept nogil:
+    if real is float:
+        isa.f32.hessian_product(S, probs, n, C, weight)
+    else:
+        isa.f64.hessian_product(S, probs, n, C, weight)
 
 
 cdef inline void bias_gradient_of(const real *dS, ptrdiff_t n, ptrdiff_t C, real *sums, real *db,

@@ -168,6 +168,35 @@ def sgd_epoch(
     return np.array(losses)
 
 
+def loss_gradient(X, y, sample_weight, W, b, dW, db, n_threads=None):
+    """Mean cross-entropy of all rows, weighted by `sample_weight` (N,), None for ones.
+
+    Its gradient is written into `dW` (C, D) and `db` (C,), float64. Without the penalty.
+    """
+    weight = np.ones(len(y)) if sample_weight is None else sample_weight.astype(np.float64)
+    dscores, losses = np.empty((len(y), len(W)), W.dtype), np.empty(len(y), W.dtype)
+    scores(X, None, W, b, dscores)
+    cross_entropy_gradient(dscores, y, weight / weight.sum(), losses)
+    gradient(X, None, dscores, dW, db)
+    return weight @ losses / weight.sum()
+
+
+def hessian_product(X, idx, probs, sample_weight, V, v, HV, Hv, n_threads=None):
+    """Write the Hessian of `loss_gradient` times the direction (V, v) into `HV` (C, D) and `Hv` (C,).
+
+    The mean is over the rows `idx`, whose probabilities are `probs` (n, C). With f = V x + v, the change of
+    the scores of a row, the change of its gradient to them is (diag(p) - p p^T) f.
+    """
+    rows = _rows(X, idx)
+    weight = np.ones(len(rows)) if sample_weight is None else sample_weight.astype(np.float64)
+    weight = weight if idx is None or sample_weight is None else weight[idx]
+    changes = rows @ V.T + v
+    changes -= np.sum(probs * changes, axis=1, keepdims=True)
+    changes *= probs * (weight / weight.sum())[:, None]
+    HV[...] = changes.T @ rows
+    Hv[...] = changes.sum(axis=0)
+
+
 class SoftmaxClassifierReference:
     """The algorithm of :class:`softline.SoftmaxClassifier` in forty lines of NumPy.
 

@@ -1,0 +1,172 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: freethreading_compatible=True
+"""The loss over all rows with its gradient, and its Hessian times a direction: one pass over X each.
+
+Rows are divided into blocks, by the shape alone. A block has its own sums, which one thread makes: chunk by
+chunk of rows that stay in cache, scores, what becomes of them, and the gradient to W. The sums of the blocks
+are then added in float64, in order. So neither the number of threads nor who took a block changes a bit, and
+threads meet only at the end.
+"""
+
+from cython.parallel cimport parallel, prange, threadid
+from libc.stdint cimport int32_t
+from softline._kernels cimport (
+    add_scores_of, bias_gradient_of, check_labels, check_length, cross_entropy_gradient_of, gradient_of,
+    hessian_product_of, indices, load_strip_of, matrix, real, row_stride, rows_of, scores_of, softline_block,
+    softline_rows, threads_for,
+)
+
+import numpy as np
+
+from softline.rows import as_rows
+
+# Bytes of a chunk: packed rows, and scores; with W and the gradient to it they share a level-2 cache.
+cdef ptrdiff_t PACKED_BYTES = 384 << 10
+cdef ptrdiff_t SCORE_BYTES = 256 << 10
+# Blocks are at most so many, and their gradients together at most so large, but at least FEWEST_BLOCKS.
+cdef ptrdiff_t MOST_BLOCKS = 32
+cdef ptrdiff_t FEWEST_BLOCKS = 4
+cdef ptrdiff_t GRADIENT_BYTES = 64 << 20
+cdef ptrdiff_t ROWS_PER_BLOCK = 256
+
+
+def loss_gradient(X, y, sample_weight, W, b, dW, db, n_threads=None):
+    """Mean cross-entropy of all rows; its gradient is written into dW and db, float64."""
+    X = as_rows(X)
+    check_length("y", len(y), X.shape[0], "elements")
+    check_labels(y, W.shape[0])
+    if X.dtype == np.float32:
+        return pass_over[float](X, None, y, None, sample_weight, W, b, dW, db, n_threads)
+    return pass_over[double](X, None, y, None, sample_weight, W, b, dW, db, n_threads)
+
+
+def hessian_product(X, idx, probs, sample_weight, V, v, HV, Hv, n_threads=None):
+    """The Hessian of that mean over the rows idx, whose probabilities are `probs`, times (V, v)."""
+    X = as_rows(X)
+    n = X.shape[0] if idx is None else len(idx)
+    check_length("probs", probs.shape[0], n, "rows")
+    check_length("probs", probs.shape[1], V.shape[0], "columns")
+    if X.dtype == np.float32:
+        pass_over[float](X, idx, None, probs, sample_weight, V, v, HV, Hv, n_threads)
+    else:
+        pass_over[double](X, idx, None, probs, sample_weight, V, v, HV, Hv, n_threads)
+
+
+# With labels y the gradient of the loss, with `probs` the Hessian times (W, b).
+cdef double pass_over(X, const ptrdiff_t[::1] idx, const int32_t[::1] y, const real[:, :] probs,
+                      const real[::1] sample_weight, const real[:, :] W, const real[::1] b, double[:, :] dW,
+                      double[::1] db, n_threads) except? -1:
+    idx = indices(idx, X.shape[0])
+    cdef ptrdiff_t N = X.shape[0], D = X.shape[1], C = W.shape[0], n = idx.shape[0]
+    cdef ptrdiff_t ldw = row_stride(W, "W"), ldp = 0
+    check_length("W", W.shape[1], D, "columns")
+    check_length("b", b.shape[0], C, "elements")
+    check_length("dW", dW.shape[0], C, "rows")
+    check_length("dW", dW.shape[1], D, "columns")
+    check_length("db", db.shape[0], C, "elements")
+    if sample_weight is not None:
+        check_length("sample_weight", sample_weight.shape[0], N, "elements")
+    if probs is not None:
+        ldp = row_stride(probs, "probs")
+    cdef double total = n, scale
+    cdef ptrdiff_t i
+    if sample_weight is not None:
+        total = 0
+        for i in range(n):
+            total += sample_weight[idx[i]]
+    if not total > 0:
+        raise ValueError(f"there must be rows, and their weights have a positive sum; it is {total}")
+    scale = 1 / total
+
+    cdef softline_rows rows = rows_of(X, <real>0)
+    cdef bint dense_rows = 0 < rows.column_bytes <= 16
+    cdef ptrdiff_t lanes = 64 // sizeof(real)
+    cdef ptrdiff_t block = softline_block(D, lanes), n_parts = (D + block - 1) // block
+    cdef ptrdiff_t strip = (D + 2 * lanes - 1) // lanes * lanes * lanes
+    cdef ptrdiff_t strips = (n + lanes - 1) // lanes
+    cdef ptrdiff_t n_blocks = max(FEWEST_BLOCKS, GRADIENT_BYTES // max(1, C * D * <ptrdiff_t>sizeof(real)))
+    n_blocks = max(<ptrdiff_t>1, min(min(n_blocks, MOST_BLOCKS), n // ROWS_PER_BLOCK))
+    cdef ptrdiff_t chunk_strips = max(<ptrdiff_t>1, min(
+        PACKED_BYTES // (strip * <ptrdiff_t>sizeof(real)), SCORE_BYTES // (64 * C)))
+    chunk_strips = min(chunk_strips, (strips + n_blocks - 1) // n_blocks)
+    cdef ptrdiff_t chunk = chunk_strips * lanes, part = chunk * C
+    cdef int threads = min(threads_for(n_threads, 2.0 * n * C * D), <int>n_blocks), thread
+
+    dtype = np.float32 if real is float else np.float64
+    cdef real[:, :] packed = matrix(threads, chunk_strips * strip, np.empty, <real>0)
+    cdef real[:, :] parts = matrix(threads, n_parts * part, np.zeros, <real>0)
+    cdef real[:, :] dscores = matrix(threads, part, np.empty, <real>0)
+    cdef real[:, :] directions = matrix(threads, C * lanes, np.empty, <real>0)
+    cdef real[:, :] row_losses = matrix(threads, lanes, np.empty, <real>0)
+    cdef real[:, :] weight = matrix(threads, lanes, np.empty, <real>0)
+    # Two lines a thread: wherever the array starts, no line is written by two.
+    cdef int32_t[:, ::1] labels = np.empty((threads, 32), np.int32)
+    cdef real[:, :] sums = matrix(n_blocks * C, D, np.empty, <real>0)  # gradients to W of the blocks
+    cdef real[:, :] lane_sums = matrix(n_blocks, C * lanes, np.empty, <real>0)
+    cdef real[:, :] bias_sums = matrix(n_blocks, C, np.empty, <real>0)
+    cdef double[::1] losses = np.zeros(n_blocks)
+    cdef ptrdiff_t ld = row_stride(sums, "sums")
+
+    cdef ptrdiff_t task, first, last, n_rows, s, col, count, k, r, c, d
+    cdef const ptrdiff_t *rows_here
+    cdef const ptrdiff_t *rows_next
+    cdef real *S
+    cdef bint add
+    cdef double sum
+    with nogil, parallel(num_threads=threads, use_threads_if=threads > 1):
+        for task in prange(n_blocks, schedule="dynamic", chunksize=1):
+            thread = threadid()
+            first = strips * task // n_blocks * lanes
+            last = min(n, strips * (task + 1) // n_blocks * lanes)
+            add = False
+            sum = 0
+            while first < last:
+                n_rows = min(chunk, last - first)
+                rows_here = &idx[first]
+                rows_next = rows_here + n_rows if dense_rows and first + 2 * n_rows <= last else NULL
+                for k in range(n_parts):
+                    col = k * block
+                    scores_of(&rows, rows_here, n_rows, col, min(block, D - col),
+                              &packed[thread, col * lanes], strip, &W[0, col], ldw, C,
+                              &parts[thread, k * part])
+                for s in range((n_rows + lanes - 1) // lanes):
+                    count = min(lanes, n_rows - s * lanes)
+                    S = &dscores[thread, s * lanes * C]
+                    add_scores_of(<const real *>&parts[thread, s * lanes * C], part, n_parts, &b[0], C, S)
+                    for r in range(count):
+                        weight[thread, r] = 1
+                        if sample_weight is not None:
+                            weight[thread, r] = sample_weight[rows_here[s * lanes + r]]
+                    if y is not None:
+                        for r in range(count):
+                            labels[thread, r] = y[rows_here[s * lanes + r]]
+                        cross_entropy_gradient_of(S, count, C, &labels[thread, 0],
+                                                  <const real *>&weight[thread, 0], &row_losses[thread, 0])
+                        for r in range(count):
+                            sum = sum + <double>weight[thread, r] * row_losses[thread, r]
+                    else:
+                        load_strip_of(&probs[first + s * lanes, 0], ldp, count, C, &directions[thread, 0])
+                        hessian_product_of(S, <const real *>&directions[thread, 0], count, C,
+                                           <const real *>&weight[thread, 0])
+                gradient_of(<const real *>&packed[thread, 0], strip, n_rows, D,
+                            <const real *>&dscores[thread, 0], C, &sums[task * C, 0], ld, add, &rows,
+                            rows_next, 0)
+                bias_gradient_of(<const real *>&dscores[thread, 0], n_rows, C, &lane_sums[task, 0],
+                                 &bias_sums[task, 0], add)
+                add = True
+                first = first + n_rows
+            losses[task] = sum
+        for c in prange(C, schedule="static"):
+            for d in range(D):
+                dW[c, d] = 0
+            for k in range(n_blocks):
+                for d in range(D):
+                    dW[c, d] += scale * sums[k * C + c, d]
+            sum = 0
+            for k in range(n_blocks):
+                sum = sum + bias_sums[k, c]
+            db[c] = scale * sum
+    sum = 0
+    for k in range(n_blocks):
+        sum = sum + losses[k]
+    return scale * sum
