@@ -16,9 +16,10 @@ from softline.preconditioner import Preconditioner
 # Rows for the metric, and for the Hessian at first: so many, or so many for each feature.
 METRIC_ROWS, METRIC_ROWS_PER_FEATURE = 4096, 2
 HESSIAN_ROWS, HESSIAN_SHARE = 4096, 0.1
-# A step solves its system to this share of the gradient, in at most so many products.
+# A step solves its system to this share of the gradient at first, in at most so many products.
 FORCING, MOST_PRODUCTS = 0.3, 200
-# More rows are taken when a step leaves more than this share of the gradient.
+# A step that leaves more than this share of the gradient is followed by a better one: from twice the rows, or
+# where it had all, solved ten times as far.
 SLOW = 0.4
 # A step is not shortened below this.
 LEAST_STEP = 1e-10
@@ -149,14 +150,14 @@ def minimize(objective, Z, tol, max_iter, callback=None):
     sample = _sample(rng, rows, max(METRIC_ROWS, METRIC_ROWS_PER_FEATURE * D))
     n_hessian = max(HESSIAN_ROWS, int(HESSIAN_SHARE * len(rows)))
     value, G = objective(Z)
-    metric, size, n_iter, stalled = None, np.inf, 0, 0
+    metric, size, n_iter, stalled, forcing = None, np.inf, 0, 0, FORCING
     noise = 8 * np.finfo(objective.X.dtype).eps
     while np.abs(G).max() > tol and n_iter < max_iter and stalled < 3:
         if metric is None:
             metric = objective.preconditioner(Z, sample)
             size = _dot(G, metric.solve(G))
         idx = None if n_hessian >= len(objective.X) else _sample(rng, rows, n_hessian)
-        step = conjugate_gradients(objective.hessian(Z, idx), metric.solve, -G, FORCING, MOST_PRODUCTS)
+        step = conjugate_gradients(objective.hessian(Z, idx), metric.solve, -G, forcing, MOST_PRODUCTS)
         slope, t = _dot(G, step), 1.0
         while True:
             trial = Z + t * step
@@ -175,6 +176,8 @@ def minimize(objective, Z, tol, max_iter, callback=None):
             stalled = 0
             Z, value, G = trial, new_value, new_G
         if new_size > SLOW**2 * size:
+            if idx is None:
+                forcing *= 0.1
             n_hessian *= 2
         size = min(size, new_size) if within_noise else new_size
         n_iter += 1

@@ -8,26 +8,21 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import assert_all_finite, check_random_state, column_or_1d
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
 from softline import _kernels, schedules
 from softline.column_stats import ColumnStats
-from softline.rows import Rows, kernels_read
+from softline.predictor import SoftmaxPredictor
+from softline.rows import Rows
 from softline.step_size import AutoStep
 from softline.trainer import DivergenceError, Trainer
 
 __all__ = ["DivergenceError", "SoftmaxClassifier"]
 
 
-def _convert_to(dtype):
-    """Dtypes, the first preferred, for input that the kernels do not read."""
-    return np.float32 if dtype in (np.uint16, np.int16) else [np.float64, np.float32]
-
-
-class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
+class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
     """Softmax classifier (multinomial logistic regression) trained by gradient descent.
 
     Minimises the weighted mean of the cross-entropy plus an L2 penalty on the weights,
@@ -386,36 +381,6 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
 
     # ---- validation --------------------------------------------------------------------------------
 
-    def _validate(self, X, y="no_validation", *, reset):
-        """X as Rows, in its own dtype where the kernels read it; and y if there is one.
-
-        X with a y is checked to be finite; without, that is left to its scores, which tell.
-        """
-        dtype = getattr(X, "dtype", None)
-        native = isinstance(dtype, np.dtype) and kernels_read(dtype)
-        options = {"dtype": None if native else _convert_to(dtype), "ensure_all_finite": False}
-        if not isinstance(y, str):
-            X, y = validate_data(self, X, y, reset=reset, **options)
-            check_classification_targets(y)
-            if abs(X.strides[1]) > abs(X.strides[0]):
-                X = np.ascontiguousarray(X)
-            X = Rows(X)
-            zeros, scores = np.zeros((1, X.shape[1]), X.dtype), np.empty((len(X), 1), X.dtype)
-            _kernels.scores(X, None, zeros, None, scores, self.n_threads)
-            if not np.isfinite(scores).all():  # 0 times infinity or NaN is NaN
-                self._raise_if_not_finite(X)
-            return X, y
-        if not (native and type(X) is np.ndarray and X.ndim == 2 and len(X) > 0) or (
-            X.shape[1] != self.n_features_in_ or hasattr(self, "feature_names_in_")
-        ):
-            X = validate_data(self, X, reset=reset, **options)
-        return Rows(X)
-
-    def _raise_if_not_finite(self, X):
-        """Raise what scikit-learn raises for NaN and infinity in X."""
-        array = X[:] if X.array.dtype.name == "bfloat16" else X.array
-        assert_all_finite(array, estimator_name=type(self).__name__, input_name="X")
-
     def _hold_out(self, codes, rng):
         """Rows to train on and rows to validate on, each with its share of every class."""
         try:
@@ -464,50 +429,3 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         if not weight.sum() > 0:
             raise ValueError("the sample weights, multiplied with the class weights, are all zero")
         return weight
-
-    # ---- prediction --------------------------------------------------------------------------------
-
-    def _scores(self, X):
-        """Scores (N, C), a new array."""
-        if not hasattr(self, "coef_"):
-            check_is_fitted(self)
-        X = self._validate(X, reset=False)
-        dtype = np.result_type(X.dtype, self.coef_)
-        W, b = (a.astype(dtype, copy=False) for a in (self.coef_, self.intercept_))
-        scores = np.empty((len(X), len(self.classes_)), dtype)
-        _kernels.scores(X, None, W, b, scores, self.n_threads)
-        if not np.isfinite(scores).all():  # a feature that is not finite leaves no score finite
-            self._raise_if_not_finite(X)
-        return scores
-
-    def decision_function(self, X):
-        """Scores W x + b.
-
-        Parameters
-        ----------
-        X : (N, D) array-like
-
-        Returns
-        -------
-        scores : (N, C) ndarray; for two classes (N,), as in scikit-learn: the score of ``classes_[1]``
-            less that of ``classes_[0]``, the log-odds.
-        """
-        scores = self._scores(X)
-        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
-
-    def predict(self, X):
-        """The class of the largest score, of type ``classes_.dtype``, (N,)."""
-        scores = self._scores(X)
-        return self.classes_[scores.argmax(axis=1)]
-
-    def predict_proba(self, X):
-        """Probabilities (N, C), columns in the order of ``classes_``."""
-        scores = self._scores(X)
-        _kernels.softmax(scores, self.n_threads)
-        return scores
-
-    def predict_log_proba(self, X):
-        """Logarithms of the probabilities (N, C); finite where a probability underflows to 0."""
-        scores = self._scores(X)
-        _kernels.log_softmax(scores, self.n_threads)
-        return scores

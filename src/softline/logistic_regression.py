@@ -1,0 +1,246 @@
+"""scikit-learn's LogisticRegression on softline's kernels: the same minimum, sooner."""
+
+import inspect
+import warnings
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn import get_config
+from sklearn.base import _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
+from sklearn.linear_model._logistic import _check_solver
+from sklearn.utils import compute_class_weight
+from sklearn.utils.validation import _check_sample_weight
+
+from softline import newton, schedules
+from softline.column_stats import ColumnStats
+from softline.predictor import SoftmaxPredictor
+from softline.trainer import DivergenceError, Trainer
+
+# Since 1.8 scikit-learn reads the kind of penalty from l1_ratio and C.
+_PENALTY_IS_DEPRECATED = (
+    inspect.signature(SklearnLogisticRegression).parameters["penalty"].default == "deprecated"
+)
+# Epochs of gradient descent before the first Newton step, where an epoch is many steps.
+START_EPOCHS, START_BATCH = 4, 256
+
+
+class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
+    __doc__ = SklearnLogisticRegression.__doc__
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model according to the given training data.
+
+        Parameters
+        ----------
+        X : (N, D) array-like or sparse matrix
+            float32, float64, float16, bfloat16 (of ml_dtypes), uint8, int8 and bool are read where they lie and
+            computed with in float32, float64 in float64; other types are converted once. Sparse matrices, and
+            arrays of other libraries under ``array_api_dispatch``, are left to scikit-learn.
+        y : (N,) array-like
+        sample_weight : (N,) array-like or None
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            As scikit-learn's class does.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If no element of the gradient should exceed `tol`, but some do when the search ends.
+        """
+        if not self._is_served(X, sample_weight):
+            return super().fit(X, y, sample_weight)
+        penalty, C, l1_ratio = self._penalty()
+        _check_solver(self.solver, penalty, self.dual)
+        if self.n_jobs is not None and _PENALTY_IS_DEPRECATED:
+            warnings.warn(
+                "'n_jobs' has no effect since 1.8 and will be removed in 1.10. "
+                f"You provided 'n_jobs={self.n_jobs}', please leave it unspecified.",
+                FutureWarning,
+                stacklevel=2,
+            )
+        X, y = self._validate(X, y, reset=True)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        codes, n_classes = codes.astype(np.int32), len(self.classes_)
+        if self.solver == "liblinear":
+            self._check_liblinear(X)
+        if n_classes < 2:
+            raise ValueError(
+                "This solver needs samples of at least 2 classes in the data, but the data contains only one "
+                f"class: {self.classes_[0]!r}"
+            )
+        weight = self._weights(X, y, codes, sample_weight)
+        total = len(X) if weight is None else weight.sum(dtype=float)
+
+        # Two classes are a softmax of -w/2 and w/2, whose squares sum to half of w's.
+        alpha = (2 if n_classes == 2 else 1) / (C * total)
+        objective = newton.Objective(
+            X,
+            codes,
+            weight,
+            n_classes,
+            alpha=alpha,
+            intercept_alpha=alpha / self.intercept_scaling**2 if self.solver == "liblinear" else 0.0,
+            fit_intercept=self.fit_intercept,
+        )
+        Z = self._start(objective)
+        result = newton.minimize(objective, Z, self.tol, self.max_iter)
+        if not result.converged:
+            self._warn(result)
+        coef = result.Z if n_classes > 2 else result.Z[1:] - result.Z[:1]
+        self.coef_ = np.ascontiguousarray(coef[:, :-1], X.dtype)
+        self.intercept_ = coef[:, -1].astype(X.dtype)
+        self.n_iter_ = np.array([result.n_iter], np.int32)
+        return self
+
+    # ---- parameters and input ----------------------------------------------------------------------
+
+    def _is_served(self, X, sample_weight=None):
+        """Whether X, and the parameters, are for softline; the rest is left to scikit-learn."""
+        return not (
+            issparse(X)
+            or get_config()["array_api_dispatch"]
+            or getattr(self, "multi_class", "deprecated") == "ovr"
+            or (sample_weight is not None and np.ndim(sample_weight) == 1 and np.min(sample_weight) < 0)
+        )
+
+    def _penalty(self):
+        """(penalty, C, l1_ratio) as scikit-learn derives them, and warns."""
+        penalty, C, l1_ratio = self.penalty, self.C, self.l1_ratio
+        if penalty == "deprecated":
+            if l1_ratio is None:
+                warnings.warn(
+                    "'l1_ratio=None' was deprecated in version 1.8 and will trigger an error in 1.10. Use "
+                    "0<=l1_ratio<=1 instead.",
+                    FutureWarning,
+                    stacklevel=3,
+                )
+            penalty = {0: "l2", 1: "l1"}.get(l1_ratio or 0, "elasticnet")
+            if C == np.inf:
+                penalty = None
+        elif _PENALTY_IS_DEPRECATED:
+            warnings.warn(
+                "'penalty' was deprecated in version 1.8 and will be removed in 1.10. To avoid this warning, "
+                "leave 'penalty' set to its default value and use 'l1_ratio' or 'C' instead. Use l1_ratio=0 "
+                "instead of penalty='l2', l1_ratio=1 instead of penalty='l1', l1_ratio set to a float between 0 "
+                "and 1 instead of penalty='elasticnet', and C=np.inf instead of penalty=None.",
+                FutureWarning,
+                stacklevel=3,
+            )
+        return penalty, C, l1_ratio
+
+    def _check_liblinear(self, X):
+        if len(self.classes_) > 2:
+            raise ValueError(
+                "The 'liblinear' solver does not support multiclass classification (n_classes >= 3). Either use "
+                "another solver or wrap the estimator in a OneVsRestClassifier to keep applying a one-versus-rest "
+                "scheme."
+            )
+        if np.max(X.array) > 1e30:
+            raise ValueError(
+                "Using the 'liblinear' solver while X contains a maximum value > 1e30 results in a frozen fit. "
+                "Please choose another solver or rescale the input X."
+            )
+
+    def _weights(self, X, y, codes, sample_weight):
+        """Sample and class weights multiplied, or None where all are 1."""
+        if sample_weight is None and self.class_weight is None:
+            return None
+        weight = _check_sample_weight(sample_weight, X.array, dtype=X.dtype, copy=True)
+        if self.class_weight is not None:
+            of_class = compute_class_weight(
+                self.class_weight, classes=self.classes_, y=y, sample_weight=weight
+            )
+            weight *= of_class.astype(X.dtype)[codes]
+        return weight
+
+    # ---- the search --------------------------------------------------------------------------------
+
+    def _start(self, objective):
+        """Where the search begins: the last fit's weights, those of a short gradient descent, or zeros."""
+        X, n_classes = objective.X, objective.n_classes
+        Z = np.zeros((n_classes, X.shape[1] + 1))
+        if self.warm_start and hasattr(self, "coef_"):
+            shape = (1 if n_classes == 2 else n_classes, X.shape[1])
+            if self.coef_.shape != shape:
+                raise ValueError(f"Initialization coef is of shape {self.coef_.shape}, expected shape {shape}")
+            last = np.column_stack([self.coef_, self.intercept_ if self.fit_intercept else 0 * self.intercept_])
+            return last if n_classes > 2 else np.vstack([-last / 2, last / 2])
+        if self.max_iter == 0 or len(objective.rows) < 32 * START_BATCH:
+            return Z
+        stats = ColumnStats(X.shape[1])
+        weight = objective.sample_weight
+        stats.update(X, objective.rows, None if weight is None else weight[objective.rows])
+        trainer = Trainer(
+            X,
+            objective.codes,
+            weight,
+            objective.rows,
+            Z[:, :-1],
+            Z[:, -1],
+            alpha=objective.alpha,
+            learning_rate="auto",
+            schedule=schedules.Constant(),
+            batch_size=START_BATCH,
+            max_iter=START_EPOCHS,
+            fit_intercept=self.fit_intercept,
+            shuffle=True,
+            rng=np.random.RandomState(0),
+            n_threads=None,
+            stats=stats,
+        )
+        try:
+            for epoch in range(START_EPOCHS):
+                trainer.epoch(epoch)
+        except (DivergenceError, ValueError):
+            return Z
+        started = np.column_stack([trainer.W, trainer.b]).astype(float)
+        return started if objective(started)[0] < np.log(n_classes) else Z
+
+    def _warn(self, result):
+        if result.n_iter >= self.max_iter:
+            advice = (
+                f"Increase max_iter={self.max_iter} or scale the data as shown in:\n"
+                "    https://scikit-learn.org/stable/modules/preprocessing.html"
+            )
+        else:
+            advice = "Rounding allows no more; pass float64 data, scale them, or allow a larger tol."
+        warnings.warn(
+            f"{self.solver} failed to converge after {result.n_iter} iteration(s): an element of the gradient is "
+            f"{result.gradient:.2g}, and tol={self.tol:.2g}. {advice}",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+    # ---- prediction --------------------------------------------------------------------------------
+
+    def _left_to_sklearn(self, X):
+        return not self._is_served(X) or issparse(getattr(self, "coef_", None))
+
+    def decision_function(self, X):
+        if self._left_to_sklearn(X):
+            return SklearnLogisticRegression.decision_function(self, X)
+        return super().decision_function(X)
+
+    def predict(self, X):
+        if self._left_to_sklearn(X):
+            return SklearnLogisticRegression.predict(self, X)
+        return super().predict(X)
+
+    def predict_proba(self, X):
+        if self._left_to_sklearn(X):
+            return SklearnLogisticRegression.predict_proba(self, X)
+        return super().predict_proba(X)
+
+    def predict_log_proba(self, X):
+        if self._left_to_sklearn(X):
+            return SklearnLogisticRegression.predict_log_proba(self, X)
+        return super().predict_log_proba(X)
