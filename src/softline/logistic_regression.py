@@ -80,24 +80,23 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
         weight = self._weights(X, y, codes, sample_weight)
         total = len(X) if weight is None else weight.sum(dtype=float)
 
-        # Two classes are a softmax of -w/2 and w/2, whose squares sum to half of w's.
-        alpha = (2 if n_classes == 2 else 1) / (C * total)
+        alpha = 1 / (C * total)
+        l1_ratio = {"l1": 1, "elasticnet": l1_ratio}.get(penalty, 0)
         objective = newton.Objective(
             X,
             codes,
             weight,
             n_classes,
-            alpha=alpha,
-            intercept_alpha=alpha / self.intercept_scaling**2 if self.solver == "liblinear" else 0.0,
+            l2=alpha * (1 - l1_ratio),
+            l1=alpha * l1_ratio,
+            intercept_penalty=1 / self.intercept_scaling**2 if self.solver == "liblinear" else 0.0,
             fit_intercept=self.fit_intercept,
         )
-        Z = self._start(objective)
-        result = newton.minimize(objective, Z, self.tol, self.max_iter)
+        result = newton.minimize(objective, self._start(objective), self.tol, self.max_iter)
         if not result.converged:
             self._warn(result)
-        coef = result.Z if n_classes > 2 else result.Z[1:] - result.Z[:1]
-        self.coef_ = np.ascontiguousarray(coef[:, :-1], X.dtype)
-        self.intercept_ = coef[:, -1].astype(X.dtype)
+        self.coef_ = np.ascontiguousarray(result.Z[:, :-1], X.dtype)
+        self.intercept_ = result.Z[:, -1].astype(X.dtype)
         self.n_iter_ = np.array([result.n_iter], np.int32)
         return self
 
@@ -166,27 +165,28 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
 
     def _start(self, objective):
         """Where the search begins: the last fit's weights, those of a short gradient descent, or zeros."""
-        X, n_classes = objective.X, objective.n_classes
-        Z = np.zeros((n_classes, X.shape[1] + 1))
+        Z = np.zeros(objective.shape)
         if self.warm_start and hasattr(self, "coef_"):
-            shape = (1 if n_classes == 2 else n_classes, X.shape[1])
-            if self.coef_.shape != shape:
-                raise ValueError(f"Initialization coef is of shape {self.coef_.shape}, expected shape {shape}")
-            last = np.column_stack([self.coef_, self.intercept_ if self.fit_intercept else 0 * self.intercept_])
-            return last if n_classes > 2 else np.vstack([-last / 2, last / 2])
+            given, expected = np.shape(self.coef_), (Z.shape[0], Z.shape[1] - 1)
+            if given != expected:
+                raise ValueError(f"Initialization coef is of shape {given}, expected shape {expected}")
+            Z[:, :-1] = self.coef_
+            if self.fit_intercept:
+                Z[:, -1] = self.intercept_
+            return Z
         if self.max_iter == 0 or len(objective.rows) < 32 * START_BATCH:
             return Z
+        X, weight, n_classes = objective.X, objective.sample_weight, objective.n_classes
         stats = ColumnStats(X.shape[1])
-        weight = objective.sample_weight
         stats.update(X, objective.rows, None if weight is None else weight[objective.rows])
         trainer = Trainer(
             X,
             objective.codes,
             weight,
             objective.rows,
-            Z[:, :-1],
-            Z[:, -1],
-            alpha=objective.alpha,
+            np.zeros((n_classes, X.shape[1])),
+            np.zeros(n_classes),
+            alpha=objective.l2[0] * (2 if n_classes == 2 else 1),  # of -w/2 and w/2, whose squares are half w's
             learning_rate="auto",
             schedule=schedules.Constant(),
             batch_size=START_BATCH,
@@ -203,6 +203,8 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
         except (DivergenceError, ValueError):
             return Z
         started = np.column_stack([trainer.W, trainer.b]).astype(float)
+        if n_classes == 2:
+            started = started[1:] - started[:1]
         return started if objective(started)[0] < np.log(n_classes) else Z
 
     def _warn(self, result):

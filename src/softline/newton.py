@@ -1,10 +1,14 @@
-"""Newton's method for softmax regression with an L2 penalty, to a certified gradient.
+"""Newton's method for softmax regression with L2 and L1 penalties, to a certified gradient.
 
 A step solves H d = -g by conjugate gradients, as far as it pays (inexact Newton: Dembo, Eisenstat and Steihaug,
 1982), in the metric of :mod:`softline.preconditioner`. H need not be exact where g is: far from the minimum it is
 that of some rows (subsampled Newton: Byrd, Chin, Neveitt and Nocedal, 2011), whose products cost a fraction of a
 pass over the data; as steps stop paying, more rows are taken, in the end all. The weights are kept in float64 and
 gradients are summed in it, so that float32 data converge, too.
+
+With an L1 penalty a step minimises the quadratic model with that penalty (proximal Newton: Lee, Sun and Saunders,
+2014), by accelerated proximal gradients on the model (FISTA: Beck and Teboulle, 2009, restarted as O'Donoghue and
+Candes, 2015).
 """
 
 import numpy as np
@@ -26,7 +30,9 @@ LEAST_STEP = 1e-10
 
 
 class Objective:
-    """Mean cross-entropy + alpha/2 sum(W * W) + intercept_alpha/2 sum(b * b), as a function of Z = (W, b).
+    """Mean cross-entropy + sum(l2 * Z^2)/2 + sum(l1 * |Z|), as a function of Z = (W, b).
+
+    Z is (C, D + 1); for two classes (1, D + 1), the log-odds of the second: the scores are -Z x/2 and Z x/2.
 
     Parameters
     ----------
@@ -34,7 +40,10 @@ class Objective:
     codes : (N,) int32 array
     sample_weight : (N,) array of X.dtype, or None
     n_classes : int
-    alpha, intercept_alpha : float
+    l2, l1 : float
+        Penalties on W; :attr:`SoftmaxClassifier.alpha` times 1 - l1_ratio, and times l1_ratio.
+    intercept_penalty : float, default=0
+        Share of these penalties (of l2; its root of l1) that is on b.
     fit_intercept : bool
     n_threads : int or None
     """
@@ -46,38 +55,50 @@ class Objective:
         sample_weight,
         n_classes,
         *,
-        alpha,
-        intercept_alpha=0.0,
+        l2,
+        l1=0.0,
+        intercept_penalty=0.0,
         fit_intercept=True,
         n_threads=None,
     ):
         self.X, self.codes, self.sample_weight, self.n_classes = X, codes, sample_weight, n_classes
         self.fit_intercept, self.n_threads = fit_intercept, n_threads
-        self.alpha, self.intercept_alpha = alpha, intercept_alpha
-        self.penalty = np.full(X.shape[1] + 1, alpha)
-        self.penalty[-1] = intercept_alpha
+        D = X.shape[1]
+        self.shape = (1 if n_classes == 2 else n_classes, D + 1)
+        self.l2, self.l1 = np.full(D + 1, l2), np.full(D + 1, l1)
+        self.l2[D] *= intercept_penalty
+        self.l1[D] *= np.sqrt(intercept_penalty)
         self.rows = np.arange(len(X)) if sample_weight is None else np.flatnonzero(sample_weight)
-        self._W = _kernels.padded(n_classes, X.shape[1], X.dtype)
+        self._W = _kernels.padded(n_classes, D, X.dtype)
 
     def _weights(self, Z):
-        """W and b of Z (C, D + 1), as the kernels take them."""
+        """W and b of Z, as the kernels take them."""
+        if self.n_classes == 2:
+            Z = np.vstack([-Z / 2, Z / 2])
         self._W[...] = Z[:, :-1]
         return self._W, Z[:, -1].astype(self.X.dtype)
 
-    def _penalised(self, G, Z):
-        G += self.penalty * Z
+    def _gradient(self, dW, db, Z):
+        G = np.column_stack([dW, db])[-len(Z) :]
+        G += self.l2 * Z
         if not self.fit_intercept:
             G[:, -1] = 0
         return G
 
     def __call__(self, Z):
-        """Value and gradient (C, D + 1) at Z (C, D + 1), both float64."""
-        G, db = np.empty(Z.shape), np.empty(len(Z))
+        """Value at Z, and the gradient of all but the L1 penalty, float64."""
+        dW, db = np.empty((self.n_classes, self.shape[1] - 1)), np.empty(self.n_classes)
         loss = loss_gradient(
-            self.X, self.codes, self.sample_weight, *self._weights(Z), G[:, :-1], db, self.n_threads
+            self.X, self.codes, self.sample_weight, *self._weights(Z), dW, db, self.n_threads
         )
-        G[:, -1] = db
-        return loss + np.sum(self.penalty * Z**2) / 2, self._penalised(G, Z)
+        value = loss + np.sum(self.l2 * Z**2) / 2 + np.sum(self.l1 * np.abs(Z))
+        return value, self._gradient(dW, db, Z)
+
+    def pseudo_gradient(self, Z, G):
+        """The element of least size of the subdifferential at Z; zero where and only where Z is a minimum."""
+        if not self.l1.any():
+            return G
+        return np.where(Z == 0, soft_threshold(G, self.l1), G + self.l1 * np.sign(Z))
 
     def probabilities(self, Z, idx):
         """Probabilities (n, C) of the rows `idx` (None: all) at Z."""
@@ -87,16 +108,15 @@ class Objective:
         return probs
 
     def hessian(self, Z, idx):
-        """The function P -> (Hessian of the rows `idx` at Z) P, for P (C, D + 1)."""
+        """The function P -> (Hessian of the rows `idx` at Z) P, for P like Z."""
         probs = self.probabilities(Z, idx)
 
         def product(P):
-            H, Hv = np.empty(P.shape), np.empty(len(P))
+            HW, Hb = np.empty((self.n_classes, self.shape[1] - 1)), np.empty(self.n_classes)
             hessian_product(
-                self.X, idx, probs, self.sample_weight, *self._weights(P), H[:, :-1], Hv, self.n_threads
+                self.X, idx, probs, self.sample_weight, *self._weights(P), HW, Hb, self.n_threads
             )
-            H[:, -1] = Hv
-            return self._penalised(H, P)
+            return self._gradient(HW, Hb, P)
 
         return product
 
@@ -109,14 +129,7 @@ class Objective:
             curvature *= self.sample_weight[idx]
             total = self.sample_weight[idx].sum(dtype=float)
         return Preconditioner(
-            self.X,
-            idx,
-            curvature,
-            total,
-            self.alpha,
-            self.intercept_alpha,
-            self.fit_intercept,
-            self.n_threads,
+            self.X, idx, curvature, total, self.l2[0], self.l2[-1], self.fit_intercept, self.n_threads
         )
 
 
@@ -129,12 +142,12 @@ class Result:
 
 
 def minimize(objective, Z, tol, max_iter, callback=None):
-    """Newton steps from Z until no element of the gradient exceeds `tol`.
+    """Newton steps from Z until no element of the (pseudo-)gradient exceeds `tol`.
 
     Parameters
     ----------
     objective : Objective
-    Z : (C, D + 1) float64 array
+    Z : float64 array, of the objective's shape
     tol : float
     max_iter : int
         Most steps.
@@ -150,31 +163,25 @@ def minimize(objective, Z, tol, max_iter, callback=None):
     sample = _sample(rng, rows, max(METRIC_ROWS, METRIC_ROWS_PER_FEATURE * D))
     n_hessian = max(HESSIAN_ROWS, int(HESSIAN_SHARE * len(rows)))
     value, G = objective(Z)
+    left = objective.pseudo_gradient(Z, G)
     metric, size, n_iter, stalled, forcing = None, np.inf, 0, 0, FORCING
     noise = 8 * np.finfo(objective.X.dtype).eps
-    while np.abs(G).max() > tol and n_iter < max_iter and stalled < 3:
+    while np.abs(left).max() > tol and n_iter < max_iter and stalled < 3:
         if metric is None:
             metric = objective.preconditioner(Z, sample)
-            size = _dot(G, metric.solve(G))
+            size = _dot(left, metric.solve(left))
         idx = None if n_hessian >= len(objective.X) else _sample(rng, rows, n_hessian)
-        step = conjugate_gradients(objective.hessian(Z, idx), metric.solve, -G, forcing, MOST_PRODUCTS)
-        slope, t = _dot(G, step), 1.0
-        while True:
-            trial = Z + t * step
-            new_value, new_G = objective(trial)
-            if new_value <= value + 1e-4 * t * slope + noise * abs(value) or t < LEAST_STEP:
-                break
-            # the minimum of the parabola through what is known
-            bend = new_value - value - slope * t
-            t *= min(0.5, max(0.1, -slope * t / (2 * bend))) if np.isfinite(bend) else 0.1
-        new_size = _dot(new_G, metric.solve(new_G))
+        step = newton_step(objective, metric, Z, G, idx, forcing)
+        trial, new_value, new_G, expected = line_search(objective, Z, value, G, step, noise * abs(value))
+        new_left = objective.pseudo_gradient(trial, new_G)
+        new_size = _dot(new_left, metric.solve(new_left))
         # Rounding hides what is left to gain: steps that do not make the gradient smaller are in vain.
-        within_noise = -slope < noise * abs(value)
+        within_noise = expected < noise * abs(value)
         if within_noise and new_size >= size:
             stalled += 1
         else:
             stalled = 0
-            Z, value, G = trial, new_value, new_G
+            Z, value, G, left = trial, new_value, new_G, new_left
         if new_size > SLOW**2 * size:
             if idx is None:
                 forcing *= 0.1
@@ -183,8 +190,89 @@ def minimize(objective, Z, tol, max_iter, callback=None):
         n_iter += 1
         if callback is not None and callback(Z, value):
             break
-    gradient = np.abs(G).max()
+    gradient = np.abs(left).max()
     return Result(Z, value, gradient, n_iter, gradient <= tol)
+
+
+def newton_step(objective, metric, Z, G, idx, share):
+    """The step that minimises the model of the objective at Z, with the Hessian of the rows `idx`.
+
+    To `share` of its (pseudo-)gradient at Z.
+    """
+    hessian = objective.hessian(Z, idx)
+    if not objective.l1.any():
+        return conjugate_gradients(hessian, metric.solve, -G, share, MOST_PRODUCTS)
+    # Without an L2 penalty there are directions of no curvature: rounding must not take them for some.
+    damping = 32 * np.finfo(objective.X.dtype).eps * metric.diagonal
+    return (
+        proximal_gradients(
+            lambda P: hessian(P) + damping * P, objective.l1, metric.diagonal, Z, G, share, 4 * MOST_PRODUCTS
+        )
+        - Z
+    )
+
+
+def line_search(objective, Z, value, G, step, slack):
+    """A point from Z along `step` that descends enough: (Z, value, gradient, what was expected to be gained)."""
+    l1 = objective.l1
+    slope = _dot(G, step) + np.sum(l1 * (np.abs(Z + step) - np.abs(Z)))
+    t = 1.0
+    while True:
+        trial = Z + t * step
+        new_value, new_G = objective(trial)
+        if new_value - value <= 1e-4 * t * slope + slack or t < LEAST_STEP:
+            return trial, new_value, new_G, -t * slope
+        # the minimum of the parabola through what is known
+        bend = new_value - value - t * slope
+        t *= min(0.5, max(0.1, -t * slope / (2 * bend))) if np.isfinite(bend) else 0.1
+
+
+def proximal_gradients(product, l1, diagonal, Z, G, share, most):
+    """The minimum V of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), from V = Z.
+
+    Parameters
+    ----------
+    product : callable
+        P -> H P.
+    l1, diagonal : (D + 1,) arrays
+        The penalty, and the metric in which the gradient descends.
+    Z, G : (C, D + 1) arrays
+    share : float
+        Ends when a proximal step is this share of the first, in the metric.
+    most : int
+        Most products.
+    """
+    V, HV = Z, np.zeros_like(Z)  # HV: H (V - Z)
+    last_V, last_HV = V, HV
+    momentum, steepest, first = 1.0, 1.0, None
+    for _ in range(most):
+        grown = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+        ahead = (momentum - 1) / grown
+        Y, HY = V + ahead * (V - last_V), HV + ahead * (HV - last_HV)
+        new_V = soft_threshold(Y - (G + HY) / (steepest * diagonal), l1 / (steepest * diagonal))
+        step = new_V - Y
+        H_step = product(step)
+        size = _dot(step, step * diagonal)
+        curvature = _dot(step, H_step)
+        if curvature > 1.01 * steepest * size:  # steeper than was thought: again, with shorter steps
+            steepest = 1.1 * curvature / size
+            last_V, last_HV, momentum = V, HV, 1.0
+            continue
+        if _dot(step, new_V - V) < 0 and momentum > 1:  # the momentum leads uphill
+            last_V, last_HV, momentum = V, HV, 1.0
+            continue
+        last_V, last_HV, momentum = V, HV, grown
+        V, HV = new_V, HY + H_step
+        size *= steepest**2
+        first = size if first is None else first
+        if size <= share**2 * first:
+            break
+    return V
+
+
+def soft_threshold(Z, by):
+    """Z moved towards zero by `by`, and no further."""
+    return np.sign(Z) * np.maximum(np.abs(Z) - by, 0)
 
 
 def conjugate_gradients(product, solve, R, share, most):

@@ -35,6 +35,11 @@ class Preconditioner:
         L2 penalties of W and of b.
     fit_intercept : bool
     n_threads : int or None
+
+    Attributes
+    ----------
+    diagonal : (D + 1,) array
+        Of the curvature, that of the intercept last.
     """
 
     def __init__(self, X, idx, curvature, total, alpha, intercept_alpha, fit_intercept, n_threads=None):
@@ -46,9 +51,9 @@ class Preconditioner:
             squares, mean = squares + summed * mean**2, np.zeros(D)
         self.mean = mean
         tiny = np.finfo(X.dtype).tiny
-        self.intercept = 1 / max(summed / total + intercept_alpha, tiny)
-        diagonal = squares / total + alpha
-        self.scale = 1 / np.sqrt(np.where(diagonal > tiny, diagonal, 1))
+        diagonal = np.append(squares / total + alpha, summed / total + intercept_alpha)
+        self.diagonal = np.where(diagonal > tiny, diagonal, 1)
+        self.scale = 1 / np.sqrt(self.diagonal[:D])
         self.inverse_root = None
         if 1 < D <= MOST_FEATURES:
             correlations = self._gram(X, idx, np.sqrt(curvature / X.dtype.type(total)))
@@ -84,7 +89,7 @@ class Preconditioner:
             Z = back.T
         out[:, :D] = Z * self.scale
         if self.fit_intercept:
-            out[:, D] = R[:, D] * self.intercept - np.einsum("cd,d->c", out[:, :D], self.mean)
+            out[:, D] = R[:, D] / self.diagonal[D] - np.einsum("cd,d->c", out[:, :D], self.mean)
         return out
 
 
