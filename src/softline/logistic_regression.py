@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 from scipy.sparse import issparse
@@ -14,8 +15,10 @@ from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
 from softline import newton, schedules
+from softline.callbacks import IterationHooks
 from softline.column_stats import ColumnStats
 from softline.predictor import SoftmaxPredictor
+from softline.progress import EpochProgress
 from softline.trainer import DivergenceError, Trainer
 
 # Since 1.8 scikit-learn reads the kind of penalty from l1_ratio and C.
@@ -92,13 +95,32 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             intercept_penalty=1 / self.intercept_scaling**2 if self.solver == "liblinear" else 0.0,
             fit_intercept=self.fit_intercept,
         )
-        result = newton.minimize(objective, self._start(objective), self.tol, self.max_iter)
+        Z = self._start(objective)
+        self._keep(Z, X.dtype)
+        hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, self._fitted)
+
+        def after_step(Z, value, n_iter):
+            self._keep(Z, X.dtype)
+            if bar is not None:
+                bar.update(n_iter, value)
+            return hooks.next()
+
+        with EpochProgress(self.max_iter, len(X)) if self.verbose else nullcontext() as bar:
+            result = newton.minimize(objective, Z, self.tol, self.max_iter, after_step)
+        self._keep(result.Z, X.dtype)
+        hooks.end(result.n_iter)
         if not result.converged:
             self._warn(result)
-        self.coef_ = np.ascontiguousarray(result.Z[:, :-1], X.dtype)
-        self.intercept_ = result.Z[:, -1].astype(X.dtype)
         self.n_iter_ = np.array([result.n_iter], np.int32)
         return self
+
+    def _keep(self, Z, dtype):
+        dtype = np.float64 if self.solver == "liblinear" else dtype
+        self.coef_ = np.ascontiguousarray(Z[:, :-1], dtype)
+        self.intercept_ = Z[:, -1].astype(dtype)
+
+    def _fitted(self):
+        return {"coef_": self.coef_, "intercept_": self.intercept_}
 
     # ---- parameters and input ----------------------------------------------------------------------
 
@@ -134,6 +156,25 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
                 FutureWarning,
                 stacklevel=3,
             )
+        if penalty == "elasticnet" and l1_ratio is None:
+            raise ValueError("l1_ratio must be specified when penalty is elasticnet.")
+        if penalty != "elasticnet" and l1_ratio is not None and 0 < l1_ratio < 1:
+            warnings.warn(
+                f"l1_ratio parameter is only used when penalty is 'elasticnet'. Got (penalty={penalty})",
+                stacklevel=3,
+            )
+        if _PENALTY_IS_DEPRECATED and ((self.penalty, l1_ratio) in (("l2", 1), ("l1", 0))):
+            warnings.warn(
+                f"Inconsistent values: penalty={penalty} with l1_ratio={l1_ratio}. penalty is deprecated. Please "
+                "use l1_ratio only.",
+                stacklevel=3,
+            )
+        if self.penalty is None:
+            if C != 1.0:
+                warnings.warn(
+                    "Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=3
+                )
+            C = np.inf
         return penalty, C, l1_ratio
 
     def _check_liblinear(self, X):
@@ -208,16 +249,18 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
         return started if objective(started)[0] < np.log(n_classes) else Z
 
     def _warn(self, result):
-        if result.n_iter >= self.max_iter:
-            advice = (
-                f"Increase max_iter={self.max_iter} or scale the data as shown in:\n"
-                "    https://scikit-learn.org/stable/modules/preprocessing.html"
-            )
-        else:
-            advice = "Rounding allows no more; pass float64 data, scale them, or allow a larger tol."
+        what = {
+            "liblinear": "Liblinear failed to converge, increase the number of iterations.",
+            "newton-cholesky": f"Newton solver did not converge after {result.n_iter} iterations.",
+            "sag": "The max_iter was reached which means the coef_ did not converge",
+            "saga": "The max_iter was reached which means the coef_ did not converge",
+        }.get(self.solver, f"{self.solver} failed to converge after {result.n_iter} iteration(s).")
+        advice = "Increase the number of iterations (max_iter) or scale the data."
+        if result.n_iter < self.max_iter:
+            what = f"{self.solver} failed to converge: it stopped after {result.n_iter} iteration(s)."
+            advice = "Rounding allows no more: pass float64 data, scale them, or raise tol."
         warnings.warn(
-            f"{self.solver} failed to converge after {result.n_iter} iteration(s): an element of the gradient is "
-            f"{result.gradient:.2g}, and tol={self.tol:.2g}. {advice}",
+            f"{what} An element of the gradient is {result.gradient:.2g}, and tol={self.tol:.2g}. {advice}",
             ConvergenceWarning,
             stacklevel=4,
         )

@@ -152,7 +152,7 @@ def minimize(objective, Z, tol, max_iter, callback=None):
     max_iter : int
         Most steps.
     callback : callable or None
-        Called with (Z, value) after each step; a true result ends the search.
+        Called with (Z, value, n_iter) after each step; a true result ends the search.
 
     Returns
     -------
@@ -167,7 +167,8 @@ def minimize(objective, Z, tol, max_iter, callback=None):
     metric, size, n_iter, stalled, forcing = None, np.inf, 0, 0, FORCING
     noise = 8 * np.finfo(objective.X.dtype).eps
     while np.abs(left).max() > tol and n_iter < max_iter and stalled < 3:
-        if metric is None:
+        # Where it costs less than a pass over the data, the metric is that of the present.
+        if metric is None or len(sample) * D <= 4 * len(rows) * objective.n_classes:
             metric = objective.preconditioner(Z, sample)
             size = _dot(left, metric.solve(left))
         idx = None if n_hessian >= len(objective.X) else _sample(rng, rows, n_hessian)
@@ -188,7 +189,7 @@ def minimize(objective, Z, tol, max_iter, callback=None):
             n_hessian *= 2
         size = min(size, new_size) if within_noise else new_size
         n_iter += 1
-        if callback is not None and callback(Z, value):
+        if callback is not None and callback(Z, value, n_iter):
             break
     gradient = np.abs(left).max()
     return Result(Z, value, gradient, n_iter, gradient <= tol)

@@ -43,7 +43,7 @@ class SoftmaxPredictor:
                 self._raise_if_not_finite(X)
             return X, y
         if not (native and type(X) is np.ndarray and X.ndim == 2 and len(X) > 0) or (
-            X.shape[1] != self.n_features_in_ or hasattr(self, "feature_names_in_")
+            X.shape[1] != self.coef_.shape[1] or hasattr(self, "feature_names_in_")
         ):
             X = validate_data(self, X, reset=reset, **options)
         return Rows(X)

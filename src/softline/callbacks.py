@@ -1,0 +1,56 @@
+"""scikit-learn's callback protocol (since its 1.9) around the iterations of a fit."""
+
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:  # older scikit-learn: estimators have no set_callbacks
+
+    class CallbackSupportMixin:
+        """No callbacks."""
+
+
+class IterationHooks:
+    """Tells the callbacks of an estimator of its fit and of each iteration; costs nothing where there are none.
+
+    An iteration begins as soon as the one before has ended, so the last begins in vain: as scikit-learn's
+    LogisticRegression has it.
+
+    Parameters
+    ----------
+    estimator : estimator
+    X, y, sample_weight : what `fit` was given, validated
+    max_iter : int
+        Most iterations there may be.
+    fitted : callable
+        Returns the fitted attributes as they are at present: a dict.
+    """
+
+    def __init__(self, estimator, X, y, sample_weight, max_iter, fitted):
+        self.root, self.fitted = None, fitted
+        if not hasattr(estimator, "_skl_callbacks"):
+            return
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        self.common = dict(estimator=estimator, X=X, y=y, metadata=metadata)
+        self.root = estimator._init_callback_context(max_subtasks=max(max_iter, 1) + 1)
+        self.root.call_on_fit_task_begin(**self.common)
+        self._begin()
+
+    def _begin(self):
+        self.iteration = self.root.subcontext(task_name="iter")
+        self.iteration.call_on_fit_task_begin(**self.common, reconstruction_attributes=self.fitted())
+
+    def next(self):
+        """An iteration has ended; true if a callback asks to stop."""
+        if self.root is None:
+            return False
+        stop = self.iteration.call_on_fit_task_end(**self.common, reconstruction_attributes=self.fitted())
+        self._begin()
+        return bool(stop)
+
+    def end(self, n_iter):
+        """The fit has ended after `n_iter` iterations."""
+        if self.root is None:
+            return
+        if n_iter == 0:
+            self.next()
+        self.iteration.call_on_fit_task_end(estimator=self.common["estimator"])
+        self.root.call_on_fit_task_end(**self.common, reconstruction_attributes={})
