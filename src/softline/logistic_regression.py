@@ -106,7 +106,9 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             return hooks.next()
 
         with EpochProgress(self.max_iter, len(X)) if self.verbose else nullcontext() as bar:
-            result = newton.minimize(objective, Z, self.tol, self.max_iter, after_step)
+            # The tol of sag and saga is on the weights.
+            change_tol = self.tol if self.solver in ("sag", "saga") else np.inf
+            result = newton.minimize(objective, Z, self.tol, self.max_iter, after_step, change_tol)
         self._keep(result.Z, X.dtype)
         hooks.end(result.n_iter)
         if not result.converged:
@@ -171,9 +173,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             )
         if self.penalty is None:
             if C != 1.0:
-                warnings.warn(
-                    "Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=3
-                )
+                warnings.warn("Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=3)
             C = np.inf
         return penalty, C, l1_ratio
 
@@ -227,7 +227,8 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             objective.rows,
             np.zeros((n_classes, X.shape[1])),
             np.zeros(n_classes),
-            alpha=objective.l2[0] * (2 if n_classes == 2 else 1),  # of -w/2 and w/2, whose squares are half w's
+            alpha=objective.l2[0]
+            * (2 if n_classes == 2 else 1),  # of -w/2 and w/2, whose squares are half w's
             learning_rate="auto",
             schedule=schedules.Constant(),
             batch_size=START_BATCH,

@@ -113,9 +113,7 @@ class Objective:
 
         def product(P):
             HW, Hb = np.empty((self.n_classes, self.shape[1] - 1)), np.empty(self.n_classes)
-            hessian_product(
-                self.X, idx, probs, self.sample_weight, *self._weights(P), HW, Hb, self.n_threads
-            )
+            hessian_product(self.X, idx, probs, self.sample_weight, *self._weights(P), HW, Hb, self.n_threads)
             return self._gradient(HW, Hb, P)
 
         return product
@@ -141,7 +139,7 @@ class Result:
         self.n_iter, self.converged = n_iter, converged
 
 
-def minimize(objective, Z, tol, max_iter, callback=None):
+def minimize(objective, Z, tol, max_iter, callback=None, change_tol=np.inf):
     """Newton steps from Z until no element of the (pseudo-)gradient exceeds `tol`.
 
     Parameters
@@ -153,6 +151,8 @@ def minimize(objective, Z, tol, max_iter, callback=None):
         Most steps.
     callback : callable or None
         Called with (Z, value, n_iter) after each step; a true result ends the search.
+    change_tol : float, default=inf
+        The last step, too, must not have changed a weight by more than this share of the largest.
 
     Returns
     -------
@@ -164,9 +164,9 @@ def minimize(objective, Z, tol, max_iter, callback=None):
     n_hessian = max(HESSIAN_ROWS, int(HESSIAN_SHARE * len(rows)))
     value, G = objective(Z)
     left = objective.pseudo_gradient(Z, G)
-    metric, size, n_iter, stalled, forcing = None, np.inf, 0, 0, FORCING
+    metric, size, n_iter, stalled, forcing, moved = None, np.inf, 0, 0, FORCING, False
     noise = 8 * np.finfo(objective.X.dtype).eps
-    while np.abs(left).max() > tol and n_iter < max_iter and stalled < 3:
+    while (np.abs(left).max() > tol or moved) and n_iter < max_iter and stalled < 3:
         # Where it costs less than a pass over the data, the metric is that of the present.
         if metric is None or len(sample) * D <= 4 * len(rows) * objective.n_classes:
             metric = objective.preconditioner(Z, sample)
@@ -182,6 +182,7 @@ def minimize(objective, Z, tol, max_iter, callback=None):
             stalled += 1
         else:
             stalled = 0
+            moved = np.abs(trial - Z).max() > change_tol * np.abs(trial).max()
             Z, value, G, left = trial, new_value, new_G, new_left
         if new_size > SLOW**2 * size:
             if idx is None:

@@ -84,7 +84,9 @@ class Preconditioner:
             V = self.inverse_root
             Z = Z.astype(V.dtype)
             turned, back = np.empty_like(Z), np.empty((D, len(Z)), V.dtype)
-            _kernels.gradient(V, None, np.ascontiguousarray(Z.T), turned, np.empty(len(Z), V.dtype), self.n_threads)
+            _kernels.gradient(
+                V, None, np.ascontiguousarray(Z.T), turned, np.empty(len(Z), V.dtype), self.n_threads
+            )
             _kernels.scores(V, None, turned, None, back, self.n_threads)
             Z = back.T
         out[:, :D] = Z * self.scale

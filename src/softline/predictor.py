@@ -61,7 +61,7 @@ class SoftmaxPredictor:
             check_is_fitted(self)
         X = self._validate(X, reset=False)
         dtype = np.result_type(X.dtype, self.coef_)
-        W, b = (a.astype(dtype, copy=False) for a in (self.coef_, self.intercept_))
+        W, b = (np.ascontiguousarray(a, dtype) for a in (self.coef_, self.intercept_))
         scores = np.empty((len(X), len(W)), dtype)
         _kernels.scores(X, None, W, b, scores, self.n_threads)
         if not np.isfinite(scores).all():  # a feature that is not finite leaves no score finite
