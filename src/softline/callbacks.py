@@ -9,7 +9,7 @@ except ImportError:  # older scikit-learn: estimators have no set_callbacks
 
 
 class IterationHooks:
-    """Tells the callbacks of an estimator of its fit and of each iteration; costs nothing where there are none.
+    """Tells an estimator's callbacks of its fit and of each iteration; costs nothing where there are none.
 
     An iteration begins as soon as the one before has ended, so the last begins in vain: as scikit-learn's
     LogisticRegression has it.

@@ -39,9 +39,10 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
         Parameters
         ----------
         X : (N, D) array-like or sparse matrix
-            float32, float64, float16, bfloat16 (of ml_dtypes), uint8, int8 and bool are read where they lie and
-            computed with in float32, float64 in float64; other types are converted once. Sparse matrices, and
-            arrays of other libraries under ``array_api_dispatch``, are left to scikit-learn.
+            float32, float64, float16, bfloat16 (of ml_dtypes), uint8, int8 and bool are read where they lie
+            and computed with in float32, float64 in float64; other types are converted once. Sparse
+            matrices, and arrays of other libraries under ``array_api_dispatch``, are left to
+            scikit-learn.
         y : (N,) array-like
         sample_weight : (N,) array-like or None
 
@@ -147,14 +148,14 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
                     stacklevel=3,
                 )
             penalty = {0: "l2", 1: "l1"}.get(l1_ratio or 0, "elasticnet")
-            if C == np.inf:
+            if np.inf == C:
                 penalty = None
         elif _PENALTY_IS_DEPRECATED:
             warnings.warn(
                 "'penalty' was deprecated in version 1.8 and will be removed in 1.10. To avoid this warning, "
                 "leave 'penalty' set to its default value and use 'l1_ratio' or 'C' instead. Use l1_ratio=0 "
-                "instead of penalty='l2', l1_ratio=1 instead of penalty='l1', l1_ratio set to a float between 0 "
-                "and 1 instead of penalty='elasticnet', and C=np.inf instead of penalty=None.",
+                "instead of penalty='l2', l1_ratio=1 instead of penalty='l1', l1_ratio set to a float between "
+                "0 and 1 instead of penalty='elasticnet', and C=np.inf instead of penalty=None.",
                 FutureWarning,
                 stacklevel=3,
             )
@@ -167,8 +168,8 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             )
         if _PENALTY_IS_DEPRECATED and ((self.penalty, l1_ratio) in (("l2", 1), ("l1", 0))):
             warnings.warn(
-                f"Inconsistent values: penalty={penalty} with l1_ratio={l1_ratio}. penalty is deprecated. Please "
-                "use l1_ratio only.",
+                f"Inconsistent values: penalty={penalty} with l1_ratio={l1_ratio}. penalty is deprecated. "
+                "Please use l1_ratio only.",
                 stacklevel=3,
             )
         if self.penalty is None:
@@ -180,14 +181,14 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
     def _check_liblinear(self, X):
         if len(self.classes_) > 2:
             raise ValueError(
-                "The 'liblinear' solver does not support multiclass classification (n_classes >= 3). Either use "
-                "another solver or wrap the estimator in a OneVsRestClassifier to keep applying a one-versus-rest "
-                "scheme."
+                "The 'liblinear' solver does not support multiclass classification (n_classes >= 3). Either "
+                "use another solver or wrap the estimator in a OneVsRestClassifier to keep applying a "
+                "one-versus-rest scheme."
             )
         if np.max(X.array) > 1e30:
             raise ValueError(
-                "Using the 'liblinear' solver while X contains a maximum value > 1e30 results in a frozen fit. "
-                "Please choose another solver or rescale the input X."
+                "Using the 'liblinear' solver while X contains a maximum value > 1e30 results in a frozen "
+                "fit. Please choose another solver or rescale the input X."
             )
 
     def _weights(self, X, y, codes, sample_weight):

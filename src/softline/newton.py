@@ -1,14 +1,14 @@
 """Newton's method for softmax regression with L2 and L1 penalties, to a certified gradient.
 
-A step solves H d = -g by conjugate gradients, as far as it pays (inexact Newton: Dembo, Eisenstat and Steihaug,
-1982), in the metric of :mod:`softline.preconditioner`. H need not be exact where g is: far from the minimum it is
-that of some rows (subsampled Newton: Byrd, Chin, Neveitt and Nocedal, 2011), whose products cost a fraction of a
-pass over the data; as steps stop paying, more rows are taken, in the end all. The weights are kept in float64 and
-gradients are summed in it, so that float32 data converge, too.
+A step solves H d = -g by conjugate gradients, as far as it pays (inexact Newton: Dembo, Eisenstat and
+Steihaug, 1982), in the metric of :mod:`softline.preconditioner`. H need not be exact where g is: far from the
+minimum it is that of some rows (subsampled Newton: Byrd, Chin, Neveitt and Nocedal, 2011), whose products cost
+a fraction of a pass over the data; as steps stop paying, more rows are taken, in the end all. The weights are
+kept in float64 and gradients are summed in it, so that float32 data converge, too.
 
-With an L1 penalty a step minimises the quadratic model with that penalty (proximal Newton: Lee, Sun and Saunders,
-2014), by accelerated proximal gradients on the model (FISTA: Beck and Teboulle, 2009, restarted as O'Donoghue and
-Candes, 2015).
+With an L1 penalty a step minimises the quadratic model with that penalty (proximal Newton: Lee, Sun and
+Saunders, 2014), by accelerated proximal gradients on the model (FISTA: Beck and Teboulle, 2009, restarted as
+O'Donoghue and Candes, 2015).
 """
 
 import numpy as np
@@ -215,7 +215,7 @@ def newton_step(objective, metric, Z, G, idx, share):
 
 
 def line_search(objective, Z, value, G, step, slack):
-    """A point from Z along `step` that descends enough: (Z, value, gradient, what was expected to be gained)."""
+    """A point from Z along `step` that descends enough: (Z, value, gradient, expected gain)."""
     l1 = objective.l1
     slope = _dot(G, step) + np.sum(l1 * (np.abs(Z + step) - np.abs(Z)))
     t = 1.0

@@ -17,8 +17,8 @@ def _convert_to(dtype):
 class SoftmaxPredictor:
     """Scores, labels and probabilities of rows by `coef_`, `intercept_` and `classes_`.
 
-    A mixin. `coef_` (C, D) has a row a class; or, as scikit-learn has it for two classes, one row: the log-odds
-    of ``classes_[1]``.
+    A mixin. `coef_` (C, D) has a row a class; or, as scikit-learn has it for two classes, one row: the
+    log-odds of ``classes_[1]``.
     """
 
     n_threads = None

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
-from softline import _kernels, schedules
+from softline import schedules
 from softline.column_stats import ColumnStats
 from softline.predictor import SoftmaxPredictor
 from softline.rows import Rows
