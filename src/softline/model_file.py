@@ -199,6 +199,7 @@ def _read(path):
     """Header and tensors whose checksum is right."""
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path}: is a folder; expected a model file")
+    open(path, "rb").close()  # safetensors says of every file that it cannot open that there is none
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

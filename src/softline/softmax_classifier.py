@@ -205,10 +205,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         """
         X, y = self._validate(X, y, reset=True)
         rng = check_random_state(self.random_state)
-        try:
-            classes, codes = np.unique(y, return_inverse=True)
-        except TypeError as error:
-            raise TypeError(f"the labels in y must all be numbers or all be strings: {error}") from error
+        classes, codes = np.unique(y, return_inverse=True)
         codes = codes.astype(np.int32)
         if len(classes) < 2:
             raise ValueError(
@@ -402,7 +399,10 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
             X, y = validate_data(self, X, y, reset=reset, **options)
             if y.dtype == object and (plain := np.asarray(y.tolist())).dtype.kind in "biuf":
                 y = plain  # scikit-learn knows objects that are strings only
-            check_classification_targets(y)
+            try:
+                check_classification_targets(y)
+            except TypeError as error:  # they are sorted
+                raise TypeError(f"the labels in y must all be numbers or all be strings: {error}") from error
             if abs(X.strides[1]) > abs(X.strides[0]):
                 X = np.ascontiguousarray(X)
             X = Rows(X)
