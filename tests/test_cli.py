@@ -176,10 +176,11 @@ def test_ctrl_c_before_there_is_a_model(tmp_path, capsys, monkeypatch, where):
     assert not (tmp_path / "m").exists()
 
 
-@pytest.mark.parametrize("out", ["none/model.st", "."])
+@pytest.mark.parametrize("out", ["none/model.st", ".", ""])
 def test_a_wrong_out_is_refused_before_the_work(tmp_path, capsys, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("softline.datasets.load", lambda *args, **kwargs: pytest.fail("work has begun"))
-    assert_fails(capsys, ["train", "digits", "--out", tmp_path / out], "cannot write .*")
+    assert_fails(capsys, ["train", "digits", "--out", out], "cannot write .*")
 
 
 # ---- evaluate --------------------------------------------------------------------------------------------
@@ -308,6 +309,14 @@ def test_a_reader_that_goes_away_is_no_error(folder, tmp_path):
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+def test_a_closed_output_is_no_error(folder, tmp_path):
+    np.save(tmp_path / "one.npy", np.zeros((1, 64), np.float32))
+    arguments = f"predict '{folder / 'digits.st'}' '{tmp_path / 'one.npy'}'"
+    command = f"'{sys.executable}' -m softline {arguments} >&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # ---- info and help ---------------------------------------------------------------------------------------

@@ -529,6 +529,10 @@ def read_csv(tmp_path, text, label=-1):
         ("1,2.0\n3,-4e0\n", -1, [[1], [3]], [2, -4], None),
         ("1,0.5\n3,2\n", -1, [[1], [3]], [0.5, 2], None),
         ("1,1e300\n3,2\n", -1, [[1], [3]], [1e300, 2], None),
+        ("1,9007199254740993\n3,9007199254740992\n", -1, [[1], [3]], [2**53 + 1, 2**53], None),
+        ("1,99999999999999999999\n3,7\n", -1, [[1], [3]], ["99999999999999999999", "7"], None),
+        ("1,10\n3,1_0\n", -1, [[1], [3]], ["10", "1_0"], None),
+        ("1_1,1_2\n1,2\n3,4\n", None, [[1, 2], [3, 4]], None, ["1_1", "1_2"]),
         ("1,2\n3,b\n", -1, [[1], [3]], ["2", "b"], None),
         (
             '\ufeffp,"q, r",kind\r\n 1, 2 ,"a ""b"""\r\n\r\n3,4, b\r\n',
@@ -568,6 +572,7 @@ def test_csv(tmp_path, text, label, X, y, names):
         ("1,2\n3,nan\n", -1, ["label nan"]),
         ("p,q,r\n1,2,a\n", "kind", ["no column 'kind'", "p, q, r"]),
         ("p,q,r\n1,2,a\n", 3, ["no column 3", "-3 to 2"]),
+        ("p,q,p\n1,2,3\n", "p", ["2 columns 'p'", "position"]),
         ('1,2,a\n3,4,"b\n5,6,a\n', -1, ["commas", "end of data"]),
         ("1,2,a\n" * 3000 + "1,x,a\n", -1, ["line 3001, column 2 holds 'x'"]),
     ],
@@ -659,6 +664,15 @@ X4 = np.ones((4, 2))
             {"X_train": X4, "y_train": np.arange(4), "X_test": np.ones((4, 3)), "y_test": np.arange(4)},
             ["[2, 3] features"],
         ),
+        (
+            {"X_train": X4, "y_train": [0, 1, 0, 1], "X_test": X4, "y_test": [0, 1, 7, 8]},
+            ["y_test has the label 7", "y_train"],
+        ),
+        (
+            {"X_train": X4, "y_train": [0, 1] * 2, "X_test": X4, "y_test": [0, 1] * 2}
+            | {"X_val": X4, "y_val": ["a", "b"] * 2},
+            ["y_val has the label a", "y_train"],
+        ),
     ],
 )
 def test_npz_damage(tmp_path, arrays, words):
@@ -712,6 +726,27 @@ def test_npy_that_claims_more_than_it_holds(tmp_path):
     np.save(path, np.ones((4, 2)))
     path.write_bytes(path.read_bytes().replace(b"(4, 2), }        ", b"(4000000, 2), }  "))
     assert_fails_in_little_memory(lambda: datasets.load_file(path), "data.npy")
+
+
+def test_npy_that_is_something_else(tmp_path):
+    path = tmp_path / "data.npy"
+    np.savez(path.with_suffix(".npz"), X=X4)
+    path.with_suffix(".npz").rename(path)
+    assert_fails(lambda: datasets.load_file(path), "data.npy", "magic")
+
+
+def test_labels_that_int64_does_not_hold(tmp_path):
+    labels = 2**63 + np.arange(10, dtype=np.uint64) % 2
+    path = save_labels(tmp_path / "data.npz", labels)
+    assert set(datasets.load_file(path).y_train) == set(labels)
+
+
+@pytest.mark.parametrize("ending", datasets.FILE_TYPES)
+def test_a_folder_is_no_file(tmp_path, ending):
+    path = tmp_path / f"data{ending}"
+    path.mkdir()
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        datasets.load(path)
 
 
 def test_npz_takes_no_label(tmp_path):

@@ -346,6 +346,14 @@ def test_tensor_types_that_numpy_lacks(tmp_path):
     assert_refused(tmp_path / "m", "not a complete safetensors file|not a model")
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(tmp_path):
+    save_model(trained(), tmp_path / "m")
+    (tmp_path / "m").chmod(0)
+    with pytest.raises(PermissionError):
+        load_model(tmp_path / "m")
+
+
 def test_no_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="none"):
         load_model(tmp_path / "none")

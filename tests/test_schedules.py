@@ -16,6 +16,7 @@ from softline import SoftmaxClassifier, schedules
         (schedules.Cosine(floor=0.2), [0, 5, 10, 20], [1, 0.6, 0.2, 0.2]),
         (schedules.WarmUp(epochs=4), [2, 4, 50], [0.5, 1, 1]),
         (schedules.WarmUp(epochs=2, then=schedules.Exponential(0.5)), [2, 3], [1, 0.5]),
+        (schedules.WarmUp(epochs=2, then="cosine"), [2, 6, 10], [1, 0.5, 0]),
     ],
 )
 def test_values(schedule, epochs, expected):
@@ -45,6 +46,22 @@ def test_a_schedule_scales_each_step():
     with pytest.warns(ConvergenceWarning):  # it only ever sees class 0
         model.fit(X, y)
     np.testing.assert_allclose(model.coef_, -0.001 * gradient, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (lambda epoch, max_iter: None, "one for each of the 3 times.*object"),
+        (lambda epoch, max_iter: [1, 2], r"one for each of the 3 times.*shape \(2,\)"),
+        (lambda epoch, max_iter: np.full(3, np.nan), "finite numbers of at least 0.*gave nan"),
+        (lambda epoch, max_iter: -1, "finite numbers of at least 0.*gave -1"),
+        (schedules.InverseTime(decay=-2), r"finite numbers of at least 0; InverseTime\(decay=-2\) gave -3"),
+    ],
+)
+def test_what_is_no_schedule(schedule, message):
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match=message):
+        SoftmaxClassifier(schedule=schedule, batch_size=50).fit(X, y)
 
 
 def test_get_refuses():

@@ -233,6 +233,31 @@ def test_weight_of_two_is_the_row_twice(params):
     np.testing.assert_allclose(weighted.loss_curve_, repeated.loss_curve_, rtol=1e-12)
 
 
+def test_weight_of_two_is_the_row_twice_of_many_rows():
+    """Full batches take their step from all rows, though mini-batches take it from a sample."""
+    rng = np.random.RandomState(0)
+    X, weight = rng.randn(5000, 3), rng.randint(0, 3, 5000)
+    y = (X @ rng.randn(3, 3)).argmax(axis=1)
+    args = {"batch_size": None, "max_iter": 5, "tol": None}
+    weighted = SoftmaxClassifier(**args).fit(X, y, sample_weight=weight)
+    repeated = SoftmaxClassifier(**args).fit(X.repeat(weight, axis=0), y.repeat(weight))
+    np.testing.assert_allclose(weighted.learning_rate_, repeated.learning_rate_, rtol=1e-12)
+    np.testing.assert_allclose(weighted.coef_, repeated.coef_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_weight_of_zero_is_the_row_left_out(early_stopping):
+    X, y = load_iris(return_X_y=True)
+    weight = np.random.RandomState(0).randint(0, 2, len(X))
+    args = {"early_stopping": early_stopping, "max_iter": 20, "tol": None, "random_state": 0}
+    weighted = SoftmaxClassifier(**args).fit(X, y, sample_weight=weight)
+    left = weight > 0
+    rest = SoftmaxClassifier(**args).fit(X[left], y[left], sample_weight=weight[left])
+    assert same_bits(weighted, rest) and weighted.validation_scores_ == rest.validation_scores_
+    with pytest.raises(ValueError, match="of 1 rows with"):
+        SoftmaxClassifier(early_stopping=True).fit(X, y, sample_weight=np.arange(150) == 7)
+
+
 def test_class_weight_multiplies_sample_weight():
     X, y = load_iris(return_X_y=True)
     weight = np.linspace(1, 2, len(X))
@@ -258,6 +283,19 @@ def test_scaling_all_weights_changes_nothing():
         X, y, sample_weight=np.full(150, 8.0)
     )
     np.testing.assert_allclose(a.coef_, b.coef_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("weight", [-1, np.nan, np.inf, None, "2"])
+def test_senseless_class_weights_are_refused(weight):
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match=f"class_weight.*at least 0; 1 has {weight!r}"):
+        SoftmaxClassifier(class_weight={0: 2, 1: weight}).fit(X, y)
+
+
+def test_weights_whose_sum_overflows_are_refused():
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match="too large for float32"):
+        SoftmaxClassifier().fit(X.astype(np.float32), y, sample_weight=np.full(150, 1e38))
 
 
 @pytest.mark.parametrize("weight", [-np.ones(150), np.zeros(150), np.full(150, np.nan), np.ones(3)])
@@ -288,6 +326,21 @@ def test_any_label_type(names):
     assert model.classes_.dtype == names.dtype and np.array_equal(model.classes_, names)
     assert model.predict(X).dtype == names.dtype
     assert same_bits(model, SoftmaxClassifier(max_iter=5, random_state=0).fit(X, y))
+
+
+@pytest.mark.parametrize("names", [[3, 5, 9], [-1, 0, 2]])
+def test_objects_that_are_numbers_are_numbers(names):
+    X, y = load_iris(return_X_y=True)
+    labels = np.array(names)[y]
+    model = SoftmaxClassifier(max_iter=5, random_state=0).fit(X, labels.astype(object), eval_set=(X, labels))
+    assert model.classes_.dtype == int and model.classes_.tolist() == names
+    assert model.validation_scores_[-1] == model.score(X, labels)
+
+
+def test_objects_that_are_bools_are_bools():
+    X, y = load_iris(return_X_y=True)
+    model = SoftmaxClassifier(max_iter=5, random_state=0).fit(X, (y > 0).astype(object))
+    assert model.classes_.dtype == bool
 
 
 @pytest.mark.parametrize("names", [np.array([False, True]), np.array(["no", "yes"]), np.array([-1, 1])])
@@ -487,6 +540,12 @@ def test_wrong_data_is_refused():
         SoftmaxClassifier(max_iter=1).fit(X, y).predict(X[:, :3])
     with pytest.raises(ValueError, match=r"spans 9.2e\+29.*float64"):
         SoftmaxClassifier().fit(np.where(X > 7, 1e30, X).astype(np.float32), y)
+    with pytest.raises(ValueError, match=r"spans 1e\+308"), np.errstate(all="ignore"):
+        SoftmaxClassifier().fit(np.where(X > 7, 1e308, X), y)
+    with pytest.raises(TypeError, match="all be numbers or all be strings"):
+        SoftmaxClassifier().fit(X, np.where(y == 0, "a", None))
+    with pytest.raises(ValueError, match="eval_set has labels of another type"):
+        SoftmaxClassifier().fit(X, y.astype(str).astype(object), eval_set=(X, y))
     with pytest.raises(ValueError, match=r"=0.1 of 30 rows with 30 classes.*validation_fraction"):
         SoftmaxClassifier(early_stopping=True).fit(X[:30], np.arange(30))
 
@@ -554,6 +613,27 @@ def test_a_rate_that_only_raises_the_loss_is_named(digits):
         ConvergenceWarning, match=r"above log\(10\).*learning_rate=100 is too large.*is stable"
     ):
         SoftmaxClassifier(learning_rate=100.0, alpha=0, max_iter=3, random_state=0).fit(X, y)
+
+
+def test_a_rate_that_suits_is_not_called_too_large():
+    """Labels that X says nothing about, a row at a time: all there is is noise."""
+    X = np.zeros((300, 1))
+    y = np.random.RandomState(0).randint(0, 10, 300)
+    for learning_rate in ("auto", 2.0):
+        with pytest.warns(ConvergenceWarning, match=r"=2 suits these data.*raise batch_size"):
+            SoftmaxClassifier(
+                learning_rate=learning_rate, batch_size=1, alpha=0, max_iter=3, random_state=0
+            ).fit(X, y)
+
+
+def test_a_sorted_table_takes_single_rows(recwarn):
+    """The step of single rows follows from the longest, which may be among the last."""
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(2000, 64), rng.randint(0, 3, 2000)
+    X[np.arange(2000), y] += 2
+    X[:1024] /= 100
+    model = SoftmaxClassifier(batch_size=1, max_iter=3, tol=None, random_state=0).fit(X, y)
+    assert model.loss_curve_[-1] < np.log(3) and not recwarn.list
 
 
 def test_interrupt_keeps_the_weights(digits):
@@ -626,6 +706,16 @@ def test_partial_fit_refuses():
         SoftmaxClassifier(early_stopping=True).partial_fit(X, y, classes=[0, 1, 2])
     with pytest.raises(ValueError, match="balanced"):
         SoftmaxClassifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
+
+
+def test_partial_fit_can_be_called_again_after_a_first_call_that_failed():
+    X, y = load_iris(return_X_y=True)
+    model = SoftmaxClassifier()
+    with pytest.raises(ValueError, match="not among the classes"):
+        model.partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    assert model.partial_fit(X, y, classes=[0, 1, 2]).predict(X).shape == y.shape
 
 
 # ---- in scikit-learn's company ----------------------------------------------------------------------------

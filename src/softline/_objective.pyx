@@ -92,7 +92,6 @@ cdef double pass_over(X, const ptrdiff_t[::1] idx, const int32_t[::1] y, const r
     cdef ptrdiff_t chunk = chunk_strips * lanes, part = chunk * C
     cdef int threads = min(threads_for(n_threads, 2.0 * n * C * D), <int>n_blocks), thread
 
-    dtype = np.float32 if real is float else np.float64
     cdef real[:, :] packed = matrix(threads, chunk_strips * strip, np.empty, <real>0)
     cdef real[:, :] parts = matrix(threads, n_parts * part, np.zeros, <real>0)
     cdef real[:, :] dscores = matrix(threads, part, np.empty, <real>0)

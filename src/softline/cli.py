@@ -31,6 +31,8 @@ def main(argv=None):
         0 if all went well, 1 if not, 130 after Ctrl-C, 141 if nobody reads the output any more.
         A wrong usage raises SystemExit(2), as argparse does.
     """
+    if sys.stdout is None:  # closed by the shell, as in `softline info >&-`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     args = _parser().parse_args(argv)
     try:
         with warnings.catch_warnings():
@@ -225,7 +227,7 @@ def _train(args):
     from softline.progress import format_rate
     from softline.softmax_classifier import SoftmaxClassifier
 
-    if args.out:
+    if args.out is not None:
         model_file.check_target(args.out)  # before the work, not after
     data = datasets.load(args.data, data_dir=args.data_dir, label=args.label, random_state=args.random_state)
     model = SoftmaxClassifier(verbose=int(not args.quiet))
@@ -259,7 +261,7 @@ def _train(args):
         print(f"softline: {message}", file=sys.stderr)
     if data.feature_names is not None:
         model.feature_names_in_ = np.array(data.feature_names, dtype=object)
-    if args.out:
+    if args.out is not None:
         model_file.save_model(model.set_params(verbose=0), args.out, image_shape=data.image_shape)
 
     seconds = np.median(model.epoch_seconds_)
@@ -271,7 +273,7 @@ def _train(args):
             "validation accuracy": f"{model.score(data.X_val, data.y_val):.2%}",
             "test accuracy": f"{model.score(data.X_test, data.y_test):.2%}",
         }
-        | ({"saved": args.out} if args.out else {})
+        | ({} if args.out is None else {"saved": args.out})
     )
 
 
@@ -356,7 +358,9 @@ def _predict(args):
     if args.proba:
         header += [f"p_{label}" for label in model.classes_]
         rows = ([*row, *p] for row, p in zip(rows, model.predict_proba(X), strict=True))
-    with open(args.out, "w", newline="", encoding="utf-8") if args.out else nullcontext(sys.stdout) as file:
+    with (
+        nullcontext(sys.stdout) if args.out is None else open(args.out, "w", newline="", encoding="utf-8")
+    ) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

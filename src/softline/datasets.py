@@ -334,6 +334,10 @@ def load_file(path, *, label=None, validation_fraction=0.1, test_fraction=0.2, r
     widths = {part[0].shape[1] for part in (train, validation, test) if part}
     if len(widths) > 1:
         raise DataError(f"{path}: parts of {sorted(widths)} features; expected the same number in each")
+    for name, part in (("y_val", validation), ("y_test", test)):
+        unknown = part and np.setdiff1d(part[1], train[1])
+        if part and unknown.size:
+            raise DataError(f"{path}: {name} has the label {unknown[0]}, which y_train does not have")
     return _split(path.name, *train, validation=validation, test=test, **options)
 
 
@@ -372,6 +376,8 @@ def read_features(path, *, label=None):
 
 def _existing(path):
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder; expected a file")
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     return path
@@ -610,6 +616,8 @@ def _read_npz(path, label):
         # Opened here because np.load leaves a damaged file open.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in NPZ_ARRAYS if name in archive}
+    except PermissionError:
+        raise
     except Exception as err:  # zip, zlib and NumPy have their own errors for what is damaged
         raise DataError(f"{path}: expected a complete .npz file of plain arrays; found: {err!r}") from err
 
@@ -654,7 +662,10 @@ def _checked_labels(path, y):
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         row = np.flatnonzero(~np.isfinite(y))[0]
         raise DataError(f"{path}: label {y[row]} in row {row}, counted from 0; expected a finite number")
-    whole = y.dtype.kind in "iu" or (y.dtype.kind == "f" and ((y == np.rint(y)) & (abs(y) < 2**53)).all())
+    if y.dtype.kind == "f":
+        whole = ((y == np.rint(y)) & (abs(y) < 2**53)).all()
+    else:
+        whole = y.dtype.kind in "iu" and (y.size == 0 or y.max() < 2**63)
     return y.astype(np.int64) if whole else y
 
 
@@ -673,6 +684,8 @@ def _read_table(path, label):
 def _label_position(path, label, n_columns, names=()):
     """Position 0..n_columns-1 of the column `label`: a position or, if text, one of `names`."""
     if label in names:
+        if names.count(label) > 1:
+            raise DataError(f"{path}: {names.count(label)} columns {label!r}; give the position of one")
         return names.index(label)
     if isinstance(label, str):
         known = textwrap.shorten(", ".join(names), 200) or "its positions: it has no names"
@@ -685,7 +698,9 @@ def _label_position(path, label, n_columns, names=()):
 def _read_npy(path, label):
     try:
         # Mapped first, so that the size in the header is compared with the file's before memory is taken.
-        matrix = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+        matrix = np.array(np.lib.format.open_memmap(path, mode="r"))
+    except PermissionError:
+        raise
     except Exception as err:  # NumPy has many errors for what is damaged
         raise DataError(f"{path}: expected a complete .npy file without objects; found: {err!r}") from err
     _checked_features(path, "matrix", matrix)
@@ -758,7 +773,7 @@ def _parse_block(path, chunk, column_names):
 
 def _number(cell, default=None):
     try:
-        return float(cell)
+        return default if "_" in cell else float(cell)  # "1_0" is a name, though Python reads 10
     except ValueError:
         return default
 
@@ -781,4 +796,9 @@ def _is_header(first, second, columns, position):
 def _parse_labels(path, labels):
     if any(map(_is_text, labels)):
         return np.array(labels)
-    return _checked_labels(path, np.array(labels, np.float64))
+    try:
+        return np.array(list(map(int, labels)), np.int64)  # exact where floats are not
+    except OverflowError:
+        return np.array(labels)
+    except ValueError:
+        return _checked_labels(path, np.array(labels, np.float64))

@@ -154,8 +154,8 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             warnings.warn(
                 "'penalty' was deprecated in version 1.8 and will be removed in 1.10. To avoid this warning, "
                 "leave 'penalty' set to its default value and use 'l1_ratio' or 'C' instead. Use l1_ratio=0 "
-                "instead of penalty='l2', l1_ratio=1 instead of penalty='l1', l1_ratio set to a float between "
-                "0 and 1 instead of penalty='elasticnet', and C=np.inf instead of penalty=None.",
+                "instead of penalty='l2', l1_ratio=1 instead of penalty='l1', l1_ratio set to a float "
+                "between 0 and 1 instead of penalty='elasticnet', and C=np.inf instead of penalty=None.",
                 FutureWarning,
                 stacklevel=3,
             )

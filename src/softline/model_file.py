@@ -70,7 +70,7 @@ def save_model(model, path, *, image_shape=None):
     """
     if type(model) is not SoftmaxClassifier:
         raise TypeError(f"a model file holds a SoftmaxClassifier; got {type(model).__name__}")
-    check_is_fitted(model)
+    check_is_fitted(model, "coef_")
     target = check_target(path)
     header, tensors = _pack(model, image_shape)
     _unpack(header, tensors)  # what would not load again is not written
@@ -97,6 +97,8 @@ def check_target(path):
     OSError
         If no file can be written there.
     """
+    if not os.fspath(path):
+        raise FileNotFoundError("cannot write a file without a name")
     target = Path(path).resolve()
     if not target.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: there is no folder {target.parent}")
@@ -197,6 +199,7 @@ def _read(path):
     """Header and tensors whose checksum is right."""
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path}: is a folder; expected a model file")
+    open(path, "rb").close()  # safetensors says of every file that it cannot open that there is none
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

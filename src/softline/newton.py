@@ -2,9 +2,9 @@
 
 A step solves H d = -g by conjugate gradients, as far as it pays (inexact Newton: Dembo, Eisenstat and
 Steihaug, 1982), in the metric of :mod:`softline.preconditioner`. H need not be exact where g is: far from the
-minimum it is that of some rows (subsampled Newton: Byrd, Chin, Neveitt and Nocedal, 2011), whose products cost
-a fraction of a pass over the data; as steps stop paying, more rows are taken, in the end all. The weights are
-kept in float64 and gradients are summed in it, so that float32 data converge, too.
+minimum it is that of some rows (subsampled Newton: Byrd, Chin, Neveitt and Nocedal, 2011), whose products
+cost a fraction of a pass over the data; as steps stop paying, more rows are taken, in the end all. The
+weights are kept in float64 and gradients are summed in it, so that float32 data converge, too.
 
 With an L1 penalty a step minimises the quadratic model with that penalty (proximal Newton: Lee, Sun and
 Saunders, 2014), by accelerated proximal gradients on the model (FISTA: Beck and Teboulle, 2009, restarted as

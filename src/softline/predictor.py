@@ -33,7 +33,12 @@ class SoftmaxPredictor:
         options = {"dtype": None if native else _convert_to(dtype), "ensure_all_finite": False}
         if not isinstance(y, str):
             X, y = validate_data(self, X, y, reset=reset, **options)
-            check_classification_targets(y)
+            if y.dtype == object and (plain := np.asarray(y.tolist())).dtype.kind in "biuf":
+                y = plain  # scikit-learn knows objects that are strings only
+            try:
+                check_classification_targets(y)
+            except TypeError as error:  # they are sorted
+                raise TypeError(f"the labels in y must all be numbers or all be strings: {error}") from error
             if abs(X.strides[1]) > abs(X.strides[0]):
                 X = np.ascontiguousarray(X)
             X = Rows(X)
@@ -58,7 +63,7 @@ class SoftmaxPredictor:
     def _scores(self, X):
         """Scores (N, C), a new array."""
         if not hasattr(self, "coef_"):
-            check_is_fitted(self)
+            check_is_fitted(self, "coef_")
         X = self._validate(X, reset=False)
         dtype = np.result_type(X.dtype, self.coef_)
         W, b = (np.ascontiguousarray(a, dtype) for a in (self.coef_, self.intercept_))

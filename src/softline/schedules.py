@@ -62,14 +62,14 @@ class Cosine:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """Rise linearly over the first `epochs`, then follow `then` (a schedule, from its own start)."""
+    """Rise linearly over the first `epochs`, then follow `then` (a schedule or a name, from its start)."""
 
     epochs: float = 1
     then: object = Constant()
 
     def __call__(self, epoch, max_iter):
         epoch = np.asarray(epoch, dtype=float)
-        after = self.then(np.maximum(epoch - self.epochs, 0), max(max_iter - self.epochs, 1))
+        after = get(self.then)(np.maximum(epoch - self.epochs, 0), max(max_iter - self.epochs, 1))
         return np.minimum((epoch + 1e-3) / (self.epochs + 1e-3), 1) * after
 
 

@@ -203,7 +203,9 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         classes, codes = np.unique(y, return_inverse=True)
         codes = codes.astype(np.int32)
         if len(classes) < 2:
-            raise ValueError(f"y needs at least two classes to tell apart; it has one class: {classes[0]!r}")
+            raise ValueError(
+                f"y needs at least two classes to tell apart; it has one class: {classes.tolist()[0]!r}"
+            )
         coef, intercept = np.zeros((len(classes), X.shape[1])), np.zeros(len(classes))
         if self.warm_start and hasattr(self, "coef_"):
             if not np.array_equal(classes, self.classes_) or self.coef_.shape != coef.shape:
@@ -215,11 +217,13 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         self.classes_ = classes
         weight = self._row_weights(X, codes, sample_weight)
 
-        rows, validation = np.arange(len(X)), None
+        # Rows without weight take no part, not even in forming batches.
+        rows = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
+        validation = None
         if eval_set is not None:
             validation = self._validate_eval_set(eval_set)
         elif self.early_stopping:
-            rows, held_out = self._hold_out(codes, rng)
+            rows, held_out = self._hold_out(rows, codes, rng)
             validation = X, held_out, codes
         trainer = self._trainer(X, codes, weight, rows, coef, intercept, rng, ColumnStats(X.shape[1]))
         if validation is not None:
@@ -264,8 +268,7 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         if self.n_iter_ and self.loss_curve_[-1] > 1.01 * np.log(C):
             warnings.warn(
                 f"the loss is {self.loss_curve_[-1]:.4g}, above log({C}) = {np.log(C):.4g} of a model that "
-                f"knows nothing: learning_rate={trainer.rate:.3g} is too large for these data. "
-                f"{trainer.advice()}",
+                f"knows nothing: {trainer.advice()}",
                 ConvergenceWarning,
                 stacklevel=4,
             )
@@ -310,7 +313,7 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
                 "class_weight 'balanced' needs all labels at once and does not go with partial_fit; "
                 "compute the weights with sklearn.utils.compute_class_weight and pass them as a dict"
             )
-        first_call = not hasattr(self, "classes_")
+        first_call = not hasattr(self, "coef_")
         X, y = self._validate(X, y, reset=first_call)
         if first_call:
             if classes is None:
@@ -318,17 +321,18 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
             self.classes_ = np.unique(column_or_1d(classes))
             if len(self.classes_) < 2:
                 raise ValueError(f"classes needs at least two labels; got {classes!r}")
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(f"classes={classes!r} differs from the first call's: {self.classes_}")
+        codes = self._encode(y, "y")
+        weight = self._row_weights(X, codes, sample_weight)
+        if first_call:
             self.coef_ = np.zeros((len(self.classes_), X.shape[1]), X.dtype)
             self.intercept_ = np.zeros(len(self.classes_), X.dtype)
             self.loss_curve_, self.epoch_seconds_, self.validation_scores_ = [], [], None
             self.n_iter_ = 0
             self._stats, self._auto = None, None
-        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise ValueError(f"classes={classes!r} differs from the first call's: {self.classes_}")
-        codes = self._encode(y, "y")
-        weight = self._row_weights(X, codes, sample_weight)
         rng = check_random_state(self.random_state)
-        rows = np.arange(len(X))
+        rows = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
         stats, auto = self._stats or ColumnStats(X.shape[1]), self._auto or AutoStep()
         trainer = self._trainer(X, codes, weight, rows, self.coef_, self.intercept_, rng, stats, auto)
         try:
@@ -341,9 +345,6 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         return self
 
     def _trainer(self, X, codes, weight, rows, coef, intercept, rng, stats, auto=None):
-        if weight is not None:
-            # Rows without weight take no part, not even in forming batches.
-            rows = rows[weight[rows] > 0]
         self._stats = stats
         if self.standardize or self.learning_rate == "auto":
             stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
@@ -381,16 +382,16 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
 
     # ---- validation --------------------------------------------------------------------------------
 
-    def _hold_out(self, codes, rng):
+    def _hold_out(self, rows, codes, rng):
         """Rows to train on and rows to validate on, each with its share of every class."""
         try:
             return train_test_split(
-                np.arange(len(codes)), test_size=self.validation_fraction, random_state=rng, stratify=codes
+                rows, test_size=self.validation_fraction, random_state=rng, stratify=codes[rows]
             )
         except ValueError as error:
             raise ValueError(
                 f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of "
-                f"{len(codes)} rows with {len(self.classes_)} classes ({error}); pass eval_set=(X, y) to "
+                f"{len(rows)} rows with {len(self.classes_)} classes ({error}); pass eval_set=(X, y) to "
                 "fit, a larger validation_fraction, or early_stopping=False"
             ) from error
 
@@ -401,7 +402,10 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         return X, np.arange(len(X)), self._encode(y, "the y of eval_set")
 
     def _encode(self, y, name):
-        codes = np.searchsorted(self.classes_, y)
+        try:
+            codes = np.searchsorted(self.classes_, y)
+        except TypeError as error:
+            raise ValueError(f"{name} has labels of another type than the classes {self.classes_}") from error
         codes[codes == len(self.classes_)] = 0
         unknown = self.classes_[codes] != y
         if np.any(unknown):
@@ -415,6 +419,12 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         weight = _check_sample_weight(sample_weight, X.array, dtype=X.dtype, copy=True)
         if np.any(weight < 0):
             raise ValueError(f"sample_weight must not be negative; the smallest is {weight.min()}")
+        if isinstance(self.class_weight, dict):
+            for label, class_weight in self.class_weight.items():
+                if not (isinstance(class_weight, Real) and 0 <= class_weight < np.inf):
+                    raise ValueError(
+                        f"class_weight must hold finite numbers of at least 0; {label!r} has {class_weight!r}"
+                    )
         if self.class_weight == "balanced":
             counts = np.bincount(codes, weights=weight, minlength=len(self.classes_))
             present = counts > 0
@@ -426,6 +436,11 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
                     f"class_weight has labels that are not among the classes: {list(unknown)[:5]}"
                 )
             weight *= np.array([self.class_weight.get(label, 1) for label in classes], X.dtype)[codes]
-        if not weight.sum() > 0:
-            raise ValueError("the sample weights, multiplied with the class weights, are all zero")
+        with np.errstate(over="ignore"):
+            total = weight.sum()
+        if not 0 < total < np.inf:
+            raise ValueError(
+                "the sample weights, multiplied with the class weights, "
+                + ("are all zero" if total == 0 else f"are too large for {weight.dtype}; scale them down")
+            )
         return weight

@@ -21,6 +21,8 @@ from softline import _kernels
 
 # Rows that estimate the curvature, and power iterations: about the cost of one epoch on wide data.
 SAMPLE_ROWS = 4096
+# Rows of which the longest gives L_max.
+LONGEST_ROWS = 1024
 ITERATIONS = 10
 
 
@@ -40,10 +42,10 @@ class AutoStep:
     def __init__(self):
         self.n_rows = self.n_rows_estimated = 0
 
-    def observe(self, X, rows, weight, stats, alpha, fit_intercept, rng, n_threads=None):
+    def observe(self, X, rows, weight, stats, alpha, fit_intercept, rng, n_threads=None, sample=True):
         """Take in the rows `rows` of X, which `stats` has seen; now and then estimate the curvature anew.
 
-        That is whenever the rows seen have doubled.
+        That is whenever the rows seen have doubled. `sample` as in :func:`smoothness`.
 
         Raises
         ------
@@ -62,9 +64,11 @@ class AutoStep:
             deviation = np.maximum(high - mean, mean - low) * (high > low)
         tiny = float(np.finfo(X.dtype).tiny)
         largest = np.max(deviation, initial=0)
-        if largest * np.sqrt(tiny) > 1e-2:
+        if not largest * np.sqrt(tiny) <= 1e-2:  # NaN, too: then a sum overflowed
+            with np.errstate(over="ignore"):
+                span = largest if np.isfinite(largest) else np.max(high - low)
             raise ValueError(
-                f"X spans {largest:.3g}, too much to train on in {X.dtype}; "
+                f"X spans {span:.3g}, too much to train on in {X.dtype}; "
                 "rescale it (for example with StandardScaler) or pass float64"
             )
         damped = np.maximum(deviation**2 + alpha, 1e3 * tiny)
@@ -73,17 +77,20 @@ class AutoStep:
         if self.n_rows >= 2 * self.n_rows_estimated:
             self.n_rows_estimated = self.n_rows
             self.curvature, self.curvature_of_row = smoothness(
-                X, rows, weight, alpha, self.shift, self.metric, fit_intercept, rng, n_threads
+                X, rows, weight, alpha, self.shift, self.metric, fit_intercept, rng, n_threads, sample
             )
 
 
-def smoothness(X, rows, weight, alpha, shift, metric, fit_intercept, rng, n_threads=None):
+def smoothness(X, rows, weight, alpha, shift, metric, fit_intercept, rng, n_threads=None, sample=True):
     """Curvatures (L of all rows, L_max of a single one) in the geometry of `shift` and `metric`.
 
-    L is estimated by power iteration on at most SAMPLE_ROWS rows, with the kernels that train: scores of
-    one "class" are X v, its gradient is X^T u.
+    L is estimated by power iteration, with the kernels that train: scores of one "class" are X v, its
+    gradient is X^T u. With `sample` this takes at most SAMPLE_ROWS rows. For full batches it takes them all:
+    then a weight of 2 is the row twice for the step, too, and an iteration costs no more than an epoch.
     """
-    if len(rows) > SAMPLE_ROWS:
+    every = -(-len(rows) // LONGEST_ROWS)  # rows may be sorted
+    if sample and len(rows) > SAMPLE_ROWS:
+        every = 1  # a sample is not
         chosen = rng.choice(len(rows), SAMPLE_ROWS, replace=False)
         rows, weight = rows[chosen], None if weight is None else weight[chosen]
     dtype = X.dtype
@@ -109,8 +116,9 @@ def smoothness(X, rows, weight, alpha, shift, metric, fit_intercept, rng, n_thre
             break
 
     longest = 0.0
-    for first in range(0, min(n, 1024), 128):
-        z = (X[rows[first : first + 128]] - center) * scale
+    looked_at = rows[::every][:LONGEST_ROWS]
+    for first in range(0, len(looked_at), 128):
+        z = (X[looked_at[first : first + 128]] - center) * scale
         longest = max(longest, np.einsum("ij,ij->i", z, z).max())
     penalty = alpha * (1 if metric is None else np.max(metric, initial=0))
     return eigenvalue / 2 + penalty, (longest + bias) / 2 + penalty

@@ -75,7 +75,10 @@ class Trainer:
         self.auto, self.shift, self.metric, self.rate = None, None, None, learning_rate
         if learning_rate == "auto":
             self.auto = auto or step_size.AutoStep()
-            self.auto.observe(X, rows, self._weights(), stats, alpha, fit_intercept, rng, n_threads)
+            full_batch = auto is None and self.batch_size == len(rows)
+            self.auto.observe(
+                X, rows, self._weights(), stats, alpha, fit_intercept, rng, n_threads, sample=not full_batch
+            )
             self.shift, self.metric = self.auto.shift, self.auto.metric
             n_rows = np.inf if auto else len(rows)
             self.rate = step_size.stable_rate(
@@ -115,13 +118,28 @@ class Trainer:
         order = self.rng.permutation(self.rows) if self.shuffle else self.rows
         n, B = len(order), self.batch_size
         times = epoch + np.arange(0, n, B) / n
-        rates = self.rate * np.broadcast_to(self.schedule(times, self.max_iter), times.shape)
+        rates = self.rate * self._multipliers(times)
         before = self.W.copy(), self.b.copy()
         try:
             return self._epoch(order, rates, epoch)
         except BaseException:  # KeyboardInterrupt, too: the weights go with the history
             self.W[...], self.b[...] = before
             raise
+
+    def _multipliers(self, times):
+        """What the schedule makes of the learning rate at these times."""
+        given = np.asarray(self.schedule(times, self.max_iter))
+        if given.dtype.kind not in "biuf" or given.shape not in ((), times.shape):
+            raise ValueError(
+                f"schedule must give a number, or one for each of the {len(times)} times in its argument; "
+                f"{self.schedule} gave {given.dtype} of shape {given.shape}"
+            )
+        right = np.isfinite(given) & (given >= 0)
+        if not right.all():
+            raise ValueError(
+                f"schedule must give finite numbers of at least 0; {self.schedule} gave {given[~right][0]}"
+            )
+        return np.broadcast_to(given, times.shape)
 
     def _epoch(self, order, rates, epoch):
         n, B = len(order), self.batch_size
@@ -149,20 +167,23 @@ class Trainer:
         if not (finite.all() and np.isfinite(self.W).all() and np.isfinite(self.b).all()):
             bad = losses[~finite]
             what = f"the loss became {bad[0]}" if bad.size else "a weight became infinite"
-            raise DivergenceError(
-                f"{what} in epoch {epoch + 1}: learning_rate={self.rate:.3g} is too large for these data. "
-                f"{self.advice()}"
-            )
+            raise DivergenceError(f"{what} in epoch {epoch + 1}: {self.advice()}")
         sizes = np.full(len(losses), B)
         sizes[-1] = n - B * (len(losses) - 1)
         return float(losses @ sizes / n), seconds
 
     def advice(self):
-        """Which learning rate would do."""
+        """What is wrong with the learning rate, and which would do."""
         stable = self.stable_rate()
+        if self.auto is not None or self.rate <= 1.05 * stable:  # as rounded below
+            return (
+                f"learning_rate={self.rate:.3g} suits these data, but batches of {self.batch_size} are too "
+                "noisy for it, or the schedule raises it; raise batch_size, or let the schedule lower it."
+            )
+        wrong = f"learning_rate={self.rate:.3g} is too large for these data. "
         if not stable > 0:
-            return "The features are too large for any; scale them (for example with StandardScaler)."
-        return f"Up to {stable:.2g} is stable; learning_rate='auto' finds one by itself."
+            return wrong + "The features are too large for any; scale them (for example with StandardScaler)."
+        return wrong + f"Up to {stable:.2g} is stable; learning_rate='auto' finds one by itself."
 
     def accuracy(self, X, rows, codes):
         """Share of X[rows] whose largest score is that of codes[rows]; no copy of X is made."""
@@ -173,4 +194,4 @@ class Trainer:
             out = np.empty((len(idx), len(self.b)), self.b.dtype)
             _kernels.scores(X, idx, self.W, self.b, out, self.n_threads)
             hits += np.count_nonzero(out.argmax(axis=1) == codes[idx])
-        return hits / len(rows)
+        return float(hits / len(rows))
