@@ -7,7 +7,7 @@ of sum(|t|): no order of summation can promise less for terms that cancel.
 import numpy as np
 import pytest
 
-from softline import _epoch, _kernels, reference
+from softline import _epoch, _kernels, _objective, reference
 
 ULPS = {np.float32: 6, np.float64: 1e-12 / np.finfo(np.float64).eps}
 THREADS = (1, 2, 3, 7)
@@ -217,6 +217,58 @@ def test_sgd_epoch(isa, dtype, batch_size):
             np.testing.assert_allclose(losses, exact_losses, rtol=tolerance, atol=tolerance)
 
 
+# Beside SHAPES, so many rows that they are several blocks.
+MANY_ROWS = [(700, 33, 3), (1500, 17, 2), (530, 784, 10)]
+
+
+@isas
+@dtypes
+def test_loss_gradient(isa, dtype):
+    for p in problems(dtype) + [Problem(*shape, dtype) for shape in MANY_ROWS]:
+        for weight in (None, p.weight):
+            exact, exact_db = np.empty((p.C, p.D)), np.empty(p.C)
+            W = p.W / np.sqrt(p.D).astype(dtype)
+            far = None if weight is None else wide(weight)
+            exact_loss = reference.loss_gradient(wide(p.X), p.y, far, wide(W), wide(p.b), exact, exact_db)
+
+            def run(n_threads, p=p, weight=weight, W=W):
+                dW, db = np.full((p.C, p.D), np.nan), np.full(p.C, np.nan)
+                loss = _objective.loss_gradient(p.X, p.y, weight, W, p.b, dW, db, n_threads)
+                return [dW, db, np.array(loss)]
+
+            dW, db, loss = same_for_any_threads(run)
+            spread = 1 + np.abs(wide(p.X) @ wide(W).T + p.b).max()
+            bound = ULPS[dtype] * np.finfo(dtype).eps * spread
+            assert abs(loss - exact_loss) <= bound
+            assert np.abs(dW - exact).max() <= 4 * bound * np.abs(p.X).max()
+            assert np.abs(db - exact_db).max() <= 4 * bound
+
+
+@isas
+@dtypes
+def test_hessian_product(isa, dtype):
+    for p in problems(dtype) + [Problem(*shape, dtype) for shape in MANY_ROWS]:
+        for idx, weight in ((None, None), (p.idx, p.weight)):
+            n = len(p.X) if idx is None else p.n
+            if n == 0:
+                continue
+            probs = np.random.default_rng(0).dirichlet(np.ones(p.C), n).astype(dtype)
+            V = p.W / np.sqrt(p.D).astype(dtype)
+            exact, exact_v = np.empty((p.C, p.D)), np.empty(p.C)
+            far = None if weight is None else wide(weight)
+            reference.hessian_product(wide(p.X), idx, wide(probs), far, wide(V), wide(p.b), exact, exact_v)
+
+            def run(n_threads, p=p, idx=idx, weight=weight, V=V, probs=probs):
+                HV, Hv = np.full((p.C, p.D), np.nan), np.full(p.C, np.nan)
+                _objective.hessian_product(p.X, idx, probs, weight, V, p.b, HV, Hv, n_threads)
+                return [HV, Hv]
+
+            HV, Hv = same_for_any_threads(run)
+            bound = 4 * ULPS[dtype] * np.finfo(dtype).eps * np.abs(wide(p.X) @ wide(V).T + p.b).max()
+            assert np.abs(HV - exact).max() <= bound * np.abs(p.X).max()
+            assert np.abs(Hv - exact_v).max() <= bound
+
+
 @dtypes
 def test_ten_steps_follow_the_reference(dtype):
     """Ten steps on an easy and on a large problem: a wrong sign or factor would show at once."""
@@ -265,7 +317,10 @@ def test_fused_isas_agree_to_the_bit(isa):
                 W, b = p.W.copy(), p.b.copy()
                 args = np.full(4, 0.1), -(-p.n // 4), 1e-3, p.shift, p.metric, True
                 losses = _epoch.sgd_epoch(p.X, p.y, p.weight, p.idx, W, b, *args)
-                results.append(W.tobytes() + b.tobytes() + losses.tobytes())
+                dW, db = np.empty(W.shape), np.empty(len(b))
+                loss = _objective.loss_gradient(p.X, p.y, p.weight, p.W, p.b, dW, db)
+                arrays = W, b, losses, dW, db, np.array(loss)
+                results.append(b"".join(a.tobytes() for a in arrays))
             assert results[0] == results[1]
 
 
@@ -360,6 +415,23 @@ def test_numerical_gradient(shape):
         assert np.max(np.abs(numerical - analytic)) < 1e-8
 
 
+def test_hessian_is_the_change_of_the_gradient():
+    """Centred differences of the gradient along a direction agree with the Hessian product."""
+    p = Problem(33, 17, 3, np.float64)
+    W, b, V, v, h = 0.3 * p.W, 0.3 * p.b, p.W[::-1].copy(), p.b[::-1].copy(), 1e-5
+    sides = []
+    for sign in (1, -1):
+        dW, db = np.empty(W.shape), np.empty(3)
+        _objective.loss_gradient(p.X, p.y, p.weight, W + sign * h * V, b + sign * h * v, dW, db)
+        sides.append(np.column_stack([dW, db]))
+    probs = np.empty((len(p.X), 3))
+    _kernels.scores(p.X, None, W, b, probs)
+    _kernels.softmax(probs)
+    HV, Hv = np.empty(W.shape), np.empty(3)
+    _objective.hessian_product(p.X, None, probs, p.weight, V, v, HV, Hv)
+    np.testing.assert_allclose(np.column_stack([HV, Hv]), (sides[0] - sides[1]) / (2 * h), atol=1e-8)
+
+
 # ---- bad input -------------------------------------------------------------------------------------------
 
 
@@ -428,6 +500,29 @@ def test_kernels_refuse_wrong_shapes():
         _kernels.scores(X, None, W, None, out, 0)
     with pytest.raises(ValueError, match="expected"):
         _kernels.gradient(X, None, np.zeros((4, 3)), np.zeros((2, 3)), np.zeros(2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"y": np.full(23, 3, np.int32)}, ValueError, r"labels must be in \[0, 3\), found 3"),
+        ({"y": np.zeros(22, np.int32)}, ValueError, "y has 22 elements, expected 23"),
+        ({"W": np.zeros((3, 7))}, ValueError, "W has 7 columns, expected 6"),
+        ({"b": np.zeros(2)}, ValueError, "b has 2 elements, expected 3"),
+        ({"sample_weight": np.zeros(23)}, ValueError, "positive sum"),
+        ({"sample_weight": np.ones(20)}, ValueError, "sample_weight has 20 elements, expected 23"),
+        ({"dW": np.zeros((3, 5))}, ValueError, "dW has 5 columns, expected 6"),
+        ({"db": np.zeros(4)}, ValueError, "db has 4 elements, expected 3"),
+        ({"X": np.zeros((0, 6)), "y": np.zeros(0, np.int32)}, ValueError, "there must be rows"),
+    ],
+)
+def test_loss_gradient_refuses(changes, error, message):
+    p = Problem(20, 6, 3, np.float64)
+    args = {"X": p.X, "y": p.y, "sample_weight": None, "W": p.W, "b": p.b}
+    args |= {"dW": np.empty((3, 6)), "db": np.empty(3)}
+    assert np.isfinite(_objective.loss_gradient(*args.values()))
+    with pytest.raises(error, match=message):
+        _objective.loss_gradient(*(args | changes).values())
 
 
 def test_empty_problems_do_nothing():

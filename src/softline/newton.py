@@ -164,7 +164,7 @@ def minimize(objective, Z, tol, max_iter, callback=None, change_tol=np.inf):
     n_hessian = max(HESSIAN_ROWS, int(HESSIAN_SHARE * len(rows)))
     value, G = objective(Z)
     left = objective.pseudo_gradient(Z, G)
-    metric, size, n_iter, stalled, forcing, moved = None, np.inf, 0, 0, FORCING, False
+    metric, size, n_iter, stalled, forcing, shrunk, moved = None, np.inf, 0, 0, FORCING, 1.0, False
     noise = 8 * np.finfo(objective.X.dtype).eps
     while (np.abs(left).max() > tol or moved) and n_iter < max_iter and stalled < 3:
         # Where it costs less than a pass over the data, the metric is that of the present.
@@ -172,7 +172,9 @@ def minimize(objective, Z, tol, max_iter, callback=None, change_tol=np.inf):
             metric = objective.preconditioner(Z, sample)
             size = _dot(left, metric.solve(left))
         idx = None if n_hessian >= len(objective.X) else _sample(rng, rows, n_hessian)
-        step = newton_step(objective, metric, Z, G, idx, forcing)
+        # As near to Newton's own step as the last one came to its aim (Eisenstat and Walker, 1996).
+        share = forcing if idx is not None else min(forcing, shrunk)
+        step = newton_step(objective, metric, Z, G, idx, share)
         trial, new_value, new_G, expected = line_search(objective, Z, value, G, step, noise * abs(value))
         new_left = objective.pseudo_gradient(trial, new_G)
         new_size = _dot(new_left, metric.solve(new_left))
@@ -184,7 +186,8 @@ def minimize(objective, Z, tol, max_iter, callback=None, change_tol=np.inf):
             stalled = 0
             moved = np.abs(trial - Z).max() > change_tol * np.abs(trial).max()
             Z, value, G, left = trial, new_value, new_G, new_left
-        if new_size > SLOW**2 * size:
+        shrunk = new_size / size
+        if shrunk > SLOW**2:
             if idx is None:
                 forcing *= 0.1
             n_hessian *= 2
@@ -202,16 +205,28 @@ def newton_step(objective, metric, Z, G, idx, share):
     To `share` of its (pseudo-)gradient at Z.
     """
     hessian = objective.hessian(Z, idx)
-    if not objective.l1.any():
-        return conjugate_gradients(hessian, metric.solve, -G, share, MOST_PRODUCTS)
     # Without an L2 penalty there are directions of no curvature: rounding must not take them for some.
-    damping = 32 * np.finfo(objective.X.dtype).eps * metric.diagonal
-    return (
-        proximal_gradients(
-            lambda P: hessian(P) + damping * P, objective.l1, metric.diagonal, Z, G, share, 4 * MOST_PRODUCTS
-        )
-        - Z
-    )
+    damping = 0.0
+    if objective.l2[0] == 0:
+        damping = 32 * np.finfo(objective.X.dtype).eps * metric.diagonal
+
+    def product(P):
+        return hessian(P) + damping * P
+
+    if objective.l1.any():
+        V = proximal_gradients(product, objective.l1, metric.diagonal, Z, G, share, 4 * MOST_PRODUCTS)
+        return V - Z
+
+    # What is added to all classes alike changes nothing but a penalty: where there is none, rounding must not
+    # become a step.
+    free = (objective.l2 == 0) & (len(Z) > 1)
+
+    def solve(R):
+        step = metric.solve(R)
+        step[:, free] -= step[:, free].mean(axis=0)
+        return step
+
+    return conjugate_gradients(product, solve, -G, share, MOST_PRODUCTS)
 
 
 def line_search(objective, Z, value, G, step, slack):

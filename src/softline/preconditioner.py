@@ -57,7 +57,8 @@ class Preconditioner:
         self.inverse_root = None
         if 1 < D <= MOST_FEATURES:
             correlations = self._gram(X, idx, np.sqrt(curvature / X.dtype.type(total)))
-            correlations[np.diag_indices(D)] = 1 + 4 * np.sqrt(D) * np.finfo(X.dtype).eps
+            # So much more that features that repeat others do not amplify rounding.
+            correlations[np.diag_indices(D)] = 1 + np.finfo(X.dtype).eps ** 0.625
             self.inverse_root = invert_cholesky(correlations, n_threads)
 
     def _gram(self, X, idx, root):

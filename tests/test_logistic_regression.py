@@ -1,0 +1,305 @@
+"""LogisticRegression against scikit-learn's, and against the conditions of a minimum."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine, make_classification
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from softline import datasets, logistic_regression
+from softline.linear_model import LogisticRegression
+
+LOADERS = {f.__name__: f for f in (load_iris, load_wine, load_breast_cancer, load_digits)}
+
+
+def standardised(name):
+    X, y = LOADERS[name](return_X_y=True)
+    return StandardScaler().fit_transform(X), y
+
+
+def pair(X, y, sample_weight=None, tol=1e-10, **params):
+    """Both models, fitted; scikit-learn's by exact Newton steps."""
+    ours = LogisticRegression(tol=tol, max_iter=1000, **params).fit(X, y, sample_weight)
+    params = {"solver": "newton-cholesky"} | params
+    theirs = SklearnLogisticRegression(tol=tol, max_iter=1000, **params).fit(X, y, sample_weight)
+    return ours, theirs
+
+
+def assert_same_model(ours, theirs, X, y):
+    # A gradient of 1e-10 leaves weights free within 1e-10 over the least curvature, 1/(C n).
+    atol = max(1e-6, 1e-10 * ours.C * len(y)) if np.isfinite(ours.C) else 1e-5
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=atol, rtol=0)
+    np.testing.assert_allclose(ours.intercept_, theirs.intercept_, atol=10 * atol, rtol=0)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-6, rtol=0)
+    assert np.array_equal(ours.predict(X), theirs.predict(X))
+    assert np.array_equal(ours.classes_, theirs.classes_)
+    for name in ("coef_", "intercept_", "n_iter_"):
+        assert getattr(ours, name).shape == getattr(theirs, name).shape
+        assert getattr(ours, name).dtype == getattr(theirs, name).dtype
+
+
+@pytest.mark.parametrize("C", [1e-4, 1e-2, 1, 1e2, 1e4])
+@pytest.mark.parametrize("name", ["load_iris", "load_wine", "load_breast_cancer"])
+def test_equals_scikit_learn(name, C):
+    for X, y in (standardised(name), LOADERS[name](return_X_y=True)):
+        assert_same_model(*pair(X, y, C=C), X, y)
+
+
+@pytest.mark.parametrize("C", [1e-4, 1, 1e4])
+def test_equals_scikit_learn_on_digits(C):
+    X, y = standardised("load_digits")
+    assert_same_model(*pair(X, y, C=C), X, y)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3, 1: 0.5}])
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("name", ["load_iris", "load_breast_cancer"])
+def test_weights_and_intercept_as_scikit_learn(name, weighted, class_weight, fit_intercept):
+    X, y = standardised(name)
+    weight = np.random.default_rng(0).integers(0, 4, len(y)).astype(float) if weighted else None
+    ours, theirs = pair(X, y, weight, class_weight=class_weight, fit_intercept=fit_intercept)
+    assert_same_model(ours, theirs, X, y)
+
+
+def test_unpenalised():
+    X, y = make_classification(
+        400, 6, n_informative=6, n_redundant=0, n_classes=3, flip_y=0.3, random_state=0
+    )
+    assert_same_model(*pair(X, y, C=np.inf), X, y)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_unpenalised_with_features_that_repeat_others(n_classes, dtype):
+    """The weights are not determined, the probabilities are."""
+    X, y = make_classification(
+        400, 20, n_informative=4, n_redundant=10, n_classes=n_classes, flip_y=0.3, random_state=0
+    )
+    model = LogisticRegression(C=np.inf, tol=1e-5).fit(X.astype(dtype), y)
+    assert model.n_iter_[0] < 15
+    distinct = LogisticRegression(C=1e10, tol=1e-9).fit(X, y)
+    np.testing.assert_allclose(model.predict_proba(X), distinct.predict_proba(X), atol=1e-3)
+
+
+def test_separable_and_unpenalised_ends():
+    X, y = load_iris(return_X_y=True)
+    model = LogisticRegression(C=np.inf).fit(X, y == 0)
+    assert model.score(X, y == 0) == 1
+    assert np.isfinite(model.coef_).all()
+
+
+def gradient(model, X, y, sample_weight=None):
+    """Gradient of mean loss and L2 part at a fitted model, by NumPy: (C, D + 1), for two (1, D + 1)."""
+    weight = np.ones(len(y)) if sample_weight is None else sample_weight
+    P = model.predict_proba(X.astype(float))
+    P[np.arange(len(y)), np.searchsorted(model.classes_, y)] -= 1
+    G = (P * (weight / weight.sum())[:, None]).T @ np.column_stack([X, np.ones(len(y))])
+    G = G[1:] if len(model.classes_) == 2 else G
+    G[:, :-1] += (1 - (model.l1_ratio or 0)) / (model.C * weight.sum()) * model.coef_
+    return G
+
+
+@pytest.mark.parametrize("l1_ratio", [0.5, 1])
+@pytest.mark.parametrize("C", [0.01, 1])
+@pytest.mark.parametrize("name", ["load_iris", "load_breast_cancer", "load_digits"])
+def test_l1_meets_the_conditions_of_a_minimum(name, C, l1_ratio):
+    X, y = standardised(name)
+    model = LogisticRegression(C=C, l1_ratio=l1_ratio, solver="saga", tol=1e-8).fit(X, y)
+    G, l1 = gradient(model, X, y), l1_ratio / (C * len(y))
+    zero = model.coef_ == 0
+    assert zero.any()
+    np.testing.assert_allclose(G[:, :-1][~zero], -l1 * np.sign(model.coef_[~zero]), atol=2e-8)
+    assert np.abs(G[:, :-1][zero]).max() <= l1 + 2e-8
+    assert np.abs(G[:, -1]).max() <= 2e-8
+
+
+@pytest.mark.parametrize("l1_ratio", [0, 1])
+def test_liblinear_penalises_the_intercept(l1_ratio):
+    X, y = standardised("load_breast_cancer")
+    params = {"solver": "liblinear", "l1_ratio": l1_ratio, "C": 0.1, "intercept_scaling": 2.0, "tol": 1e-8}
+    ours = LogisticRegression(**params).fit(X, y)
+    theirs = SklearnLogisticRegression(max_iter=10_000, random_state=0, **params).fit(X, y)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-4)
+    np.testing.assert_allclose(ours.intercept_, theirs.intercept_, atol=1e-4)
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "newton-cholesky", "sag", "saga"])
+def test_every_solver_reaches_the_same_minimum(solver):
+    X, y = standardised("load_wine")
+    model = LogisticRegression(solver=solver, tol=1e-10).fit(X, y)
+    exact = LogisticRegression(tol=1e-12).fit(X, y)
+    np.testing.assert_allclose(model.coef_, exact.coef_, atol=1e-7)
+
+
+def test_start_by_gradient_descent_changes_no_minimum(monkeypatch):
+    X, y = make_classification(9000, 30, n_informative=10, n_classes=5, random_state=0)
+    fits = []
+    for epochs in (logistic_regression.START_EPOCHS, 0):
+        monkeypatch.setattr(logistic_regression, "START_EPOCHS", epochs)
+        fits.append(LogisticRegression(tol=1e-9).fit(X, y))
+    np.testing.assert_allclose(fits[0].coef_, fits[1].coef_, atol=1e-5)
+    assert fits[0].n_iter_[0] <= fits[1].n_iter_[0] + 1
+
+
+def test_a_weight_of_two_is_the_row_twice():
+    X, y = standardised("load_iris")
+    times = np.random.default_rng(0).integers(0, 3, len(y))
+    weighted = LogisticRegression(tol=1e-11).fit(X, y, times)
+    repeated = LogisticRegression(tol=1e-11).fit(np.repeat(X, times, axis=0), np.repeat(y, times))
+    np.testing.assert_allclose(weighted.coef_, repeated.coef_, atol=1e-8)
+
+
+def test_negative_weights_are_left_to_scikit_learn():
+    X, y = standardised("load_iris")
+    weight = np.where(np.arange(len(y)) % 10, 1.0, -0.1)
+    ours = LogisticRegression(C=0.1).fit(X, y, weight)
+    theirs = SklearnLogisticRegression(C=0.1).fit(X, y, weight)
+    assert np.array_equal(ours.coef_, theirs.coef_)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "int64", "bool"])
+def test_dtypes(dtype):
+    X, y = load_digits(return_X_y=True)
+    X = (X > 7 if dtype == "bool" else X).astype(dtype)
+    model = LogisticRegression(C=0.01).fit(X, y)
+    expected = np.float64 if dtype == "int64" else np.float32
+    assert model.coef_.dtype == model.predict_proba(X).dtype == expected
+    exact = LogisticRegression(C=0.01, tol=1e-8).fit(X.astype(float), y)
+    np.testing.assert_allclose(model.predict_proba(X), exact.predict_proba(X.astype(float)), atol=2e-3)
+
+
+def objective_of(model, X, y):
+    scores = X.astype(float) @ model.coef_.T.astype(float) + model.intercept_
+    scores -= scores.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(y)), y]
+    return losses.mean() + np.sum(model.coef_.astype(float) ** 2) / (2 * model.C * len(y))
+
+
+@pytest.fixture(scope="module")
+def mnist(mnist_dir):
+    data = datasets.load_mnist(mnist_dir)
+    return (data.X_train / np.float32(255)), data.y_train.astype(np.int32)
+
+
+def test_mnist_in_float32_is_within_1e_6_of_the_minimum(mnist):
+    """The minimum is bounded from below by strong convexity: f - |g|^2 / (2 alpha)."""
+    X, y = mnist
+    model = LogisticRegression(C=1 / (1e-3 * len(y)), tol=1e-6).fit(X, y)
+    assert model.coef_.dtype == np.float32
+    assert np.sum(gradient(model, X, y) ** 2) / (2 * 1e-3) < 1e-6 * objective_of(model, X, y)
+    assert model.n_iter_[0] < 20
+
+
+def test_convergence_warning_says_what_was_reached():
+    X, y = load_digits(return_X_y=True)
+    with pytest.warns(ConvergenceWarning, match=r"after 2 iteration.*gradient is 0\.\d+, and tol=0\.0001"):
+        model = LogisticRegression(max_iter=2).fit(X, y)
+    assert model.n_iter_[0] == 2
+    with pytest.warns(ConvergenceWarning, match="Rounding allows no more"):
+        LogisticRegression(tol=0, max_iter=1000).fit(X.astype(np.float32), y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LogisticRegression().fit(X, y)
+
+
+def test_max_iter_0_keeps_the_start():
+    X, y = load_iris(return_X_y=True)
+    with pytest.warns(ConvergenceWarning):
+        model = LogisticRegression(max_iter=0).fit(X, y)
+    assert not model.coef_.any() and model.n_iter_[0] == 0
+
+
+def test_warm_start():
+    X, y = standardised("load_digits")
+    model = LogisticRegression(warm_start=True).fit(X, y)
+    coef = model.coef_.copy()
+    model.fit(X, y)
+    assert model.n_iter_[0] == 0 and np.array_equal(model.coef_, coef)
+    with pytest.raises(ValueError, match=r"coef is of shape \(10, 64\), expected shape \(10, 63\)"):
+        model.fit(X[:, 1:], y)
+
+
+def test_sparse_is_left_to_scikit_learn():
+    X, y = load_digits(return_X_y=True)
+    ours = LogisticRegression(C=0.01).fit(sparse.csr_array(X), y)
+    theirs = SklearnLogisticRegression(C=0.01).fit(sparse.csr_array(X), y)
+    assert np.array_equal(ours.coef_, theirs.coef_)
+    assert np.array_equal(ours.predict(sparse.csr_array(X)), ours.predict(X))
+    sparsified = LogisticRegression(C=0.01).fit(X, y).sparsify()
+    assert sparsified.score(X, y) > 0.95
+
+
+def test_decision_function_and_probabilities_of_two_classes():
+    X, y = standardised("load_breast_cancer")
+    labels = np.array(["malign", "benign"])[y]
+    model = LogisticRegression().fit(X, labels)
+    scores = model.decision_function(X)
+    assert scores.shape == (len(y),)
+    np.testing.assert_allclose(scores, X @ model.coef_[0] + model.intercept_[0], atol=1e-12)
+    np.testing.assert_allclose(model.predict_proba(X)[:, 1], 1 / (1 + np.exp(-scores)), atol=1e-12)
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), model.predict_proba(X), atol=1e-12)
+    assert np.array_equal(model.predict(X), np.where(scores > 0, "malign", "benign"))
+
+
+def test_wide_data_and_constant_features():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((30, 100))
+    X[:, 7] = 3
+    y = rng.integers(0, 3, 30)
+    ours = LogisticRegression(tol=1e-9).fit(X, y)
+    theirs = SklearnLogisticRegression(tol=1e-9, max_iter=10_000).fit(X, y)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"C": -1}, "'C' parameter"),
+        ({"tol": "small"}, "'tol' parameter"),
+        ({"solver": "adam"}, "'solver' parameter"),
+        ({"l1_ratio": 1}, "Solver lbfgs supports only 'l2'"),
+        ({"l1_ratio": 0.5, "solver": "liblinear"}, "Only 'saga' solver supports elasticnet"),
+        ({"dual": True}, "supports only dual=False"),
+        ({"solver": "liblinear"}, "does not support multiclass"),
+    ],
+)
+def test_refuses_parameters_as_scikit_learn(params, message):
+    X, y = load_iris(return_X_y=True)
+    for cls in (LogisticRegression, SklearnLogisticRegression):
+        with pytest.raises(ValueError, match=message):
+            cls(**params).fit(X, y)
+
+
+def test_refuses_data_as_scikit_learn():
+    X, y = load_iris(return_X_y=True)
+    bad = X.copy()
+    bad[3, 1] = np.nan
+    for cls in (LogisticRegression, SklearnLogisticRegression):
+        with pytest.raises(ValueError, match="contains NaN"):
+            cls().fit(bad, y)
+        with pytest.raises(ValueError, match="only one class"):
+            cls().fit(X, np.zeros(len(y)))
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            cls().fit(X, y[1:])
+        with pytest.raises(NotFittedError):
+            cls().predict(X)
+        with pytest.raises(ValueError, match="X has 3 features"):
+            cls().fit(X, y).predict(X[:, :3])
+
+
+def test_pickle_holds_no_kernel_state():
+    X, y = load_iris(return_X_y=True)
+    model = LogisticRegression().fit(X, y)
+    again = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(again.predict_proba(X), model.predict_proba(X))
+
+
+def test_signature_is_scikit_learns():
+    assert LogisticRegression().get_params() == SklearnLogisticRegression().get_params()
+    assert issubclass(LogisticRegression, SklearnLogisticRegression)
