@@ -164,7 +164,7 @@ def minimize(objective, Z, tol, max_iter, callback=None, change_tol=np.inf):
     n_hessian = max(HESSIAN_ROWS, int(HESSIAN_SHARE * len(rows)))
     value, G = objective(Z)
     left = objective.pseudo_gradient(Z, G)
-    metric, size, n_iter, stalled, forcing, shrunk, moved = None, np.inf, 0, 0, FORCING, 1.0, False
+    metric, size, n_iter, stalled, forcing, moved = None, np.inf, 0, 0, FORCING, False
     noise = 8 * np.finfo(objective.X.dtype).eps
     while (np.abs(left).max() > tol or moved) and n_iter < max_iter and stalled < 3:
         # Where it costs less than a pass over the data, the metric is that of the present.
@@ -172,8 +172,8 @@ def minimize(objective, Z, tol, max_iter, callback=None, change_tol=np.inf):
             metric = objective.preconditioner(Z, sample)
             size = _dot(left, metric.solve(left))
         idx = None if n_hessian >= len(objective.X) else _sample(rng, rows, n_hessian)
-        # As near to Newton's own step as the last one came to its aim (Eisenstat and Walker, 1996).
-        share = forcing if idx is not None else min(forcing, shrunk)
+        # The nearer the minimum, the nearer to Newton's own step, if it is from all rows.
+        share = forcing if idx is not None else min(forcing, (size / value) ** 0.25)
         step = newton_step(objective, metric, Z, G, idx, share)
         trial, new_value, new_G, expected = line_search(objective, Z, value, G, step, noise * abs(value))
         new_left = objective.pseudo_gradient(trial, new_G)
@@ -186,8 +186,7 @@ def minimize(objective, Z, tol, max_iter, callback=None, change_tol=np.inf):
             stalled = 0
             moved = np.abs(trial - Z).max() > change_tol * np.abs(trial).max()
             Z, value, G, left = trial, new_value, new_G, new_left
-        shrunk = new_size / size
-        if shrunk > SLOW**2:
+        if new_size > SLOW**2 * size:
             if idx is None:
                 forcing *= 0.1
             n_hessian *= 2
