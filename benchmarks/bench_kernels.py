@@ -6,7 +6,7 @@ pytest benchmarks/bench_kernels.py --benchmark-disable-gc
 import numpy as np
 import pytest
 
-from softline import _epoch, _kernels, reference
+from softline import _epoch, _kernels, _objective, reference
 
 SHAPES = {  # rows, features, classes
     "CIFAR-10 50000x3072, C=10": (50_000, 3072, 10),
@@ -132,6 +132,40 @@ def test_sgd_update(versus, problem, shape, who):
         lambda: kernels.sgd_update(W, b, dW, db, 1e-6, 1e-4, None, None, True),
         4 * p.C * p.D,
         3 * dW.nbytes,
+    )
+
+
+PASSES = {"softline": _objective, "numpy": reference}
+
+
+def test_loss_gradient(versus, problem, shape, who):
+    p, dW, db = problem, np.empty(problem.W.shape), np.empty(problem.b.shape)
+
+    def run(kernels, n=None):
+        loss = kernels.loss_gradient(p.X[:n], p.y[:n], None, p.W, p.b, dW, db)
+        return [np.array(loss), dW.copy(), db.copy()]
+
+    check([lambda: run(_objective, 5000), lambda: run(reference, 5000)])
+    versus("loss_gradient", shape, who, lambda: run(PASSES[who]), 4 * p.N * p.D * p.C, p.X.nbytes)
+
+
+def test_hessian_product(versus, problem, shape, who):
+    p, HW, Hb = problem, np.empty(problem.W.shape), np.empty(problem.b.shape)
+    idx = np.sort(p.order[: p.N // 10])
+    probs = np.full((len(idx), p.C), 1 / p.C, np.float32)
+
+    def run(kernels):
+        kernels.hessian_product(p.X, idx, probs, None, p.W, p.b, HW, Hb)
+        return [HW.copy(), Hb.copy()]
+
+    check([lambda: run(_objective), lambda: run(reference)])
+    versus(
+        "hessian_product, 10 %",
+        shape,
+        who,
+        lambda: run(PASSES[who]),
+        4 * len(idx) * p.D * p.C,
+        len(idx) * p.D * 4,
     )
 
 

@@ -8,10 +8,10 @@ import re
 import numpy as np
 import pytest
 
-from softline import _epoch, _kernels, _machine, bench
+from softline import _kernels, _machine, bench
 from softline.cli import main
 
-KERNELS = ["scores", "cross_entropy_gradient", "gradient", "sgd_update", "sgd_epoch"]
+KERNELS = ["scores", "cross_entropy_gradient", "gradient", "sgd_update", "loss_gradient", "sgd_epoch"]
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,7 @@ def test_what_counts(tiny, capsys, dtype):
         "cross_entropy_gradient": (20 * 100 * 3, 2 * 100 * 3),
         "gradient": (2 * 100 * 20 * 3, 100 * 20 + 3 * 20 + 100 * 3),
         "sgd_update": (4 * 3 * 20, 3 * 3 * 20),
+        "loss_gradient": (4 * 500 * 20 * 3, 500 * 20),
         "sgd_epoch": (4 * 500 * 20 * 3, 500 * 20),
     }
     size = np.dtype(dtype).itemsize
@@ -162,9 +163,9 @@ def test_a_batch_of_more_rows_than_there_are(tiny, capsys):
 @pytest.mark.parametrize("fault", [1e-2, np.nan])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_wrong_result_is_an_error_and_no_time_is_printed(tiny, capsys, monkeypatch, kernel, fault):
-    module = _epoch if kernel == "sgd_epoch" else _kernels
+    module = bench.PASSES.get(kernel, _kernels)
     right = getattr(module, kernel)
-    written = {"scores": 4, "gradient": 3, "sgd_epoch": 4}.get(kernel, 0)
+    written = {"scores": 4, "gradient": 3, "loss_gradient": 5, "sgd_epoch": 4}.get(kernel, 0)
 
     def wrong(*args):
         returned = right(*args)

@@ -6,8 +6,9 @@ The machine, with one thread and with all of them, the best of several runs, as 
 - Bandwidth of a cache: reading arrays of half its size, one a thread. Of DRAM: reading four times as much
   as the last caches hold (twice with `quick`), written by one thread before, as X is.
 
-The kernels, as called from Python on the rows of one batch again and again, and a whole epoch in shuffled
-order with L2: the median of the times. What counts, for batches of n rows, N rows, D features, C classes:
+The kernels, as called from Python on the rows of one batch again and again, loss and gradient of all rows,
+and a whole epoch in shuffled order with L2: the median of the times. What counts, for batches of n rows,
+N rows, D features, C classes:
 
     ======================  ==========  =================================================
     kernel                  flops       elements moved
@@ -16,11 +17,13 @@ order with L2: the median of the times. What counts, for batches of n rows, N ro
     cross_entropy_gradient  20 n C      2 n C: scores read and written
     gradient                2 n D C     n D + n C + C D: X and dscores read, dW written
     sgd_update              4 C D       3 C D: W read and written, dW read
+    loss_gradient           4 N D C     N D: X read once
     sgd_epoch               4 N D C     N D: X read once
     ======================  ==========  =================================================
 
 20 flops stand for an exponential and its share of maximum, sum and scaling. Vectors (b, y, losses, row
-numbers) are not counted, nor what an epoch does beside its two matrix products, or moves beside X.
+numbers) are not counted, nor what a pass over all rows does beside its two matrix products, or moves beside
+X.
 
 The roofline is the least time that the machine allows, max(flops / peak, bytes / bandwidth), at the peak of
 the dtype and the bandwidth of the nearest memory that holds all operands, both with all threads. Share is
@@ -41,7 +44,7 @@ from time import perf_counter
 
 import numpy as np
 
-from softline import _epoch, _kernels, _machine, reference
+from softline import _epoch, _kernels, _machine, _objective, reference
 from softline.config import print_rows
 
 SHAPES = {  # rows, features, classes
@@ -51,6 +54,7 @@ SHAPES = {  # rows, features, classes
     "wide": (50_000, 512, 1000),
 }
 ALPHA = 1e-4
+PASSES = {"loss_gradient": _objective, "sgd_epoch": _epoch}  # over all rows
 # Rows of a batch, and of an epoch, on which a kernel must agree with the reference.
 CHECKED_ROWS = 2000
 
@@ -264,6 +268,10 @@ def _measure_kernels(shape, X, y, n_classes, batch_size, n_threads, quick, tell)
             "cross_entropy_gradient": ([scores.copy(), y[batch], weight, weight.copy()], [0, 3]),
             "gradient": ([X, batch, scores, _padded(W, X.dtype), b.copy()], [3, 4]),
             "sgd_update": ([_padded(W, X.dtype), b.copy(), dW, db, rate, *step], [0, 1]),
+            "loss_gradient": (
+                [X[: len(order)], y[: len(order)], None, W, b, np.empty((C, D)), np.empty(C)],
+                [5, 6],
+            ),
             "sgd_epoch": ([X, y, None, order, _padded(W, X.dtype), b.copy(), rates, n, *step], [4, 5]),
         }
 
@@ -272,12 +280,13 @@ def _measure_kernels(shape, X, y, n_classes, batch_size, n_threads, quick, tell)
         "cross_entropy_gradient": (20 * n * C, 2 * n * C, n * C),
         "gradient": (2 * n * D * C, n * D + n * C + C * D, n * D + n * C + C * D),
         "sgd_update": (4 * C * D, 3 * C * D, 2 * C * D),
+        "loss_gradient": (4 * N * D * C, N * D, N * D),
         "sgd_epoch": (4 * N * D * C, N * D, N * D),
     }
     pieces = calls(order[:n][:CHECKED_ROWS], order[:CHECKED_ROWS])
     for kernel, (args, _) in calls(order[:n], order).items():
         tell(f"{shape}: {kernel}")
-        function = getattr(_epoch if kernel == "sgd_epoch" else _kernels, kernel)
+        function = getattr(PASSES.get(kernel, _kernels), kernel)
         _check(f"{kernel} on {shape}", function, getattr(reference, kernel), *pieces[kernel], n_threads)
         seconds = _median_seconds(partial(function, *args, n_threads), budget=0.1 if quick else 1)
         flops, moved, held = work[kernel]
