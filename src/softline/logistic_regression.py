@@ -25,6 +25,8 @@ from softline.trainer import DivergenceError, Trainer
 _PENALTY_IS_DEPRECATED = (
     inspect.signature(SklearnLogisticRegression).parameters["penalty"].default == "deprecated"
 )
+# Since 1.7 "balanced" class weights take the sample weights into account.
+_BALANCE_BY_WEIGHT = "sample_weight" in inspect.signature(compute_class_weight).parameters
 # Epochs of gradient descent before the first Newton step, where an epoch is many steps.
 START_EPOCHS, START_BATCH = 4, 256
 
@@ -133,6 +135,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             issparse(X)
             or get_config()["array_api_dispatch"]
             or getattr(self, "multi_class", "deprecated") == "ovr"
+            or (self.solver == "liblinear" and not _PENALTY_IS_DEPRECATED)  # one versus rest
             or (sample_weight is not None and np.ndim(sample_weight) == 1 and np.min(sample_weight) < 0)
         )
 
@@ -197,9 +200,8 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             return None
         weight = _check_sample_weight(sample_weight, X.array, dtype=X.dtype, copy=True)
         if self.class_weight is not None:
-            of_class = compute_class_weight(
-                self.class_weight, classes=self.classes_, y=y, sample_weight=weight
-            )
+            options = {"sample_weight": weight} if _BALANCE_BY_WEIGHT else {}
+            of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=y, **options)
             weight *= of_class.astype(X.dtype)[codes]
         return weight
 
