@@ -558,6 +558,8 @@ def test_csv(tmp_path, text, label, X, y, names):
     [
         ("", -1, ["empty"]),
         ("\n\n", -1, ["empty"]),
+        ("1,2\n1_000,4\n", None, ["line 2", "column 1", "'1_000'", "finite number"]),
+        ("p,q\n1,2\n3,x\n", None, ["line 3", "column 'q'", "if the column is the label, name it"]),
         ("p,q\n", -1, ["a header and nothing else"]),
         ("1\n2\n", -1, ["one column"]),
         ("1;2;3\n1;2;3\n", -1, ["one column", "commas"]),

@@ -750,17 +750,18 @@ def _parse_csv(path, rows, label):
                 labels.append(row.pop(position).strip())
                 if not labels[-1]:
                     raise DataError(f"{path}: line {line} has an empty label")
-        blocks.append(_parse_block(path, chunk, column_names))
+        blocks.append(_parse_block(path, chunk, column_names, labelled=position is not None))
     if not blocks:
         raise DataError(f"{path}: a header and nothing else; expected rows of numbers")
     return np.concatenate(blocks), _parse_labels(path, labels) if labels else None, feature_names
 
 
-def _parse_block(path, chunk, column_names):
+def _parse_block(path, chunk, column_names, labelled):
     """Floats (rows, columns) of pairs (line number, cells)."""
+    cells = [cell for _, row in chunk for cell in row]
     with contextlib.suppress(ValueError):
-        block = np.fromiter(map(float, chain.from_iterable(row for _, row in chunk)), np.float64)
-        if np.isfinite(block).all():
+        block = np.fromiter(map(float, cells), np.float64)
+        if np.isfinite(block).all() and not any("_" in cell for cell in cells):
             return block.reshape(len(chunk), -1)
     line, column, cell = next(
         (line, column, cell)
@@ -768,7 +769,8 @@ def _parse_block(path, chunk, column_names):
         for column, cell in zip(column_names, row, strict=True)
         if not math.isfinite(_number(cell, default=math.nan))
     )
-    raise DataError(f"{path}: line {line}, column {column} holds {cell!r}; expected a finite number")
+    hint = "" if labelled else "; if the column is the label, name it as such"
+    raise DataError(f"{path}: line {line}, column {column} holds {cell!r}; expected a finite number{hint}")
 
 
 def _number(cell, default=None):
