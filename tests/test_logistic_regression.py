@@ -305,6 +305,12 @@ def test_refuses_data_as_scikit_learn():
             cls().fit(X, y).predict(X[:, :3])
 
 
+def test_weights_that_are_all_zero():
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match="sample_weight.* must have a positive sum"):
+        LogisticRegression().fit(X, y, np.zeros(len(y)))
+
+
 def test_pickle_holds_no_kernel_state():
     X, y = load_iris(return_X_y=True)
     model = LogisticRegression().fit(X, y)

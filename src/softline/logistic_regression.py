@@ -32,7 +32,44 @@ START_EPOCHS, START_BATCH = 4, 256
 
 
 class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
-    __doc__ = SklearnLogisticRegression.__doc__
+    """scikit-learn's LogisticRegression, fitted by softline.
+
+    Parameters, defaults, attributes, warnings and errors are those of the class of the installed scikit-
+    learn, which this one derives from; the minimum is the same, to `tol`. For two classes `coef_` is (1,
+    D), for more (C, D), multinomial. Penalties are L2, L1, elastic-net and none.
+
+    Whatever `solver` is named, one engine runs: Newton steps (:mod:`softline.newton`). The name decides
+    which penalties are allowed, whether the intercept is penalised ("liblinear") and whether `tol` is on
+    the weights, too ("sag", "saga"). `random_state`, `dual` and `n_jobs` change nothing: a fit gives the
+    same bits each time, on any number of threads.
+
+    Parameters
+    ----------
+    penalty, C, l1_ratio, dual, tol, fit_intercept, intercept_scaling, class_weight, random_state, solver, \
+    max_iter, verbose, warm_start, n_jobs
+        As in :class:`sklearn.linear_model.LogisticRegression`. `tol` is on the largest element of the
+        gradient of the mean loss. `max_iter` counts Newton steps.
+
+    Attributes
+    ----------
+    coef_ : (C, D) or (1, D) ndarray
+        float64; float32 if X is of a dtype that float32 holds: float32, float16, bfloat16, uint8, int8, bool.
+    intercept_ : (C,) or (1,) ndarray
+    classes_ : (C,) ndarray
+    n_iter_ : (1,) ndarray of int32
+        Newton steps taken; not counted are the epochs of gradient descent that a fit of many rows begins with.
+    n_features_in_ : int
+    feature_names_in_ : (D,) ndarray of str
+        Only where X has them.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from softline.linear_model import LogisticRegression
+    >>> X, y = load_iris(return_X_y=True)
+    >>> LogisticRegression().fit(X, y).score(X, y)
+    0.97...
+    """
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
@@ -85,6 +122,8 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             )
         weight = self._weights(X, y, codes, sample_weight)
         total = len(X) if weight is None else weight.sum(dtype=float)
+        if not total > 0:
+            raise ValueError("sample_weight, multiplied with class_weight, must have a positive sum; it is 0")
 
         alpha = 1 / (C * total)
         l1_ratio = {"l1": 1, "elasticnet": l1_ratio}.get(penalty, 0)
