@@ -307,7 +307,7 @@ def test_refuses_data_as_scikit_learn():
 
 def test_weights_that_are_all_zero():
     X, y = load_iris(return_X_y=True)
-    with pytest.raises(ValueError, match="sample_weight.* must have a positive sum"):
+    with pytest.raises(ValueError, match="weight"):
         LogisticRegression().fit(X, y, np.zeros(len(y)))
 
 

@@ -57,7 +57,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
     intercept_ : (C,) or (1,) ndarray
     classes_ : (C,) ndarray
     n_iter_ : (1,) ndarray of int32
-        Newton steps taken; not counted are the epochs of gradient descent that a fit of many rows begins with.
+        Newton steps; not counted are the epochs of gradient descent that a fit of many rows begins with.
     n_features_in_ : int
     feature_names_in_ : (D,) ndarray of str
         Only where X has them.
