@@ -624,8 +624,6 @@ def test_partial_fit_refuses():
         SoftmaxClassifier().partial_fit(X, y, classes=[0, 1, 2]).partial_fit(X, y, classes=[0, 1])
     with pytest.raises(ValueError, match="early_stopping"):
         SoftmaxClassifier(early_stopping=True).partial_fit(X, y, classes=[0, 1, 2])
-    with pytest.raises(ValueError, match="balanced"):
-        SoftmaxClassifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
 
 
 # ---- in scikit-learn's company ----------------------------------------------------------------------------
