@@ -247,12 +247,14 @@ static void add_scores(const real *S, ptrdiff_t part, ptrdiff_t parts, const rea
 /* ---- strips from plain matrices and back ------------------------------------------------------
  */
 
-static void load_strip(const real *M, ptrdiff_t ldm, ptrdiff_t n, ptrdiff_t C, real *S) {
+static void load_strip(const real *M, ptrdiff_t ldm, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t C,
+                       real *S) {
     for (ptrdiff_t c = 0; c < C; c += REG_LANES)
         for (ptrdiff_t r = 0; r < n; r += REG_LANES) {
             reg x[REG_LANES];
             UNROLL(i, REG_LANES)
-                x[i] = r + i < n ? r_load_n(M + (r + i) * ldm + c, C - c) : (reg){0};
+                x[i] = r + i < n ? r_load_n(M + (idx ? idx[r + i] : r + i) * ldm + c, C - c)
+                                 : (reg){0};
             r_transpose(x);
             UNROLL(i, REG_LANES)
                 if (c + i < C) r_store(S + (c + i) * LANES + r, x[i]);
@@ -335,6 +337,26 @@ static void hessian_product(real *S, const real *probs, ptrdiff_t n, ptrdiff_t C
     }
 }
 
+static void soft_cross_entropy(real *S, ptrdiff_t n, ptrdiff_t C, const real *T, real smoothing,
+                               const real *weight, real *losses) {
+    const vec keep = vset1(1 - smoothing), spread = vset1(smoothing / C);
+#define TARGET(c) vfma(keep, vload(T + (c) * LANES), spread)
+    vec largest = vset1(-INFINITY), mass = vset1(0), own = vset1(0), sum;
+    for (ptrdiff_t c = 0; c < C; c++) largest = vmax(largest, vload(S + c * LANES));
+    for (ptrdiff_t c = 0; c < C; c++) {
+        const vec t = TARGET(c);
+        mass = vadd(mass, t);
+        own = vadd(own, vmul_or_0(t, vsub(vload(S + c * LANES), largest)));
+    }
+    strip_exp(S, C, weight != NULL, &largest, &sum);
+    vstore_n(losses, vsub(vmul(mass, vlog(sum)), own), n);
+    if (!weight) return;
+    const vec by = vload_n(weight, n, 0), scale = vdiv(by, sum);
+    for (ptrdiff_t c = 0; c < C; c++)
+        vstore(S + c * LANES, vsub(vmul(vload(S + c * LANES), scale), vmul(by, TARGET(c))));
+#undef TARGET
+}
+
 /* ---- gradient and update --------------------------------------------------------------------- */
 
 static void bias_gradient(const real *dS, ptrdiff_t n, ptrdiff_t C, real *sums, real *db, int add) {
@@ -376,23 +398,177 @@ INLINE void clear_drift(const update *u, ptrdiff_t C) {
     for (ptrdiff_t c = 0; c < C; c++) vstore(u->drift + c * LANES, vset1(0));
 }
 
-static void sgd_update(const update *u, const real *dW, ptrdiff_t lddw, ptrdiff_t C, ptrdiff_t D) {
+/* What weights w with gradient g become by a rule; its state m and v follow. `metric` may be NULL:
+ * gradients to features divided by 1/sqrt(metric) are g sqrt(metric), and steps are back. */
+INLINE vec step_by(const int kind, const softline_rule *rule, real step, real decay, real l1, vec w,
+                   vec g, const vec *metric, vec *m, vec *v) {
+    vec rate = metric ? vmul(vset1(step), *metric) : vset1(step), by = rate;
+    if (kind == SOFTLINE_MOMENTUM || kind == SOFTLINE_NESTEROV) {
+        const vec beta = vset1((real)rule->beta);
+        *m = vfma(beta, *m, g);
+        g = kind == SOFTLINE_NESTEROV ? vfma(beta, *m, g) : *m;
+    }
+    if (kind == SOFTLINE_SCALED || kind == SOFTLINE_ADAM) {
+        const vec root = metric ? vsqrt(*metric) : vset1(1);
+        g = vmul(g, root);
+        *v = vfma(vset1((real)rule->take), vmul(g, g), vmul(vset1((real)rule->keep), *v));
+        const vec size = vfma(vset1((real)rule->root), vsqrt(*v), vset1((real)rule->eps));
+        if (kind == SOFTLINE_ADAM) {
+            *m = vfma(vset1((real)(1 - rule->beta)), vsub(g, *m), *m);
+            g = *m;
+        }
+        g = vdiv(g, size);
+        by = vmul(vset1(step), root);
+        if (l1 > 0) rate = vdiv(rate, size);
+    }
+    w = vfma(vsub(vset1(0), by), g, kind == SOFTLINE_ADAM ? vmul(vset1(decay), w) : w);
+    if (l1 > 0) {
+        const vec most = vmul(rate, vset1(l1));
+        w = vsub(w, vmin(vmax(w, vsub(vset1(0), most)), most));
+    }
+    return w;
+}
+
+/* update_vec by a rule */
+INLINE void rule_vec(const int kind, const int full, const update *u, ptrdiff_t c, ptrdiff_t d,
+                     ptrdiff_t n, vec g) {
+#define LOAD(p) (full ? vload(p) : vload_n(p, n, 0))
+#define STORE(p, a) (full ? vstore(p, a) : vstore_n(p, a, n))
+    const softline_rule *rule = u->rule;
+    const ptrdiff_t at = c * rule->ld + u->col + d;
+    real *W = u->W + c * u->ldw + d, *state_m = (real *)rule->m + at,
+         *state_v = (real *)rule->v + at;
+    const int has_m = kind != SOFTLINE_SGD && kind != SOFTLINE_SCALED;
+    const int has_v = kind == SOFTLINE_SCALED || kind == SOFTLINE_ADAM;
+    vec w = LOAD(W), m = has_m ? LOAD(state_m) : w, v = has_v ? LOAD(state_v) : w;
+    vec mu = w, metric = w;
+    if (u->shift) {
+        mu = LOAD(u->shift + d);
+        g = vfma(vset1(-u->db[c]), mu, g);
+    }
+    if (u->metric) metric = LOAD(u->metric + d);
+    g = vfma(vset1(u->alpha), w, g);
+    const vec updated = step_by(kind, rule, u->step, (real)rule->decay, (real)rule->l1, w, g,
+                                u->metric ? &metric : NULL, &m, &v);
+    if (kind == SOFTLINE_AVERAGE) m = vfma(vset1((real)rule->share), vsub(updated, m), m);
+    if (u->shift) {
+        real *moved = u->drift + c * LANES;
+        vstore(moved, vfma(vsub(updated, w), mu, vload(moved)));
+    }
+    STORE(W, updated);
+    if (has_m) STORE(state_m, m);
+    if (has_v) STORE(state_v, v);
+#undef LOAD
+#undef STORE
+}
+
+#define FOR_KIND(rule)                                                                             \
+    switch ((rule)->kind) {                                                                        \
+        KIND(SOFTLINE_SGD);                                                                        \
+        KIND(SOFTLINE_MOMENTUM);                                                                   \
+        KIND(SOFTLINE_NESTEROV);                                                                   \
+        KIND(SOFTLINE_SCALED);                                                                     \
+        KIND(SOFTLINE_ADAM);                                                                       \
+        KIND(SOFTLINE_AVERAGE);                                                                    \
+    default: break;                                                                                \
+    }
+
+/* Steps of `classes` from c, features d to d + width; g (classes, width), rows ldg apart. */
+static void rule_tile(const update *u, ptrdiff_t c, ptrdiff_t classes, ptrdiff_t d, ptrdiff_t width,
+                      const real *g, ptrdiff_t ldg, real scale) {
+#define KIND(kind)                                                                                 \
+    case kind:                                                                                     \
+        for (ptrdiff_t k = 0; k < classes; k++)                                                    \
+            FOR_VECS(width, i, n)                                                                  \
+                if (n == LANES)                                                                    \
+                    rule_vec(kind, 1, u, c + k, d + i, n,                                          \
+                             vmul(vset1(scale), vload(g + k * ldg + i)));                          \
+                else                                                                               \
+                    rule_vec(kind, 0, u, c + k, d + i, n,                                          \
+                             vmul(vset1(scale), vload_n(g + k * ldg + i, n, 0)));                  \
+        break
+    FOR_KIND(u->rule)
+#undef KIND
+}
+
+static void update_all(const update *u, const real *dW, ptrdiff_t lddw, real scale, ptrdiff_t C,
+                       ptrdiff_t D) {
     clear_drift(u, C);
+    if (u->rule) {
+        rule_tile(u, 0, C, 0, D, dW, lddw, scale);
+        return;
+    }
     FOR_VECS(D, d, n)
         for (ptrdiff_t c = 0; c < C; c++)
             update_vec(0, u->shift != NULL, u->metric != NULL, u, c, d, n,
-                       vload_n(dW + c * lddw + d, n, 0));
+                       vmul(vset1(scale), vload_n(dW + c * lddw + d, n, 0)));
+}
+
+/* The bias by a rule: a row of C weights without penalty. */
+static void rule_bias(const update *u, ptrdiff_t C, real *b) {
+    const softline_rule *rule = u->rule;
+    real *mb = rule->mb, *vb = rule->vb;
+#define KIND(kind)                                                                                 \
+    case kind:                                                                                     \
+        FOR_VECS(C, c, n) {                                                                        \
+            vec m = mb ? vload_n(mb + c, n, 0) : vset1(0), v = vb ? vload_n(vb + c, n, 0) : m;     \
+            const vec g = vload_n(u->db + c, n, 0), w = vload_n(b + c, n, 0);                      \
+            vstore_n(b + c, step_by(kind, rule, u->step, 1, 0, w, g, NULL, &m, &v), n);            \
+            if (mb) vstore_n(mb + c, m, n);                                                        \
+            if (vb) vstore_n(vb + c, v, n);                                                        \
+        }                                                                                          \
+        break
+    FOR_KIND(rule)
+#undef KIND
 }
 
 static void bias_update(const update *u, ptrdiff_t slabs, ptrdiff_t C, real *b) {
+    const softline_rule *rule = u->rule;
+    if (rule) rule_bias(u, C, b);
     for (ptrdiff_t c = 0; c < C; c++) {
-        b[c] -= u->step * u->db[c];
+        if (!rule) b[c] -= u->step * u->db[c];
         if (!u->shift) continue;
         vec sum = vset1(0);
         for (ptrdiff_t k = 0; k < slabs; k++)
             sum = vadd(sum, vload(u->drift + (k * C + c) * LANES));
         b[c] -= vsum(sum);
     }
+    if (!rule || rule->kind != SOFTLINE_AVERAGE) return;
+    real *mean = rule->mb;
+    for (ptrdiff_t c = 0; c < C; c++) mean[c] += (real)rule->share * (b[c] - mean[c]);
+}
+
+static real square_norm(const real *dW, ptrdiff_t D, real db, const real *shift,
+                        const real *metric) {
+    vec sum = vset1(0);
+    FOR_VECS(D, d, n) {
+        vec g = vload_n(dW + d, n, 0), by = g;
+        if (shift) by = g = vfma(vset1(-db), vload_n(shift + d, n, 0), g);
+        if (metric) by = vmul(g, vload_n(metric + d, n, 0));
+        sum = vfma(g, by, sum);
+    }
+    return vsum(sum);
+}
+
+static void project(real *W, ptrdiff_t D, real *b, real most, const real *shift, real *mean,
+                    real *mean_b, real share) {
+    const real norm = (real)sqrt(square_norm(W, D, 0, NULL, NULL));
+    if (norm > most) {
+        const vec by = vset1(most / norm);
+        vec moved = vset1(0);
+        FOR_VECS(D, d, n) {
+            const vec w = vload_n(W + d, n, 0), cut = vmul(by, w);
+            if (shift) moved = vfma(vsub(cut, w), vload_n(shift + d, n, 0), moved);
+            vstore_n(W + d, cut, n);
+        }
+        if (shift) *b -= vsum(moved);
+    }
+    if (!mean) return;
+    FOR_VECS(D, d, n) {
+        const vec m = vload_n(mean + d, n, 0);
+        vstore_n(mean + d, vfma(vset1(share), vsub(vload_n(W + d, n, 0), m), m), n);
+    }
+    *mean_b += share * (*b - *mean_b);
 }
 
 /* ---- prefetch: rows to come, while others are computed with -----------------------------------
@@ -464,14 +640,19 @@ INLINE void gradient_tile(const int classes, const int vecs, const real *X, ptrd
     UNROLL(k, classes)                                                                             \
         UNROLL(v, vecs)                                                                            \
     update_vec(full, shift, metric, u, c + k, d + v * LANES, width - v * LANES, sum[k][v])
-    if (full && !shift && !metric) {
+    const int plain = full && !u->rule;
+    if (plain && !shift && !metric) {
         STEP(1, 0, 0);
-    } else if (full && shift && metric) {
+    } else if (plain && shift && metric) {
         STEP(1, 1, 1);
     } else {
         real g[GRADIENT_CLASSES * GRADIENT_VECS * 64 / sizeof(real)];
         UNROLL(k, classes)
             UNROLL(v, vecs) vstore(g + (k * vecs + v) * LANES, sum[k][v]);
+        if (u->rule) {
+            rule_tile(u, c, classes, d, width, g, vecs * LANES, 1);
+            return;
+        }
         for (int k = 0; k < classes; k++)
             for (int v = 0; v < vecs; v++)
                 update_vec(0, shift, metric, u, c + k, d + v * LANES, width - v * LANES,
@@ -564,9 +745,12 @@ const table SOFTLINE_TABLE = {
     cross_entropy,
     cross_entropy_gradient,
     hessian_product,
+    soft_cross_entropy,
     bias_gradient,
     gradient,
-    sgd_update,
+    update_all,
     bias_update,
+    square_norm,
+    project,
     column_stats,
 };

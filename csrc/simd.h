@@ -7,7 +7,7 @@
 #ifndef SOFTLINE_SIMD_H
 #define SOFTLINE_SIMD_H
 
-#include <math.h> /* INFINITY */
+#include <math.h> /* INFINITY, sqrt */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -48,6 +48,7 @@ typedef int32_t bits;
 #define REG_BYTES 64
 #define r_fma PS_OR_PD(_mm512_fmadd)
 #define r_max PS_OR_PD(_mm512_max)
+#define r_sqrt PS_OR_PD(_mm512_sqrt)
 #define TILE_ROWS 4
 #define TILE_CLASSES 5
 #define GRADIENT_CLASSES 10
@@ -57,6 +58,7 @@ typedef int32_t bits;
 #define REG_BYTES 32
 #define r_fma PS_OR_PD(_mm256_fmadd)
 #define r_max PS_OR_PD(_mm256_max)
+#define r_sqrt PS_OR_PD(_mm256_sqrt)
 #define TILE_ROWS 3
 #define TILE_CLASSES 2
 #define GRADIENT_CLASSES 5
@@ -67,9 +69,11 @@ typedef int32_t bits;
 #ifdef SOFTLINE_DOUBLE
 #define r_fma(a, b, c) vfmaq_f64(c, a, b)
 #define r_max vmaxq_f64
+#define r_sqrt vsqrtq_f64
 #else
 #define r_fma(a, b, c) vfmaq_f32(c, a, b)
 #define r_max vmaxq_f32
+#define r_sqrt vsqrtq_f32
 #endif
 #define TILE_ROWS 2
 #define TILE_CLASSES 3
@@ -119,6 +123,13 @@ INLINE reg r_keep(reg a) {
     return a;
 }
 INLINE reg r_set1(real a) { return a - (reg){0}; }
+
+#ifndef r_sqrt
+INLINE reg r_sqrt(reg a) {
+    UNROLL(i, REG_LANES) a[i] = (real)sqrt(a[i]); /* rounded once: right for float, too */
+    return a;
+}
+#endif
 
 INLINE reg r_select(mask m, reg yes, reg no) { return (reg)((m & (mask)yes) | (~m & (mask)no)); }
 
@@ -177,6 +188,11 @@ INLINE vec vsub(vec a, vec b) { LANEWISE(a.r[i] - b.r[i]); }
 INLINE vec vmul(vec a, vec b) { LANEWISE(a.r[i] * b.r[i]); }
 INLINE vec vdiv(vec a, vec b) { LANEWISE(a.r[i] / b.r[i]); }
 INLINE vec vfma(vec a, vec b, vec c) { LANEWISE(r_fma(a.r[i], b.r[i], c.r[i])); }
+INLINE vec vsqrt(vec a) { LANEWISE(r_sqrt(a.r[i])); }
+/* a b, and 0 where a is 0, whatever b. */
+INLINE vec vmul_or_0(vec a, vec b) {
+    LANEWISE(r_select(a.r[i] == r_set1(0), a.r[i], a.r[i] * b.r[i]));
+}
 /* Maximum and minimum; either operand where one is NaN. */
 INLINE vec vmax(vec a, vec b) { LANEWISE(r_max(a.r[i], b.r[i])); }
 INLINE vec vmin(vec a, vec b) { LANEWISE(r_select(a.r[i] < b.r[i], a.r[i], b.r[i])); }

@@ -37,14 +37,36 @@ typedef struct softline_rows {
     int dtype;
 } softline_rows;
 
+/* How a step is made of the gradient, where that is not plain descent. Its state is laid out as W:
+ * m and v (C, D) with rows `ld` apart, mb and vb (C) for the bias. */
+enum {
+    SOFTLINE_SGD,      /* w -= step g */
+    SOFTLINE_MOMENTUM, /* m = beta m + g;  w -= step m */
+    SOFTLINE_NESTEROV, /* m = beta m + g;  w -= step (g + beta m) */
+    SOFTLINE_SCALED,   /* v = keep v + take g^2;  w -= step g / (sqrt(v) + eps) */
+    SOFTLINE_ADAM,     /* m = beta m + (1 - beta) g, v as above;
+                          w = decay w - step m / (root sqrt(v) + eps) */
+    SOFTLINE_AVERAGE   /* w -= step g;  m += share (w - m) */
+};
+typedef struct softline_rule {
+    int kind;
+    void *m, *v, *mb, *vb; /* real, or NULL */
+    ptrdiff_t ld;
+    double beta, keep, take, eps, root, decay, share;
+    double l1; /* of the proximal step that follows: weights shrink by l1 times their rate */
+} softline_rule;
+
 #define SOFTLINE_DECLARE(real, table)                                                              \
     /* W -= step * metric * (dW - db shift^T + alpha W). shift and metric may be NULL (zeros,      \
-     * ones); with shift, `drift` (C * L) receives the change of W times shift, summed by lane. */ \
+     * ones); with shift, `drift` (C * L) receives the change of W times shift, summed by lane.    \
+     * `rule` (or NULL) says how else to step; its state is taken from feature `col` on. */        \
     typedef struct table##_update {                                                                \
         real *W; /* (C, D) */                                                                      \
         ptrdiff_t ldw;                                                                             \
         const real *db, *shift, *metric; /* (C), (D), (D) */                                       \
         real step, alpha, *drift;                                                                  \
+        const softline_rule *rule;                                                                 \
+        ptrdiff_t col;                                                                             \
     } table##_update;                                                                              \
     typedef struct table {                                                                         \
         /* out = the rows idx of X, features col to col + D, packed and converted */               \
@@ -57,8 +79,10 @@ typedef struct softline_rows {
         /* out = b + the sum of `parts` strips of scores, `part` elements apart */                 \
         void (*add_scores)(const real *S, ptrdiff_t part, ptrdiff_t parts,                         \
                            const real *b /* (C) */, ptrdiff_t C, real *out);                       \
-        /* n <= L rows of a plain matrix as a strip S, and back */                                 \
-        void (*load_strip)(const real *M, ptrdiff_t ldm, ptrdiff_t n, ptrdiff_t C, real *S);       \
+        /* n <= L rows of a plain matrix, the first ones or those of idx, as a strip S, and back   \
+         */                                                                                        \
+        void (*load_strip)(const real *M, ptrdiff_t ldm, const ptrdiff_t *idx, ptrdiff_t n,        \
+                           ptrdiff_t C, real *S);                                                  \
         void (*store_strip)(const real *S, ptrdiff_t n, ptrdiff_t C, real *M, ptrdiff_t ldm);      \
         /* a strip of scores becomes probabilities, or their logarithms */                         \
         void (*softmax)(real * S, ptrdiff_t C, int log);                                           \
@@ -72,6 +96,10 @@ typedef struct softline_rows {
          * entropy times a direction in the scores */                                              \
         void (*hessian_product)(real * S, const real *probs /* (C * L) */, ptrdiff_t n,            \
                                 ptrdiff_t C, const real *weight);                                  \
+        /* the same for targets T, a strip, smoothed: (1 - smoothing) T + smoothing / C; `weight`  \
+         * may be NULL, and S then stays as it is */                                               \
+        void (*soft_cross_entropy)(real * S, ptrdiff_t n, ptrdiff_t C, const real *T,              \
+                                   real smoothing, const real *weight, real *losses);              \
         /* db = sums of dS over n rows, and with `add` those that `sums` has by lane */            \
         void (*bias_gradient)(const real *dS, ptrdiff_t n, ptrdiff_t C, real *sums /* (C * L) */,  \
                               real *db /* (C) */, int add);                                        \
@@ -82,10 +110,18 @@ typedef struct softline_rows {
                          const real *dS, ptrdiff_t C, real *dW, ptrdiff_t ldw, int add,            \
                          const table##_update *update, const softline_rows *next,                  \
                          const ptrdiff_t *next_idx, ptrdiff_t col);                                \
-        void (*sgd_update)(const table##_update *update, const real *dW, ptrdiff_t lddw,           \
-                           ptrdiff_t C, ptrdiff_t D);                                              \
-        /* b -= step * db, and with shift the drifts of all slabs */                               \
+        /* the step for a gradient `scale` times dW */                                             \
+        void (*update)(const table##_update *update, const real *dW, ptrdiff_t lddw, real scale,   \
+                       ptrdiff_t C, ptrdiff_t D);                                                  \
+        /* b -= step * db, or as the rule has it, and with shift the drifts of all slabs */        \
         void (*bias_update)(const table##_update *update, ptrdiff_t slabs, ptrdiff_t C, real *b);  \
+        /* sum of metric (dW - db shift)^2 over a row of dW */                                     \
+        real (*square_norm)(const real *dW, ptrdiff_t D, real db, const real *shift,               \
+                            const real *metric);                                                   \
+        /* A row of W longer than `most` is cut to that length, and its b moves by what the row    \
+         * loses times shift. With `mean` (or NULL) it then takes its `share` in the mean. */      \
+        void (*project)(real * W, ptrdiff_t D, real *b, real most, const real *shift, real *mean,  \
+                        real *mean_b, real share);                                                 \
         /* Of each column: mean = `share` times the (weighted) sum, the (weighted) sum of squared  \
          * deviations from it; `low` and `high` take in minimum and maximum. */                    \
         void (*column_stats)(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,             \

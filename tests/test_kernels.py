@@ -7,7 +7,7 @@ of sum(|t|): no order of summation can promise less for terms that cancel.
 import numpy as np
 import pytest
 
-from softline import _epoch, _kernels, _objective, reference
+from softline import _epoch, _kernels, _objective, optimizers, reference
 
 ULPS = {np.float32: 6, np.float64: 1e-12 / np.finfo(np.float64).eps}
 THREADS = (1, 2, 3, 7)
@@ -44,6 +44,7 @@ class Problem:
         self.weight = rng.random(n + 3).astype(dtype)
         self.shift = rng.standard_normal(D).astype(dtype)
         self.metric = rng.random(D).astype(dtype)
+        self.targets = rng.dirichlet(np.ones(C), n + 3).astype(dtype)
 
 
 def problems(dtype):
@@ -173,6 +174,172 @@ def test_sgd_update(isa, dtype, geometry):
         assert_close(b, exact_b, np.abs(db) + np.abs(p.b) + size @ np.abs(p.shift), ULPS[dtype])
 
 
+class Wide:
+    """A state in float64."""
+
+    def __init__(self, state):
+        self.t, self.W, self.b = state.t, wide(state.W), wide(state.b)
+
+
+def random_state(optimizer, p, t):
+    """What `optimizer` might remember after t steps."""
+    state = optimizers.State(optimizer, p.W)
+    rng = np.random.default_rng(t)
+    state.t = t
+    state.W[...] = rng.random(state.W.shape)
+    state.b[...] = rng.random(state.b.shape)
+    return state
+
+
+stateful = pytest.mark.parametrize("name", [name for name in optimizers.BY_NAME if name != "sgd"])
+
+
+@isas
+@dtypes
+@stateful
+@pytest.mark.parametrize("geometry", [False, True])
+def test_updates(isa, dtype, name, geometry):
+    """One step of each optimizer, from the middle of a training, with both penalties."""
+    optimizer = optimizers.BY_NAME[name]
+    for p in problems(dtype):
+        dW, db = p.W[::-1].copy(), p.b[::-1].copy()
+        shift, metric = (p.shift, p.metric) if geometry else (None, None)
+        exact, exact_b, far = wide(p.W), wide(p.b), Wide(random_state(optimizer, p, 3))
+        far_geometry = [None if a is None else wide(a) for a in (shift, metric)]
+        options = {"l1": 0.125, **vars(optimizer)}
+        getattr(reference, optimizer.update)(
+            exact, exact_b, wide(dW), wide(db), 0.25, 0.25, *far_geometry, True, state=far, **options
+        )
+
+        def run(n_threads, p=p, dW=dW, db=db, shift=shift, metric=metric, options=options):
+            W, b, state = p.W.copy(), p.b.copy(), random_state(optimizer, p, 3)
+            getattr(_kernels, optimizer.update)(
+                W, b, dW, db, 0.25, 0.25, shift, metric, True, n_threads, state=state, **options
+            )
+            assert state.t == 4
+            return [W, b, np.ascontiguousarray(state.W), state.b]
+
+        W, b, state_W, state_b = same_for_any_threads(run)
+        size = 1 + np.abs(wide(p.W)) + np.abs(wide(dW)) + np.abs(np.outer(db, p.shift))
+        size_b = 1 + np.abs(db) + np.abs(p.b) + size @ np.abs(p.shift)
+        assert_close(W, exact, size, ULPS[dtype])
+        assert_close(b, exact_b, size_b, ULPS[dtype])
+        assert_close(state_W, far.W, size**2, ULPS[dtype])
+        assert_close(state_b, far.b, size_b**2, ULPS[dtype])
+
+
+@isas
+@dtypes
+def test_sgd_update_with_l1(isa, dtype):
+    for p in problems(dtype):
+        dW, db = p.W[::-1].copy(), p.b[::-1].copy()
+        exact, exact_b = wide(p.W), wide(p.b)
+        args = 0.5, 0.25
+        reference.sgd_update(
+            exact, exact_b, wide(dW), wide(db), *args, wide(p.shift), wide(p.metric), True, l1=1.0
+        )
+
+        def run(n_threads, p=p, dW=dW, db=db, args=args):
+            W, b = p.W.copy(), p.b.copy()
+            _kernels.sgd_update(W, b, dW, db, *args, p.shift, p.metric, True, n_threads, l1=1.0)
+            return [W, b]
+
+        W, b = same_for_any_threads(run)
+        size = np.abs(wide(p.W)) + np.abs(wide(dW)) + np.abs(np.outer(db, p.shift))
+        assert_close(W, exact, size, ULPS[dtype])
+        assert_close(b, exact_b, np.abs(db) + np.abs(p.b) + size @ np.abs(p.shift), ULPS[dtype])
+        assert np.count_nonzero(W == 0) == np.count_nonzero(exact == 0)
+
+
+@isas
+@dtypes
+@pytest.mark.parametrize("geometry", [False, True])
+def test_clip_gradient(isa, dtype, geometry):
+    for p in problems(dtype):
+        shift, metric = (p.shift, p.metric) if geometry else (None, None)
+        far = [None if a is None else wide(a) for a in (shift, metric)]
+        for clip_norm in (0.5, 1e6):
+            exact, exact_b = wide(p.W), wide(p.b)
+            norm = reference.clip_gradient(exact, exact_b, clip_norm, *far)
+
+            def run(n_threads, p=p, args=(clip_norm, shift, metric)):
+                dW, db = p.W.copy(), p.b.copy()
+                return [np.array([_kernels.clip_gradient(dW, db, *args, n_threads)]), dW, db]
+
+            found, dW, db = same_for_any_threads(run)
+            tolerance = 1e-5 if dtype is np.float32 else 1e-13
+            np.testing.assert_allclose(found[0], norm, rtol=tolerance)
+            np.testing.assert_allclose(dW, exact, rtol=tolerance)
+            np.testing.assert_allclose(db, exact_b, rtol=tolerance)
+
+
+@isas
+@dtypes
+def test_project_rows(isa, dtype):
+    for p in problems(dtype):
+        for shift in (None, p.shift):
+            exact, exact_b = wide(p.W), wide(p.b)
+            max_norm = float(np.median(np.linalg.norm(exact, axis=1)))
+            reference.project_rows(exact, exact_b, max_norm, None if shift is None else wide(shift))
+
+            def run(n_threads, p=p, max_norm=max_norm, shift=shift):
+                W, b = p.W.copy(), p.b.copy()
+                _kernels.project_rows(W, b, max_norm, shift, n_threads)
+                return [W, b]
+
+            W, b = same_for_any_threads(run)
+            tolerance = 1e-5 if dtype is np.float32 else 1e-13
+            np.testing.assert_allclose(W, exact, rtol=tolerance)
+            size = np.abs(wide(p.W)) @ np.abs(wide(p.shift)) + np.abs(wide(p.b))
+            assert_close(b, exact_b, size, 4 * ULPS[dtype])
+            assert np.linalg.norm(wide(W), axis=1).max() <= max_norm * (1 + tolerance)
+
+
+@isas
+@dtypes
+def test_cross_entropy_with_targets(isa, dtype):
+    for p in problems(dtype):
+        weight = p.weight[: p.n]
+        for y, smoothing in ((p.y[: p.n], 0.1), (p.targets[: p.n], 0.0), (p.targets[: p.n], 0.25)):
+            exact, exact_losses = wide(p.scores), np.empty(p.n)
+            far = y if y.ndim == 1 else wide(y)
+            reference.cross_entropy_gradient(
+                exact, far, wide(weight), exact_losses, label_smoothing=smoothing
+            )
+
+            def run(n_threads, p=p, y=y, weight=weight, smoothing=smoothing):
+                dscores, losses = p.scores.copy(), np.empty(p.n, p.dtype)
+                _kernels.cross_entropy_gradient(
+                    dscores, y, weight, losses, n_threads, label_smoothing=smoothing
+                )
+                return [dscores, losses]
+
+            dscores, losses = same_for_any_threads(run)
+            spread = 1 + np.abs(p.scores).max(initial=0)
+            assert_close(losses, exact_losses, spread, 2 * ULPS[dtype] + p.C / 8)
+            assert_close(dscores, exact, spread * weight[:, None], ULPS[dtype])
+            alone = np.empty(p.n, dtype)
+            _kernels.cross_entropy(p.scores, y, alone, label_smoothing=smoothing)
+            assert alone.tobytes() == losses.tobytes()
+
+
+@isas
+@dtypes
+def test_targets_at_the_ends_of_their_range(isa, dtype):
+    """Targets 0 and 1 are labels, and a target of 0 takes no part even where the score is -inf."""
+    p = Problem(33, 4, 5, dtype)
+    y = p.y[:33]
+    hard, soft = np.empty(33, dtype), np.empty(33, dtype)
+    _kernels.cross_entropy(p.scores, y, hard)
+    _kernels.cross_entropy(p.scores, np.eye(5, dtype=dtype)[y], soft)
+    np.testing.assert_allclose(soft, hard, rtol=1e-6, atol=1e-6)
+    scores = np.array([[0, 0, -np.inf], [0, 0, -np.inf], [0, np.nan, 0]], dtype)
+    targets = np.array([[0.5, 0.5, 0], [0.5, 0, 0.5], [1, 0, 0]], dtype)
+    losses = np.empty(3, dtype)
+    _kernels.cross_entropy(scores, targets, losses)
+    assert losses[0] == pytest.approx(np.log(2)) and losses[1] == np.inf and np.isnan(losses[2])
+
+
 @isas
 @dtypes
 def test_column_stats(isa, dtype):
@@ -285,6 +452,129 @@ def test_ten_steps_follow_the_reference(dtype):
         np.testing.assert_allclose(W, exact, rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(b, exact_b, rtol=tolerance, atol=tolerance)
         assert exact_losses[-1] < exact_losses[0]
+
+
+EPOCH_OPTIONS = [
+    {},
+    {"l1": 0.01},
+    {"label_smoothing": 0.1},
+    {"clip_norm": 0.05},
+    {"max_norm": 1.0},
+    {"l1": 0.01, "label_smoothing": 0.2, "clip_norm": 0.3, "max_norm": 2.0},
+]
+
+
+@isas
+@dtypes
+@pytest.mark.parametrize("name", optimizers.BY_NAME)
+@pytest.mark.parametrize("options", EPOCH_OPTIONS, ids=lambda options: "+".join(options) or "plain")
+def test_epochs_of_optimizers(isa, dtype, name, options):
+    """Ten steps in two epochs, and with them the state, on several shapes, batch sizes and geometries."""
+    optimizer = optimizers.BY_NAME[name]
+    for shape, batch_size in (((50, 33, 3), 10), ((700, 20, 4), 140), ((15, 600, 10), 3), ((5, 40, 77), 1)):
+        p = Problem(*shape, dtype)
+        rates = np.linspace(0.02, 0.01, 5)
+        for y, shift, metric in ((p.y, None, None), (p.targets, p.shift, p.metric)):
+            far = [None if a is None else wide(a) for a in (shift, metric)]
+            exact, exact_b, state = wide(p.W), wide(p.b), Wide(optimizers.State(optimizer, p.W))
+            exact_losses = [
+                reference.sgd_epoch(
+                    wide(p.X), y if y.ndim == 1 else wide(y), wide(p.weight), p.idx, exact, exact_b, rates,
+                    batch_size, 1e-2, *far, True, optimizer=optimizer, state=state, **options,
+                )
+                for _ in range(2)
+            ]  # fmt: skip
+
+            def run(n_threads, p=p, y=y, args=(rates, batch_size, 1e-2, shift, metric, True)):
+                W, b, state = p.W.copy(), p.b.copy(), optimizers.State(optimizer, p.W)
+                losses = [
+                    _epoch.sgd_epoch(
+                        p.X, y, p.weight, p.idx, W, b, *args, n_threads, optimizer=optimizer, state=state,
+                        **options,
+                    )
+                    for _ in range(2)
+                ]  # fmt: skip
+                assert state.t == 10
+                return [W, b, np.array(losses), np.ascontiguousarray(state.W), state.b]
+
+            W, b, losses, state_W, state_b = same_for_any_threads(run)
+            # adaptive steps of tiny gradients follow their signs: rounding may turn one
+            tolerance = 2e-3 if dtype is np.float32 else 1e-8
+            np.testing.assert_allclose(losses, exact_losses, rtol=tolerance, atol=tolerance)
+            np.testing.assert_allclose(W, exact, rtol=tolerance, atol=tolerance)
+            np.testing.assert_allclose(b, exact_b, rtol=tolerance, atol=tolerance * np.sqrt(p.D))
+            np.testing.assert_allclose(state_W, state.W, rtol=tolerance, atol=tolerance)
+            np.testing.assert_allclose(state_b, state.b, rtol=tolerance, atol=tolerance)
+
+
+def torch_steps(name, w, gradients, lr, weight_decay):
+    """w after each step of torch.optim, as its documentation writes the algorithms."""
+    m, v, path = np.zeros_like(w), np.zeros_like(w), []
+    for t, g in enumerate(gradients, start=1):
+        if name == "adamw":
+            w = w - lr * weight_decay * w
+        else:
+            g = g + weight_decay * w
+        if name in ("momentum", "nesterov"):  # SGD(momentum=0.9, dampening=0)
+            m = 0.9 * m + g
+            w = w - lr * (g + 0.9 * m if name == "nesterov" else m)
+        elif name in ("adam", "adamw"):  # betas=(0.9, 0.999), eps=1e-8
+            m = 0.9 * m + 0.1 * g
+            v = 0.999 * v + 0.001 * g**2
+            w = w - lr * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        elif name == "rmsprop":  # alpha=0.99, eps=1e-8
+            v = 0.99 * v + 0.01 * g**2
+            w = w - lr * g / (np.sqrt(v) + 1e-8)
+        elif name == "adagrad":  # lr_decay=0, eps=1e-10
+            v = v + g**2
+            w = w - lr * g / (np.sqrt(v) + 1e-10)
+        else:  # "asgd": ASGD(lambd=0, alpha=0, t0=0); the model is `ax`
+            w = w - lr * g
+            m = m + (w - m) / t
+        path.append(m if name == "asgd" else w)
+    return path
+
+
+@isas
+@stateful
+def test_ten_steps_follow_torch(isa, name):
+    """Hyper-parameters mean what they mean in torch.optim; PyTorch's bias has a penalty, ours has none."""
+    optimizer, rng = optimizers.BY_NAME[name], np.random.default_rng(0)
+    W, b, gradients = rng.standard_normal((3, 37)), np.zeros(3), rng.standard_normal((10, 3, 38))
+    expected = torch_steps(name, W.copy(), gradients[:, :, :37], 0.1, 0.25)
+    expected_b = torch_steps(name, b.copy(), gradients[:, :, 37], 0.1, 0)
+    state = optimizers.State(optimizer, W)
+    for g, w, w_b in zip(gradients, expected, expected_b, strict=True):
+        dW, db = np.ascontiguousarray(g[:, :37]), g[:, 37].copy()
+        getattr(_kernels, optimizer.update)(W, b, dW, db, 0.1, 0.25, None, None, True, state=state)
+        found, found_b = (state.W[0], state.b[0]) if optimizer.averages else (W, b)
+        np.testing.assert_allclose(found, w, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(found_b, w_b, rtol=1e-12, atol=1e-13)
+
+
+@stateful
+def test_geometry_is_descent_on_changed_features(name):
+    """With shift and metric, steps are those that the optimizer takes on (x - shift) sqrt(metric)."""
+    optimizer = optimizers.BY_NAME[name]
+    p = Problem(60, 12, 3, np.float64)
+    metric = p.metric + 0.1
+    root = np.sqrt(metric)
+    Z = np.ascontiguousarray((p.X - p.shift) * root)
+    W, b = np.zeros((3, 12)), np.zeros(3)
+    V, a = W.copy(), b.copy()
+    args = np.full(6, 0.1), 10, 0.0
+    state, state_of_z = optimizers.State(optimizer, W), optimizers.State(optimizer, W)
+    _epoch.sgd_epoch(
+        p.X, p.y, None, p.idx, W, b, *args, p.shift, metric, True, optimizer=optimizer, state=state
+    )
+    _epoch.sgd_epoch(
+        Z, p.y, None, p.idx, V, a, *args, None, None, True, optimizer=optimizer, state=state_of_z
+    )
+    np.testing.assert_allclose(W, V * root, rtol=1e-9)
+    np.testing.assert_allclose(b, a - W @ p.shift, rtol=1e-9)
+    if optimizer.averages:
+        np.testing.assert_allclose(state.W[0], state_of_z.W[0] * root, rtol=1e-9)
+        np.testing.assert_allclose(state.b[0], state_of_z.b[0] - state.W[0] @ p.shift, rtol=1e-9)
 
 
 @dtypes
@@ -452,7 +742,8 @@ def epoch(**changes):
         "metric": None,
         "fit_intercept": True,
     }
-    return _epoch.sgd_epoch(*(args | changes).values())
+    keywords = {name: value for name, value in changes.items() if name not in args}
+    return _epoch.sgd_epoch(*{name: changes.get(name, args[name]) for name in args}.values(), **keywords)
 
 
 @pytest.mark.parametrize(
@@ -474,6 +765,23 @@ def epoch(**changes):
         ({"X": np.zeros((23, 6), np.int64)}, TypeError, "X must be of native float32.* got int64"),
         ({"X": np.zeros((23, 6), ">f8")}, TypeError, "got >f8"),
         ({"W": np.zeros((3, 6), np.float32)}, ValueError, "dtype"),
+        ({"y": np.zeros((23, 4))}, ValueError, "y has 4 columns, expected 3"),
+        ({"y": np.zeros((20, 3))}, ValueError, "y has 20 rows, expected 23"),
+        ({"label_smoothing": 1.5}, ValueError, r"label_smoothing must be in \[0, 1\]; got 1.5"),
+        ({"optimizer": optimizers.Adam()}, ValueError, "adam_update needs a state"),
+        (
+            {
+                "optimizer": optimizers.Adam(),
+                "state": optimizers.State(optimizers.Momentum(), np.ones((3, 6))),
+            },
+            ValueError,
+            "state.W has 1 matrices, expected 2",
+        ),
+        (
+            {"optimizer": optimizers.Adam(), "state": optimizers.State(optimizers.Adam(), np.ones((3, 5)))},
+            ValueError,
+            "state.W has 5 columns, expected 6",
+        ),
     ],
 )
 def test_epoch_refuses(changes, error, message):

@@ -704,8 +704,6 @@ def test_partial_fit_refuses():
         SoftmaxClassifier().partial_fit(X, y, classes=[0, 1, 2]).partial_fit(X, y, classes=[0, 1])
     with pytest.raises(ValueError, match="early_stopping"):
         SoftmaxClassifier(early_stopping=True).partial_fit(X, y, classes=[0, 1, 2])
-    with pytest.raises(ValueError, match="balanced"):
-        SoftmaxClassifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
 
 
 def test_partial_fit_can_be_called_again_after_a_first_call_that_failed():

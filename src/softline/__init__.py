@@ -9,7 +9,7 @@ _HOMES = {
     "save_model": "model_file",
     "show_config": "config",
 }
-_MODULES = ["datasets", "linear_model", "model_file", "reference", "schedules"]
+_MODULES = ["datasets", "linear_model", "model_file", "optimizers", "reference", "schedules"]
 
 __all__ = [*_HOMES, *_MODULES]
 

@@ -8,6 +8,8 @@ threads share out (see team.h):
 2. softmax, losses and gradient to the scores, by strips;
 3. gradient to W, by slabs of features (some at a time), and with the last chunk of a batch the step: a slab
    of W has one task, which sums the rows in a fixed order. Its columns of X are still in that thread's cache.
+What needs a whole gradient or whole rows of W has phases of its own after the last chunk of a batch: with
+`clip_norm` the norm, by classes, and only then the step, by slabs; with `max_norm` the projection, by classes.
 There is no per-thread gradient to reduce, so neither the number of threads nor the size of a chunk changes
 a bit of the result. Phase 3 also asks memory for the rows of the next chunk.
 """
@@ -15,9 +17,11 @@ a bit of the result. Phase 3 also asks memory for the rows of the next chunk.
 from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uintptr_t
 from softline._kernels cimport (
-    add_scores_of, bias_gradient_of, bias_update_of, check_indices, check_labels, check_length,
-    cross_entropy_gradient_of, gradient_of, gradient_step, matrix, real, row_stride, rows_of, scores_of,
-    slab_of, softline_block, softline_rows, threads_for,
+    SOFTLINE_AVERAGE, add_scores_of, bias_gradient_of, bias_update_of, check_geometry, check_indices, check_labels,
+    check_length, check_smoothing, check_targets, clip_scale, cross_entropy_gradient_of, gradient_norm,
+    gradient_of, gradient_step, load_strip_of, matrix, next_step, onehot, optimizer_rule, project_of, real,
+    row_stride, rows_of, rule_of, scores_of, slab_of, soft_cross_entropy_of, softline_block, softline_rows,
+    softline_rule, square_norm_of, threads_for, update_of,
 )
 
 import numpy as np
@@ -46,37 +50,55 @@ cdef double MEETING_COST = 20
 
 
 def sgd_epoch(X, y, sample_weight, order, W, b, learning_rates, batch_size, alpha, shift, metric,
-              fit_intercept, n_threads=None):
+              fit_intercept, n_threads=None, *, optimizer=None, state=None, l1=0.0, label_smoothing=0.0,
+              clip_norm=None, max_norm=None, mean_weight=None):
     """One pass over the rows `order`; W and b change in place; the mean loss of each batch is returned."""
     X = as_rows(X)
-    if W.dtype == np.float32:
-        return epoch[float](X, y, sample_weight, order, W, b, learning_rates, batch_size, alpha, shift,
-                            metric, fit_intercept, n_threads)
-    return epoch[double](X, y, sample_weight, order, W, b, learning_rates, batch_size, alpha, shift,
-                         metric, fit_intercept, n_threads)
+    update, numbers = ("sgd_update", {}) if optimizer is None else (optimizer.update, vars(optimizer))
+    labels, targets = (None, y) if y.ndim == 2 else (y, None)
+    args = (X, labels, targets, sample_weight, order, W, b, learning_rates, batch_size, alpha, shift, metric,
+            fit_intercept, n_threads, update, numbers, state, l1, label_smoothing, clip_norm or np.inf,
+            max_norm or np.inf, mean_weight or 0)
+    losses = epoch[float](*args) if W.dtype == np.float32 else epoch[double](*args)
+    if state is not None:
+        state.t += len(losses)
+    return losses
 
 
-cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff_t[::1] order, real[:, :] W,
-           real[::1] b, const double[::1] learning_rates, ptrdiff_t batch_size, double alpha,
-           const real[::1] shift, const real[::1] metric, bint fit_intercept, n_threads):
+cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sample_weight,
+           const ptrdiff_t[::1] order, real[:, :] W, real[::1] b, const double[::1] learning_rates,
+           ptrdiff_t batch_size, double alpha, const real[::1] shift, const real[::1] metric,
+           bint fit_intercept, n_threads, str update, dict numbers, state, double l1, double label_smoothing,
+           double clip_norm, double max_norm, double mean_weight):
     cdef ptrdiff_t N = X.shape[0], D = X.shape[1], C = W.shape[0], n = order.shape[0]
     cdef ptrdiff_t ldw = row_stride(W, "W")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; got {batch_size}")
     batch_size = max(1, min(batch_size, n))
     cdef ptrdiff_t n_steps = (n + batch_size - 1) // batch_size
-    check_length("y", y.shape[0], N, "elements")
+    cdef ptrdiff_t ldt = 0
+    if targets is not None:
+        ldt = check_targets(targets, N, C)
+    else:
+        check_length("y", y.shape[0], N, "elements")
+        check_labels(y, C)
+    check_smoothing(label_smoothing)
     check_length("W", W.shape[1], D, "columns")
     check_length("b", b.shape[0], C, "elements")
     check_length("learning_rates", learning_rates.shape[0], n_steps, "elements")
     if sample_weight is not None:
         check_length("sample_weight", sample_weight.shape[0], N, "elements")
-    if shift is not None:
-        check_length("shift", shift.shape[0], D, "elements")
-    if metric is not None:
-        check_length("metric", metric.shape[0], D, "elements")
+    check_geometry(shift, metric, D)
     check_indices(order, N)
-    check_labels(y, C)
+    cdef optimizer_rule rule
+    rule_of(&rule, update, numbers, state, W, l1)
+    cdef optimizer_rule *at = &rule  # what a thread assigns through it, all see
+    cdef const softline_rule *by = NULL if rule.plain else &rule.now
+    cdef bint averages = rule.now.kind == SOFTLINE_AVERAGE
+    cdef real *average = <real *>rule.now.m if averages else NULL
+    cdef real *average_b = <real *>rule.now.mb if averages else NULL
+    cdef bint clips = clip_norm < np.inf, projects = max_norm < np.inf
+    cdef bint soft = targets is not None or label_smoothing > 0
     losses = np.zeros(n_steps)
     if n == 0 or D == 0:
         return losses
@@ -104,7 +126,9 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
     cdef ptrdiff_t part = chunk * C
     cdef real[:, :] parts = matrix(1, n_blocks * part, np.zeros, <real>0)  # scores by block of features
     cdef real[:, :] dscores = matrix(1, part, np.empty, <real>0)
-    cdef real[:, :] dW = matrix(C, D if batch_size > chunk else 0, np.empty, <real>0)
+    cdef real[:, :] target_strips = matrix(1, part if soft else 0, np.zeros, <real>0)
+    cdef real[:, :] dW = matrix(C, D if batch_size > chunk or clips else 0, np.empty, <real>0)
+    cdef double[::1] squares = np.empty(C), scale_of_step = np.ones(1), share = np.zeros(1)
     cdef real[:, :] lane_db = matrix(1, C * lanes, np.empty, <real>0)
     cdef real[::1] db = np.zeros(C, dtype)
     cdef real[:, :] drift = matrix(
@@ -123,7 +147,7 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
             total_weight += sample_weight[order[i]]
         if not total_weight > 0:
             raise ValueError(f"sample_weight must have a positive sum; it is {total_weight}")
-        scale = n / total_weight
+        scale = 1 / mean_weight if mean_weight > 0 else n / total_weight
 
     # From here on, what a thread assigns is its own.
     cdef uint8_t[::1] zeros = np.zeros(
@@ -132,6 +156,7 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
     team.threads = threads
     team.shares = <softline_share *>(
         (<uintptr_t>(team + 1) + sizeof(softline_share) - 1) & ~<uintptr_t>(sizeof(softline_share) - 1))
+    cdef const real *mean = &shift[0] if shift is not None else NULL
     cdef int thread
     cdef uint32_t phase
     cdef ptrdiff_t mine
@@ -177,14 +202,27 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
                 while s >= 0:
                     count = min(lanes, n_rows - s * lanes)
                     for r in range(s * lanes, s * lanes + count):
-                        labels[r] = y[idx[r]]
+                        if targets is None:
+                            labels[r] = y[idx[r]]
                         weight[r] = scale / (batch_last - batch_first)
                         if sample_weight is not None:
                             weight[r] = weight[r] * sample_weight[idx[r]]
                     add_scores_of(<const real *>&parts[0, s * lanes * C], part, n_blocks, &b[0], C,
                                   &dscores[0, s * lanes * C])
-                    cross_entropy_gradient_of(&dscores[0, s * lanes * C], count, C, &labels[s * lanes],
-                                              <const real *>&weight[s * lanes], &row_losses[s * lanes])
+                    if soft:
+                        if targets is not None:
+                            load_strip_of(&targets[0, 0], ldt, idx + s * lanes, count, C,
+                                          &target_strips[0, s * lanes * C])
+                        else:
+                            onehot(<const int32_t *>&labels[s * lanes], count, C,
+                                   &target_strips[0, s * lanes * C])
+                        soft_cross_entropy_of(
+                            &dscores[0, s * lanes * C], count, C,
+                            <const real *>&target_strips[0, s * lanes * C], label_smoothing,
+                            <const real *>&weight[s * lanes], &row_losses[s * lanes])
+                    else:
+                        cross_entropy_gradient_of(&dscores[0, s * lanes * C], count, C, &labels[s * lanes],
+                                                  <const real *>&weight[s * lanes], &row_losses[s * lanes])
                     strip_losses[s] = 0
                     for r in range(s * lanes, s * lanes + count):
                         strip_losses[s] = strip_losses[s] + <double>weight[r] * row_losses[r]
@@ -192,6 +230,10 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
                     s = softline_take(team, thread, phase, strips)
                 if softline_done(team, mine, strips):
                     bias_gradient_of(<const real *>&dscores[0, 0], n_rows, C, &lane_db[0, 0], &db[0], add)
+                    if last:
+                        next_step(at, learning_rates[step], alpha)
+                        if projects:  # before a mean takes the weights in
+                            share[0], at.now.share = at.now.share, 0
                     softline_next(team, phase)
                 softline_wait(team, phase)
                 phase = phase + 1
@@ -202,13 +244,14 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
                     s = n_slabs * k // n_tasks
                     col = s * slab
                     count = min(n_slabs * (k + 1) // n_tasks * slab, D) - col
-                    if last:
+                    if last and not clips:
                         mu = &shift[col] if shift is not None else NULL
                         m = &metric[col] if metric is not None else NULL
                         gradient_step(<const real *>&packed[0, col * lanes], strip, n_rows, count, slab,
                                       <const real *>&dscores[0, 0], C, &dW[0, 0] + col, lddw, add,
-                                      &W[0, col], ldw, <const real *>&db[0], learning_rates[step], alpha,
-                                      mu, m, &drift[0, s * C * lanes], &rows, next_idx, col)
+                                      &W[0, col], ldw, <const real *>&db[0], at.first * learning_rates[step],
+                                      0 if rule.decoupled else alpha, mu, m, &drift[0, s * C * lanes], by,
+                                      &rows, next_idx, col)
                     else:
                         gradient_of(<const real *>&packed[0, col * lanes], strip, n_rows, count,
                                     <const real *>&dscores[0, 0], C, &dW[0, 0] + col, lddw, add, &rows,
@@ -218,12 +261,62 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
                 if softline_done(team, mine, n_tasks):
                     for s in range(strips):
                         step_losses[step] = step_losses[step] + strip_losses[s]
-                    if last and fit_intercept:
-                        bias_update_of(<const real *>&db[0], learning_rates[step],
-                                       &shift[0] if shift is not None else <const real *>NULL, &drift[0, 0],
-                                       n_slabs, C, &b[0])
+                    if last and fit_intercept and not clips:
+                        bias_update_of(<const real *>&db[0], at.first * learning_rates[step], mean, &drift[0, 0],
+                                       n_slabs, by, C, &b[0])
                     softline_next(team, phase)
                 softline_wait(team, phase)
                 phase = phase + 1
+
+                if last and clips:
+                    mine = 0
+                    k = softline_take(team, thread, phase, C)
+                    while k >= 0:
+                        squares[k] = square_norm_of(
+                            <const real *>&dW[k, 0], D, db[k], mean,
+                            &metric[0] if metric is not None else <const real *>NULL)
+                        mine = mine + 1
+                        k = softline_take(team, thread, phase, C)
+                    if softline_done(team, mine, C):
+                        scale_of_step[0] = clip_scale(
+                            gradient_norm(&squares[0], <const real *>&db[0], C), clip_norm)
+                        for k in range(C):
+                            db[k] = db[k] * <real>scale_of_step[0]
+                        softline_next(team, phase)
+                    softline_wait(team, phase)
+                    phase = phase + 1
+
+                    mine = 0
+                    k = softline_take(team, thread, phase, n_slabs)
+                    while k >= 0:
+                        col = k * slab
+                        mu = &shift[col] if shift is not None else NULL
+                        m = &metric[col] if metric is not None else NULL
+                        update_of(&W[0, col], ldw, <const real *>&dW[0, col], lddw, <const real *>&db[0],
+                                  scale_of_step[0], C, min(slab, D - col), at.first * learning_rates[step],
+                                  0 if rule.decoupled else alpha, mu, m, &drift[0, k * C * lanes], by, col)
+                        mine = mine + 1
+                        k = softline_take(team, thread, phase, n_slabs)
+                    if softline_done(team, mine, n_slabs):
+                        if fit_intercept:
+                            bias_update_of(<const real *>&db[0], at.first * learning_rates[step], mean,
+                                           &drift[0, 0], n_slabs, by, C, &b[0])
+                        softline_next(team, phase)
+                    softline_wait(team, phase)
+                    phase = phase + 1
+
+                if last and projects:
+                    mine = 0
+                    k = softline_take(team, thread, phase, C)
+                    while k >= 0:
+                        project_of(&W[k, 0], D, &b[k], max_norm, mean,
+                                   average + k * rule.now.ld if average != NULL else <real *>NULL,
+                                   average_b + k if average != NULL else <real *>NULL, share[0])
+                        mine = mine + 1
+                        k = softline_take(team, thread, phase, C)
+                    if softline_done(team, mine, C):
+                        softline_next(team, phase)
+                    softline_wait(team, phase)
+                    phase = phase + 1
                 chunk_first = chunk_first + n_rows
     return losses

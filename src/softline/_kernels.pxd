@@ -1,5 +1,7 @@
 # What _epoch.pyx shares with _kernels.pyx: the C tables, called by dtype, and how work is split.
+from libc.math cimport sqrt
 from libc.stdint cimport int32_t
+from libc.string cimport memset
 
 ctypedef fused real:
     float
@@ -20,6 +22,21 @@ cdef extern from "softline.h" nogil:
         const void *shift
         const void *scale
         int dtype
+    enum:
+        SOFTLINE_SGD
+        SOFTLINE_MOMENTUM
+        SOFTLINE_NESTEROV
+        SOFTLINE_SCALED
+        SOFTLINE_ADAM
+        SOFTLINE_AVERAGE
+    ctypedef struct softline_rule:
+        int kind
+        void *m
+        void *v
+        void *mb
+        void *vb
+        ptrdiff_t ld
+        double beta, keep, take, eps, root, decay, share, l1
     ctypedef struct softline_f32_update:
         float *W
         ptrdiff_t ldw
@@ -28,6 +45,8 @@ cdef extern from "softline.h" nogil:
         const float *metric
         float step, alpha
         float *drift
+        const softline_rule *rule
+        ptrdiff_t col
     ctypedef struct softline_f64_update:
         double *W
         ptrdiff_t ldw
@@ -36,6 +55,8 @@ cdef extern from "softline.h" nogil:
         const double *metric
         double step, alpha
         double *drift
+        const softline_rule *rule
+        ptrdiff_t col
     ctypedef struct softline_f32:
         void (*pack)(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col, ptrdiff_t D,
                      float *out, ptrdiff_t strip) noexcept nogil
@@ -44,7 +65,8 @@ cdef extern from "softline.h" nogil:
                        float *S) noexcept nogil
         void (*add_scores)(const float *S, ptrdiff_t part, ptrdiff_t parts, const float *b, ptrdiff_t C,
                            float *out) noexcept nogil
-        void (*load_strip)(const float *M, ptrdiff_t ldm, ptrdiff_t n, ptrdiff_t C, float *S) noexcept nogil
+        void (*load_strip)(const float *M, ptrdiff_t ldm, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t C,
+                           float *S) noexcept nogil
         void (*store_strip)(const float *S, ptrdiff_t n, ptrdiff_t C, float *M, ptrdiff_t ldm) noexcept nogil
         void (*softmax)(float *S, ptrdiff_t C, int log) noexcept nogil
         void (*cross_entropy)(const float *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
@@ -53,16 +75,22 @@ cdef extern from "softline.h" nogil:
                                        const float *weight, float *losses) noexcept nogil
         void (*hessian_product)(float *S, const float *probs, ptrdiff_t n, ptrdiff_t C,
                                 const float *weight) noexcept nogil
+        void (*soft_cross_entropy)(float *S, ptrdiff_t n, ptrdiff_t C, const float *T, float smoothing,
+                                   const float *weight, float *losses) noexcept nogil
         void (*bias_gradient)(const float *dS, ptrdiff_t n, ptrdiff_t C, float *sums, float *db,
                               int add) noexcept nogil
         void (*gradient)(const float *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, ptrdiff_t slab,
                          const float *dS, ptrdiff_t C, float *dW, ptrdiff_t ldw, int add,
                          const softline_f32_update *update, const softline_rows *next,
                          const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil
-        void (*sgd_update)(const softline_f32_update *update, const float *dW, ptrdiff_t lddw, ptrdiff_t C,
-                           ptrdiff_t D) noexcept nogil
+        void (*update)(const softline_f32_update *update, const float *dW, ptrdiff_t lddw, float scale,
+                       ptrdiff_t C, ptrdiff_t D) noexcept nogil
         void (*bias_update)(const softline_f32_update *update, ptrdiff_t slabs, ptrdiff_t C,
                             float *b) noexcept nogil
+        float (*square_norm)(const float *dW, ptrdiff_t D, float db, const float *shift,
+                             const float *metric) noexcept nogil
+        void (*project)(float *W, ptrdiff_t D, float *b, float most, const float *shift, float *mean,
+                        float *mean_b, float share) noexcept nogil
         void (*column_stats)(const float *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const float *weight,
                              double share, float *mean, float *squares, float *low,
                              float *high) noexcept nogil
@@ -74,7 +102,7 @@ cdef extern from "softline.h" nogil:
                        double *S) noexcept nogil
         void (*add_scores)(const double *S, ptrdiff_t part, ptrdiff_t parts, const double *b, ptrdiff_t C,
                            double *out) noexcept nogil
-        void (*load_strip)(const double *M, ptrdiff_t ldm, ptrdiff_t n, ptrdiff_t C,
+        void (*load_strip)(const double *M, ptrdiff_t ldm, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t C,
                            double *S) noexcept nogil
         void (*store_strip)(const double *S, ptrdiff_t n, ptrdiff_t C, double *M,
                             ptrdiff_t ldm) noexcept nogil
@@ -85,16 +113,22 @@ cdef extern from "softline.h" nogil:
                                        const double *weight, double *losses) noexcept nogil
         void (*hessian_product)(double *S, const double *probs, ptrdiff_t n, ptrdiff_t C,
                                 const double *weight) noexcept nogil
+        void (*soft_cross_entropy)(double *S, ptrdiff_t n, ptrdiff_t C, const double *T, double smoothing,
+                                   const double *weight, double *losses) noexcept nogil
         void (*bias_gradient)(const double *dS, ptrdiff_t n, ptrdiff_t C, double *sums, double *db,
                               int add) noexcept nogil
         void (*gradient)(const double *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, ptrdiff_t slab,
                          const double *dS, ptrdiff_t C, double *dW, ptrdiff_t ldw, int add,
                          const softline_f64_update *update, const softline_rows *next,
                          const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil
-        void (*sgd_update)(const softline_f64_update *update, const double *dW, ptrdiff_t lddw, ptrdiff_t C,
-                           ptrdiff_t D) noexcept nogil
+        void (*update)(const softline_f64_update *update, const double *dW, ptrdiff_t lddw, double scale,
+                       ptrdiff_t C, ptrdiff_t D) noexcept nogil
         void (*bias_update)(const softline_f64_update *update, ptrdiff_t slabs, ptrdiff_t C,
                             double *b) noexcept nogil
+        double (*square_norm)(const double *dW, ptrdiff_t D, double db, const double *shift,
+                             const double *metric) noexcept nogil
+        void (*project)(double *W, ptrdiff_t D, double *b, double most, const double *shift, double *mean,
+                        double *mean_b, double share) noexcept nogil
         void (*column_stats)(const double *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
                              const double *weight, double share, double *mean, double *squares, double *low,
                              double *high) noexcept nogil
@@ -106,6 +140,17 @@ cdef extern from "softline.h" nogil:
 
 cdef const softline_isa *isa
 
+# An optimizer: the rule of its steps, what the step number makes of it, and whose state it holds. A step
+# changes `now`; plain descent needs no rule.
+cdef struct optimizer_rule:
+    softline_rule now
+    bint plain, decoupled
+    double t, t0
+    double first  # the learning rate is multiplied with it
+
+cdef int rule_of(optimizer_rule *rule, str update, dict numbers, state, const real[:, :] W,
+                 double l1) except -1
+cdef void next_step(optimizer_rule *rule, double learning_rate, double alpha) noexcept nogil
 cdef softline_rows rows_of(X, real unused) except *
 cdef real[:, :] matrix(ptrdiff_t n_rows, ptrdiff_t n_features, make, real unused)
 cdef ptrdiff_t row_stride(const real[:, :] A, str name) except? -1
@@ -113,8 +158,33 @@ cdef const ptrdiff_t[::1] indices(const ptrdiff_t[::1] idx, ptrdiff_t n_rows) ex
 cdef int check_length(str name, ptrdiff_t given, ptrdiff_t wanted, str why) except -1
 cdef int check_indices(const ptrdiff_t[::1] idx, ptrdiff_t n_rows) except -1
 cdef int check_labels(const int32_t[::1] y, ptrdiff_t n_classes) except -1
+cdef ptrdiff_t check_targets(const real[:, :] targets, ptrdiff_t n, ptrdiff_t C) except -1
+cdef int check_smoothing(double label_smoothing) except -1
+cdef int check_geometry(const real[::1] shift, const real[::1] metric, ptrdiff_t D) except -1
 cdef int threads_for(n_threads, double operations) except -1
 cdef ptrdiff_t slab_of(ptrdiff_t n_features, real unused) noexcept nogil
+
+
+# The targets of labels, as a strip.
+cdef inline void onehot(const int32_t *y, ptrdiff_t n, ptrdiff_t C, real *T) noexcept nogil:
+    cdef ptrdiff_t lanes = 64 // sizeof(real), i
+    memset(T, 0, C * lanes * sizeof(real))
+    for i in range(n):
+        T[y[i] * lanes + i] = 1
+
+
+# Norm of a gradient from the squares of the rows of dW, and what it is multiplied with to be clipped, as in
+# torch.nn.utils.clip_grad_norm_.
+cdef inline double gradient_norm(const double *squares, const real *db, ptrdiff_t C) noexcept nogil:
+    cdef double total = 0
+    cdef ptrdiff_t c
+    for c in range(C):
+        total += squares[c] + <double>db[c] * db[c]
+    return sqrt(total)
+
+
+cdef inline double clip_scale(double norm, double clip_norm) noexcept nogil:
+    return min(1.0, clip_norm / (norm + 1e-6))
 
 
 # ---- the kernels of softline.h, for the dtype of their arguments ---------------------------------------
@@ -145,12 +215,12 @@ cdef inline void add_scores_of(const real *S, ptrdiff_t part, ptrdiff_t parts, c
         isa.f64.add_scores(S, part, parts, b, C, out)
 
 
-cdef inline void load_strip_of(const real *M, ptrdiff_t ldm, ptrdiff_t n, ptrdiff_t C,
-                               real *S) noexcept nogil:
+cdef inline void load_strip_of(const real *M, ptrdiff_t ldm, const ptrdiff_t *idx, ptrdiff_t n,
+                               ptrdiff_t C, real *S) noexcept nogil:
     if real is float:
-        isa.f32.load_strip(M, ldm, n, C, S)
+        isa.f32.load_strip(M, ldm, idx, n, C, S)
     else:
-        isa.f64.load_strip(M, ldm, n, C, S)
+        isa.f64.load_strip(M, ldm, idx, n, C, S)
 
 
 cdef inline void store_strip_of(const real *S, ptrdiff_t n, ptrdiff_t C, real *M,
@@ -192,6 +262,14 @@ cdef inline void hessian_product_of(real *S, const real *probs, ptrdiff_t n, ptr
         isa.f64.hessian_product(S, probs, n, C, weight)
 
 
+cdef inline void soft_cross_entropy_of(real *S, ptrdiff_t n, ptrdiff_t C, const real *T, double smoothing,
+                                       const real *weight, real *losses) noexcept nogil:
+    if real is float:
+        isa.f32.soft_cross_entropy(S, n, C, T, <float>smoothing, weight, losses)
+    else:
+        isa.f64.soft_cross_entropy(S, n, C, T, smoothing, weight, losses)
+
+
 cdef inline void bias_gradient_of(const real *dS, ptrdiff_t n, ptrdiff_t C, real *sums, real *db,
                                   int add) noexcept nogil:
     if real is float:
@@ -209,28 +287,46 @@ cdef inline void column_stats_of(const real *X, ptrdiff_t strip, ptrdiff_t n, pt
         isa.f64.column_stats(X, strip, n, D, weight, share, mean, squares, low, high)
 
 
-cdef inline void sgd_update_of(real *W, ptrdiff_t ldw, const real *dW, ptrdiff_t lddw, const real *db,
-                               ptrdiff_t C, ptrdiff_t D, double step, double alpha, const real *shift,
-                               const real *metric, real *drift) noexcept nogil:
+cdef inline double square_norm_of(const real *dW, ptrdiff_t D, real db, const real *shift,
+                                  const real *metric) noexcept nogil:
+    if real is float:
+        return isa.f32.square_norm(dW, D, db, shift, metric)
+    else:
+        return isa.f64.square_norm(dW, D, db, shift, metric)
+
+
+cdef inline void project_of(real *W, ptrdiff_t D, real *b, double most, const real *shift, real *mean,
+                            real *mean_b, double share) noexcept nogil:
+    if real is float:
+        isa.f32.project(W, D, b, <float>most, shift, mean, mean_b, <float>share)
+    else:
+        isa.f64.project(W, D, b, most, shift, mean, mean_b, share)
+
+
+cdef inline void update_of(real *W, ptrdiff_t ldw, const real *dW, ptrdiff_t lddw, const real *db,
+                           double scale, ptrdiff_t C, ptrdiff_t D, double step, double alpha,
+                           const real *shift, const real *metric, real *drift, const softline_rule *rule,
+                           ptrdiff_t col) noexcept nogil:
     cdef softline_f32_update f32
     cdef softline_f64_update f64
     if real is float:
-        f32 = softline_f32_update(W, ldw, db, shift, metric, <float>step, <float>alpha, drift)
-        isa.f32.sgd_update(&f32, dW, lddw, C, D)
+        f32 = softline_f32_update(
+            W, ldw, db, shift, metric, <float>step, <float>alpha, drift, rule, col)
+        isa.f32.update(&f32, dW, lddw, <float>scale, C, D)
     else:
-        f64 = softline_f64_update(W, ldw, db, shift, metric, step, alpha, drift)
-        isa.f64.sgd_update(&f64, dW, lddw, C, D)
+        f64 = softline_f64_update(W, ldw, db, shift, metric, step, alpha, drift, rule, col)
+        isa.f64.update(&f64, dW, lddw, scale, C, D)
 
 
 cdef inline void bias_update_of(const real *db, double step, const real *shift, real *drift, ptrdiff_t slabs,
-                                ptrdiff_t C, real *b) noexcept nogil:
+                                const softline_rule *rule, ptrdiff_t C, real *b) noexcept nogil:
     cdef softline_f32_update f32
     cdef softline_f64_update f64
     if real is float:
-        f32 = softline_f32_update(NULL, 0, db, shift, NULL, <float>step, 0, drift)
+        f32 = softline_f32_update(NULL, 0, db, shift, NULL, <float>step, 0, drift, rule, 0)
         isa.f32.bias_update(&f32, slabs, C, b)
     else:
-        f64 = softline_f64_update(NULL, 0, db, shift, NULL, step, 0, drift)
+        f64 = softline_f64_update(NULL, 0, db, shift, NULL, step, 0, drift, rule, 0)
         isa.f64.bias_update(&f64, slabs, C, b)
 
 
@@ -248,13 +344,15 @@ cdef inline void gradient_step(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrd
                                const real *dS, ptrdiff_t C, real *dW, ptrdiff_t lddw, bint add, real *W,
                                ptrdiff_t ldw,
                                const real *db, double step, double alpha, const real *shift,
-                               const real *metric, real *drift, const softline_rows *next,
-                               const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil:
+                               const real *metric, real *drift, const softline_rule *rule,
+                               const softline_rows *next, const ptrdiff_t *next_idx,
+                               ptrdiff_t col) noexcept nogil:
     cdef softline_f32_update f32
     cdef softline_f64_update f64
     if real is float:
-        f32 = softline_f32_update(W, ldw, db, shift, metric, <float>step, <float>alpha, drift)
+        f32 = softline_f32_update(
+            W, ldw, db, shift, metric, <float>step, <float>alpha, drift, rule, col)
         isa.f32.gradient(X, strip, n, D, slab, dS, C, dW, lddw, add, &f32, next, next_idx, col)
     else:
-        f64 = softline_f64_update(W, ldw, db, shift, metric, step, alpha, drift)
+        f64 = softline_f64_update(W, ldw, db, shift, metric, step, alpha, drift, rule, col)
         isa.f64.gradient(X, strip, n, D, slab, dS, C, dW, lddw, add, &f64, next, next_idx, col)

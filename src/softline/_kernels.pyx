@@ -12,6 +12,7 @@ whole. `n_threads` None means: what the process may use, less where the work is 
 import os
 
 from cython.parallel cimport prange, threadid
+from libc.math cimport pow, sqrt
 from libc.stdint cimport int32_t, uintptr_t
 
 import numpy as np
@@ -236,6 +237,98 @@ cdef int check_labels(const int32_t[::1] y, ptrdiff_t n_classes) except -1:
     return 0
 
 
+cdef int check_geometry(const real[::1] shift, const real[::1] metric, ptrdiff_t D) except -1:
+    if shift is not None:
+        check_length("shift", shift.shape[0], D, "elements")
+    if metric is not None:
+        check_length("metric", metric.shape[0], D, "elements")
+    return 0
+
+
+cdef ptrdiff_t check_targets(const real[:, :] targets, ptrdiff_t n, ptrdiff_t C) except -1:
+    check_length("y", targets.shape[0], n, "rows")
+    check_length("y", targets.shape[1], C, "columns")
+    return row_stride(targets, "y")
+
+
+cdef int check_smoothing(double label_smoothing) except -1:
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must be in [0, 1]; got {label_smoothing}")
+    return 0
+
+
+# ---- optimizers ----------------------------------------------------------------------------------------
+
+# Names of update kernels: the kind of their rule, and how many moments it needs.
+UPDATES = {
+    "sgd_update": (SOFTLINE_SGD, 0),
+    "momentum_update": (SOFTLINE_MOMENTUM, 1),
+    "nesterov_update": (SOFTLINE_NESTEROV, 1),
+    "adam_update": (SOFTLINE_ADAM, 2),
+    "adamw_update": (SOFTLINE_ADAM, 2),
+    "rmsprop_update": (SOFTLINE_SCALED, 1),
+    "adagrad_update": (SOFTLINE_SCALED, 1),
+    "asgd_update": (SOFTLINE_AVERAGE, 1),
+}
+
+
+# The rule of an update kernel. `numbers` are its hyper-parameters by name; the caller keeps `state`.
+cdef int rule_of(optimizer_rule *rule, str update, dict numbers, state, const real[:, :] W,
+                 double l1) except -1:
+    cdef int kind = UPDATES[update][0]
+    cdef ptrdiff_t n_moments = UPDATES[update][1], k
+    cdef real[:, :] m
+    cdef real[::1] mb
+    cdef void *at[2]
+    cdef void *at_b[2]
+    rule.plain = kind == SOFTLINE_SGD and l1 == 0
+    rule.decoupled = update == "adamw_update"
+    rule.now.kind = kind
+    rule.now.beta = numbers.get("beta1", numbers.get("momentum", 0))
+    rule.now.keep = numbers.get("beta2", numbers.get("rho", 1))
+    rule.now.take = 1 if update == "adagrad_update" else 1 - rule.now.keep
+    rule.now.eps = numbers.get("eps", 0)
+    # The direction of steady momentum is 1/(1 - momentum) gradients: the penalty keeps up with it.
+    rule.now.l1 = l1 / (1 - rule.now.beta) if kind in (SOFTLINE_MOMENTUM, SOFTLINE_NESTEROV) else l1
+    rule.now.root = rule.now.decay = rule.first = 1
+    rule.now.share = rule.t = rule.now.ld = 0
+    rule.t0 = numbers.get("t0", 0)
+    at[0] = at[1] = at_b[0] = at_b[1] = NULL
+    if n_moments > 0:
+        if state is None:
+            raise ValueError(f"{update} needs a state; got None")
+        check_length("state.W", len(state.W), n_moments, "matrices")
+        check_length("state.b", len(state.b), n_moments, "vectors")
+        for k in range(n_moments):
+            m, mb = state.W[k], state.b[k]
+            check_length("state.W", m.shape[0], W.shape[0], "rows")
+            check_length("state.W", m.shape[1], W.shape[1], "columns")
+            check_length("state.b", mb.shape[0], W.shape[0], "elements")
+            rule.now.ld = row_stride(m, "state.W")
+            if W.shape[0] > 0 and W.shape[1] > 0:
+                at[k], at_b[k] = &m[0, 0], &mb[0]
+    if state is not None:
+        rule.t = state.t
+    cdef bint squares_only = kind == SOFTLINE_SCALED
+    rule.now.m = NULL if squares_only else at[0]
+    rule.now.mb = NULL if squares_only else at_b[0]
+    rule.now.v = at[0] if squares_only else at[1]
+    rule.now.vb = at_b[0] if squares_only else at_b[1]
+    return 0
+
+
+# Step number t + 1: what depends on it.
+cdef void next_step(optimizer_rule *rule, double learning_rate, double alpha) noexcept nogil:
+    rule.t += 1
+    if rule.now.kind == SOFTLINE_ADAM:
+        rule.first = 1 / (1 - pow(rule.now.beta, rule.t))
+        rule.now.root = 1 / sqrt(1 - pow(rule.now.keep, rule.t))
+        if rule.decoupled:
+            rule.now.decay = 1 - learning_rate * alpha
+    elif rule.now.kind == SOFTLINE_AVERAGE:
+        rule.now.share = 1 / max(1.0, rule.t - rule.t0)
+
+
 # ---- kernels -------------------------------------------------------------------------------------------
 
 def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, real[:, :] out,
@@ -298,7 +391,7 @@ cdef int softmax_rows(real[:, :] S, bint log, n_threads) except -1:
             thread = threadid()
             first = task * lanes
             count = min(lanes, n - first)
-            load_strip_of(<const real *>&S[first, 0], lds, count, C, &strips[thread, 0])
+            load_strip_of(<const real *>&S[first, 0], lds, NULL, count, C, &strips[thread, 0])
             softmax_of(&strips[thread, 0], C, log)
             store_strip_of(<const real *>&strips[thread, 0], count, C, &S[first, 0], lds)
     return 0
@@ -314,50 +407,64 @@ def log_softmax(real[:, :] scores, n_threads=None):
     softmax_rows(scores, True, n_threads)
 
 
-def cross_entropy(const real[:, :] scores, const int32_t[::1] y, real[::1] losses, n_threads=None):
-    """losses[i] = -log softmax(scores[i])[y[i]]."""
-    cdef ptrdiff_t n = scores.shape[0], C = scores.shape[1], lanes = 64 // sizeof(real)
-    cdef ptrdiff_t task, first, count, lds = row_stride(scores, "scores")
-    check_length("y", y.shape[0], n, "elements")
-    check_length("losses", losses.shape[0], n, "elements")
-    check_labels(y, C)
-    if n == 0:
-        return
-    cdef int threads = threads_for(n_threads, 20.0 * n * C), thread
-    cdef real[:, :] strips = matrix(threads, C * lanes, np.zeros, <real>0)
-    with nogil:
-        for task in prange((n + lanes - 1) // lanes, num_threads=threads, use_threads_if=threads > 1,
-                           schedule="static"):
-            thread = threadid()
-            first = task * lanes
-            count = min(lanes, n - first)
-            load_strip_of(&scores[first, 0], lds, count, C, &strips[thread, 0])
-            cross_entropy_of(<const real *>&strips[thread, 0], count, C, &y[first], &losses[first])
+def cross_entropy(const real[:, :] scores, y, real[::1] losses, n_threads=None, *,
+                  double label_smoothing=0.0):
+    """losses[i] = -log softmax(scores[i])[y[i]], or the cross-entropy with targets y (n, C)."""
+    entropy[real](scores, None, y, None, losses, n_threads, label_smoothing)
 
 
-def cross_entropy_gradient(real[:, :] scores, const int32_t[::1] y, const real[::1] weight,
-                           real[::1] losses, n_threads=None):
+def cross_entropy_gradient(real[:, :] scores, y, const real[::1] weight, real[::1] losses, n_threads=None, *,
+                           double label_smoothing=0.0):
     """The same losses, and scores[i] = weight[i] (softmax(scores[i]) - onehot(y[i])) in place."""
+    check_length("weight", weight.shape[0], scores.shape[0], "elements")
+    entropy[real](scores, scores, y, weight, losses, n_threads, label_smoothing)
+
+
+# The losses and, with `out` and `weight`, the gradient.
+cdef int entropy(const real[:, :] scores, real[:, :] out, y, const real[::1] weight, real[::1] losses,
+                 n_threads, double label_smoothing) except -1:
     cdef ptrdiff_t n = scores.shape[0], C = scores.shape[1], lanes = 64 // sizeof(real)
-    cdef ptrdiff_t task, first, count, lds = row_stride(scores, "scores")
-    check_length("y", y.shape[0], n, "elements")
-    check_length("weight", weight.shape[0], n, "elements")
+    cdef ptrdiff_t task, first, count, i, lds = row_stride(scores, "scores"), ldt = 0
+    cdef const int32_t[::1] labels = None
+    cdef const real[:, :] targets = None
+    if y.ndim == 2:
+        targets = y
+        ldt = check_targets(targets, n, C)
+    else:
+        labels = y
+        check_length("y", labels.shape[0], n, "elements")
+        check_labels(labels, C)
     check_length("losses", losses.shape[0], n, "elements")
-    check_labels(y, C)
+    check_smoothing(label_smoothing)
     if n == 0:
-        return
+        return 0
     cdef int threads = threads_for(n_threads, 20.0 * n * C), thread
     cdef real[:, :] strips = matrix(threads, C * lanes, np.zeros, <real>0)
+    cdef real[:, :] soft = matrix(
+        threads, C * lanes if targets is not None or label_smoothing > 0 else 0, np.zeros, <real>0)
     with nogil:
         for task in prange((n + lanes - 1) // lanes, num_threads=threads, use_threads_if=threads > 1,
                            schedule="static"):
             thread = threadid()
             first = task * lanes
             count = min(lanes, n - first)
-            load_strip_of(<const real *>&scores[first, 0], lds, count, C, &strips[thread, 0])
-            cross_entropy_gradient_of(&strips[thread, 0], count, C, &y[first], &weight[first],
-                                      &losses[first])
-            store_strip_of(<const real *>&strips[thread, 0], count, C, &scores[first, 0], lds)
+            load_strip_of(&scores[first, 0], lds, NULL, count, C, &strips[thread, 0])
+            if targets is not None:
+                load_strip_of(&targets[first, 0], ldt, NULL, count, C, &soft[thread, 0])
+            elif label_smoothing > 0:
+                onehot(&labels[first], count, C, &soft[thread, 0])
+            if targets is not None or label_smoothing > 0:
+                soft_cross_entropy_of(
+                    &strips[thread, 0], count, C, <const real *>&soft[thread, 0], label_smoothing,
+                    &weight[first] if weight is not None else <const real *>NULL, &losses[first])
+            elif weight is not None:
+                cross_entropy_gradient_of(&strips[thread, 0], count, C, &labels[first], &weight[first],
+                                          &losses[first])
+            else:
+                cross_entropy_of(<const real *>&strips[thread, 0], count, C, &labels[first], &losses[first])
+            if weight is not None:
+                store_strip_of(<const real *>&strips[thread, 0], count, C, &out[first, 0], lds)
+    return 0
 
 
 def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] dW, real[::1] db,
@@ -384,7 +491,7 @@ def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] d
     cdef ptrdiff_t task, col, width, first, count, k
     with nogil:
         for task in prange(n_strips, num_threads=threads, use_threads_if=threads > 1, schedule="static"):
-            load_strip_of(&dscores[task * lanes, 0], lds, min(lanes, n - task * lanes), C,
+            load_strip_of(&dscores[task * lanes, 0], lds, NULL, min(lanes, n - task * lanes), C,
                           &dS[0, task * C * lanes])
         for task in prange((D + slab - 1) // slab, num_threads=threads, use_threads_if=threads > 1,
                            schedule="static"):
@@ -402,22 +509,86 @@ def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] d
 
 def sgd_update(real[:, :] W, real[::1] b, const real[:, :] dW, const real[::1] db, double learning_rate,
                double alpha, const real[::1] shift, const real[::1] metric, bint fit_intercept,
-               n_threads=None):
+               n_threads=None, *, double l1=0.0):
     """One step of (preconditioned) gradient descent on W and b, in place."""
+    update("sgd_update", {}, None, W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept,
+           n_threads, l1)
+
+
+def momentum_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, n_threads=None, *,
+                    state, l1=0.0, momentum=0.9):
+    """A step along the decaying sum of gradients."""
+    step("momentum_update", {"momentum": momentum}, state, W, b, dW, db, learning_rate, alpha, shift, metric,
+         fit_intercept, n_threads, l1)
+
+
+def nesterov_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, n_threads=None, *,
+                    state, l1=0.0, momentum=0.9):
+    """A step of momentum that looks one step ahead."""
+    step("nesterov_update", {"momentum": momentum}, state, W, b, dW, db, learning_rate, alpha, shift, metric,
+         fit_intercept, n_threads, l1)
+
+
+def adam_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, n_threads=None, *,
+                state, l1=0.0, beta1=0.9, beta2=0.999, eps=1e-8):
+    """A step of the mean gradient over its root mean square."""
+    step("adam_update", {"beta1": beta1, "beta2": beta2, "eps": eps}, state, W, b, dW, db, learning_rate,
+         alpha, shift, metric, fit_intercept, n_threads, l1)
+
+
+def adamw_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, n_threads=None, *,
+                 state, l1=0.0, beta1=0.9, beta2=0.999, eps=1e-8):
+    """The same, with alpha shrinking the weights directly."""
+    step("adamw_update", {"beta1": beta1, "beta2": beta2, "eps": eps}, state, W, b, dW, db, learning_rate,
+         alpha, shift, metric, fit_intercept, n_threads, l1)
+
+
+def rmsprop_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, n_threads=None, *,
+                   state, l1=0.0, rho=0.99, eps=1e-8):
+    """A step of the gradient over its root mean square."""
+    step("rmsprop_update", {"rho": rho, "eps": eps}, state, W, b, dW, db, learning_rate, alpha, shift, metric,
+         fit_intercept, n_threads, l1)
+
+
+def adagrad_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, n_threads=None, *,
+                   state, l1=0.0, eps=1e-10):
+    """A step of the gradient over the root of its summed squares."""
+    step("adagrad_update", {"eps": eps}, state, W, b, dW, db, learning_rate, alpha, shift, metric,
+         fit_intercept, n_threads, l1)
+
+
+def asgd_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, n_threads=None, *,
+                state, l1=0.0, t0=0):
+    """A step of gradient descent, and the mean of the weights."""
+    step("asgd_update", {"t0": t0}, state, W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept,
+         n_threads, l1)
+
+
+def step(name, numbers, state, W, *arguments):
+    """One step by the update kernel `name`, whose hyper-parameters are `numbers`, counted in `state`."""
+    if W.dtype == np.float32:
+        update[float](name, numbers, state, W, *arguments)
+    else:
+        update[double](name, numbers, state, W, *arguments)
+    state.t += 1
+
+
+cdef int update(str name, dict numbers, state, real[:, :] W, real[::1] b, const real[:, :] dW,
+                const real[::1] db, double learning_rate, double alpha, const real[::1] shift,
+                const real[::1] metric, bint fit_intercept, n_threads, double l1) except -1:
     cdef ptrdiff_t C = W.shape[0], D = W.shape[1], lanes = 64 // sizeof(real)
     cdef ptrdiff_t ldw = row_stride(W, "W"), lddw = row_stride(dW, "dW")
     check_length("dW", dW.shape[0], C, "rows")
     check_length("dW", dW.shape[1], D, "columns")
     check_length("b", b.shape[0], C, "elements")
     check_length("db", db.shape[0], C, "elements")
-    if shift is not None:
-        check_length("shift", shift.shape[0], D, "elements")
-    if metric is not None:
-        check_length("metric", metric.shape[0], D, "elements")
-    if C == 0 or D == 0:
-        if fit_intercept:
-            np.asarray(b)[...] -= <real>learning_rate * np.asarray(db)
-        return
+    check_geometry(shift, metric, D)
+    cdef optimizer_rule rule
+    rule_of(&rule, name, numbers, state, W, l1)
+    next_step(&rule, learning_rate, alpha)
+    cdef const softline_rule *by = NULL if rule.plain else &rule.now
+    if C == 0:
+        return 0
     cdef int threads = threads_for(n_threads, <double>C * D)
     cdef ptrdiff_t slab = slab_of(D, <real>0), task, first, n_slabs = (D + slab - 1) // slab
     cdef real[:, :] drift = matrix(1, n_slabs * C * lanes, np.empty, <real>0)
@@ -428,11 +599,52 @@ def sgd_update(real[:, :] W, real[::1] b, const real[:, :] dW, const real[::1] d
             first = task * slab
             mu = &shift[first] if shift is not None else NULL
             m = &metric[first] if metric is not None else NULL
-            sgd_update_of(&W[0, first], ldw, &dW[0, first], lddw, &db[0], C, min(slab, D - first),
-                          learning_rate, alpha, mu, m, &drift[0, task * C * lanes])
+            update_of(&W[0, first], ldw, &dW[0, first], lddw, &db[0], 1, C, min(slab, D - first),
+                      rule.first * learning_rate, 0 if rule.decoupled else alpha, mu, m,
+                      &drift[0, task * C * lanes], by, first)
         if fit_intercept:
-            bias_update_of(&db[0], learning_rate, &shift[0] if shift is not None else <const real *>NULL,
-                           &drift[0, 0], n_slabs, C, &b[0])
+            bias_update_of(&db[0], rule.first * learning_rate,
+                           &shift[0] if shift is not None else <const real *>NULL, &drift[0, 0], n_slabs, by,
+                           C, &b[0])
+    return 0
+
+
+def clip_gradient(real[:, :] dW, real[::1] db, double clip_norm, const real[::1] shift,
+                  const real[::1] metric, n_threads=None):
+    """A gradient longer than clip_norm is scaled down to it, in place; returns its norm."""
+    cdef ptrdiff_t C = dW.shape[0], D = dW.shape[1], c
+    check_length("db", db.shape[0], C, "elements")
+    check_geometry(shift, metric, D)
+    row_stride(dW, "dW")
+    cdef double[::1] squares = np.zeros(C)
+    cdef int threads = threads_for(n_threads, <double>C * D)
+    cdef double norm
+    with nogil:
+        for c in prange(C if D > 0 else 0, num_threads=threads, use_threads_if=threads > 1,
+                        schedule="static"):
+            squares[c] = square_norm_of(<const real *>&dW[c, 0], D, db[c],
+                                        &shift[0] if shift is not None else <const real *>NULL,
+                                        &metric[0] if metric is not None else <const real *>NULL)
+    norm = gradient_norm(&squares[0], <const real *>&db[0], C) if C > 0 else 0
+    cdef double scale = clip_scale(norm, clip_norm)
+    if scale < 1:
+        np.asarray(dW)[...] *= <real>scale
+        np.asarray(db)[...] *= <real>scale
+    return norm
+
+
+def project_rows(real[:, :] W, real[::1] b, double max_norm, const real[::1] shift, n_threads=None):
+    """Rows of W longer than max_norm are scaled down to it, in place; scores of `shift` stay."""
+    cdef ptrdiff_t C = W.shape[0], D = W.shape[1], c
+    check_length("b", b.shape[0], C, "elements")
+    check_geometry[real](shift, None, D)
+    row_stride(W, "W")
+    cdef int threads = threads_for(n_threads, <double>C * D)
+    with nogil:
+        for c in prange(C if D > 0 else 0, num_threads=threads, use_threads_if=threads > 1,
+                        schedule="static"):
+            project_of(&W[c, 0], D, &b[c], max_norm, &shift[0] if shift is not None else <const real *>NULL,
+                       <real *>NULL, <real *>NULL, 0)
 
 
 def column_stats(X, const ptrdiff_t[::1] idx, weight, n_threads=None):

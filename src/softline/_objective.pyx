@@ -144,7 +144,8 @@ cdef double pass_over(X, const ptrdiff_t[::1] idx, const int32_t[::1] y, const r
                         for r in range(count):
                             sum = sum + <double>weight[thread, r] * row_losses[thread, r]
                     else:
-                        load_strip_of(&probs[first + s * lanes, 0], ldp, count, C, &directions[thread, 0])
+                        load_strip_of(&probs[first + s * lanes, 0], ldp, NULL, count, C,
+                                      &directions[thread, 0])
                         hessian_product_of(S, <const real *>&directions[thread, 0], count, C,
                                            <const real *>&weight[thread, 0])
                 gradient_of(<const real *>&packed[thread, 0], strip, n_rows, D,

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from softline.config import print_rows, show_config
 
 NAMED = ("digits", "mnist", "cifar10")
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "asgd")
 SCHEDULES = ("constant", "step", "exponential", "inverse_time", "cosine", "warm_up")
 
 
@@ -130,7 +131,22 @@ def _parser():
         "--alpha",
         type=_checked(float, lambda alpha: 0 <= alpha < math.inf, "a number of at least 0"),
         metavar="A",
-        help="L2 penalty (default: 0.0001)",
+        help="penalty, L2 unless --l1-ratio is given (default: 0.0001)",
+    )
+    train.add_argument(
+        "--l1-ratio",
+        type=_checked(float, lambda ratio: 0 <= ratio <= 1, "a number from 0 to 1"),
+        metavar="R",
+        help="share of L1 in the penalty: 1 is the lasso (default: 0)",
+    )
+    train.add_argument(
+        "--label-smoothing",
+        type=_checked(float, lambda share: 0 <= share < 1, "a number of at least 0, below 1"),
+        metavar="S",
+        help="share of the uniform distribution in the labels (default: 0)",
+    )
+    train.add_argument(
+        "--optimizer", choices=OPTIMIZERS, help="what a step makes of the gradient (default: sgd)"
     )
     train.add_argument(
         "--threads", dest="n_threads", type=threads, metavar="T", help="threads (default: as many as help)"
@@ -236,7 +252,7 @@ def _train(args):
         parts = f"{len(data.X_train)} training, {len(data.X_val)} validation, {len(data.X_test)} test"
         classes = data.class_names or np.unique(data.y_train)
         batches = f"batches of {model.batch_size}" if model.batch_size else "full batches"
-        rate = f"learning rate {model.learning_rate}, {model.schedule} schedule"
+        rate = f"{model.optimizer}, learning rate {model.learning_rate}, {model.schedule} schedule"
         print_rows(
             {
                 "data": data.name,

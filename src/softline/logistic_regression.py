@@ -14,7 +14,7 @@ from sklearn.linear_model._logistic import _check_solver
 from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
-from softline import newton, schedules
+from softline import newton
 from softline.callbacks import IterationHooks
 from softline.column_stats import ColumnStats
 from softline.predictor import SoftmaxPredictor
@@ -272,11 +272,9 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             alpha=objective.l2[0]
             * (2 if n_classes == 2 else 1),  # of -w/2 and w/2, whose squares are half w's
             learning_rate="auto",
-            schedule=schedules.Constant(),
             batch_size=START_BATCH,
             max_iter=START_EPOCHS,
             fit_intercept=self.fit_intercept,
-            shuffle=True,
             rng=np.random.RandomState(0),
             n_threads=None,
             stats=stats,

@@ -22,15 +22,18 @@ from safetensors.numpy import save
 from sklearn.utils.validation import check_is_fitted
 
 import softline
-from softline import schedules
+from softline import optimizers, schedules
 from softline.softmax_classifier import SoftmaxClassifier
 
 __all__ = ["ModelFileError", "check_target", "load_model", "read_model", "save_model"]
 
 FORMAT = 1
 
-# The only objects, besides numbers and strings, that a parameter can be restored to.
-SCHEDULES = {type(schedule).__name__: type(schedule) for schedule in schedules.BY_NAME.values()}
+# The only objects, besides numbers and strings, that a parameter can be restored to, by what they are.
+OBJECTS = {
+    what: {type(value).__name__: type(value) for value in module.BY_NAME.values()}
+    for what, module in (("schedule", schedules), ("optimizer", optimizers))
+}
 
 # Text labels of more bytes than this, as NumPy lays them out, are a forged header.
 MOST_LABEL_BYTES = 1 << 30
@@ -152,9 +155,10 @@ def _encode(name, value):
         return value
     if isinstance(value, dict):  # a list of pairs: JSON's own keys are strings only
         return {"dict": [[_encode(name, key), _encode(name, item)] for key, item in value.items()]}
-    if type(value) in SCHEDULES.values():
-        arguments = {field.name: _encode(name, getattr(value, field.name)) for field in fields(value)}
-        return {"schedule": type(value).__name__, "arguments": arguments}
+    for what, types in OBJECTS.items():
+        if type(value) in types.values():
+            arguments = {field.name: _encode(name, getattr(value, field.name)) for field in fields(value)}
+            return {what: type(value).__name__, "arguments": arguments}
     raise TypeError(
         f"a model file cannot hold {name}={value!r}; for predictions it does not matter: "
         f"replace it, as in model.set_params({name}=...), before saving"
@@ -267,7 +271,7 @@ def _unpack(header, tensors):
     scores = header["validation_scores"]
     model.validation_scores_ = None if scores is None else [float(score) for score in scores]
     model.epoch_seconds_ = []
-    model._stats = model._auto = None
+    model._stats = model._auto = model._state = model._seen = None
     return model
 
 
@@ -289,8 +293,14 @@ def _decode(value):
         case {"dict": pairs}:
             return {_decode(key): _decode(item) for key, item in pairs}
         case {"schedule": name, "arguments": arguments}:
-            return SCHEDULES[name](**{key: _decode(item) for key, item in arguments.items()})
+            return _restore("schedule", name, arguments)
+        case {"optimizer": name, "arguments": arguments}:
+            return _restore("optimizer", name, arguments)
     return value
+
+
+def _restore(what, name, arguments):
+    return OBJECTS[what][name](**{key: _decode(item) for key, item in arguments.items()})
 
 
 def _expect(right, otherwise):

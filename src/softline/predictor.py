@@ -7,11 +7,23 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from softline import _kernels
 from softline.rows import Rows, kernels_read
+from softline.targets import check_targets, n_columns
 
 
 def _convert_to(dtype):
     """Dtypes, the first preferred, for input that the kernels do not read."""
     return np.float32 if dtype in (np.uint16, np.int16) else [np.float64, np.float32]
+
+
+def _labels(y):
+    """Labels of a classification, plain numbers where objects hold such."""
+    if y.dtype == object and (plain := np.asarray(y.tolist())).dtype.kind in "biuf":
+        y = plain  # scikit-learn knows objects that are strings only
+    try:
+        check_classification_targets(y)
+    except TypeError as error:  # they are sorted
+        raise TypeError(f"the labels in y must all be numbers or all be strings: {error}") from error
+    return y
 
 
 class SoftmaxPredictor:
@@ -22,6 +34,7 @@ class SoftmaxPredictor:
     """
 
     n_threads = None
+    _takes_targets = False
 
     def _validate(self, X, y="no_validation", *, reset):
         """X as Rows, in its own dtype where the kernels read it; and y if there is one.
@@ -32,13 +45,10 @@ class SoftmaxPredictor:
         native = isinstance(dtype, np.dtype) and kernels_read(dtype)
         options = {"dtype": None if native else _convert_to(dtype), "ensure_all_finite": False}
         if not isinstance(y, str):
-            X, y = validate_data(self, X, y, reset=reset, **options)
-            if y.dtype == object and (plain := np.asarray(y.tolist())).dtype.kind in "biuf":
-                y = plain  # scikit-learn knows objects that are strings only
-            try:
-                check_classification_targets(y)
-            except TypeError as error:  # they are sorted
-                raise TypeError(f"the labels in y must all be numbers or all be strings: {error}") from error
+            soft = self._takes_targets and n_columns(y) > 1
+            X, y = validate_data(self, X, y, reset=reset, multi_output=soft, **options)
+            if not soft:
+                y = _labels(y)
             if abs(X.strides[1]) > abs(X.strides[0]):
                 X = np.ascontiguousarray(X)
             X = Rows(X)
@@ -46,7 +56,7 @@ class SoftmaxPredictor:
             _kernels.scores(X, None, zeros, None, scores, self.n_threads)
             if not np.isfinite(scores).all():  # 0 times infinity or NaN is NaN
                 self._raise_if_not_finite(X)
-            return X, y
+            return X, check_targets(y, X.dtype) if soft else y
         if not (native and type(X) is np.ndarray and X.ndim == 2 and len(X) > 0) or (
             X.shape[1] != self.coef_.shape[1] or hasattr(self, "feature_names_in_")
         ):

@@ -51,18 +51,32 @@ def log_softmax(scores, n_threads=None):
     scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
 
 
-def cross_entropy(scores, y, losses, n_threads=None):
-    """Write -log softmax(scores[i])[y[i]] into `losses` (n,)."""
+def _targets(y, n_classes, label_smoothing):
+    """Targets (n, C) of labels (n,), or targets (n, C), smoothed."""
+    targets = y if y.ndim == 2 else np.eye(n_classes)[y]
+    return (1 - label_smoothing) * targets + label_smoothing / n_classes
+
+
+def cross_entropy(scores, y, losses, n_threads=None, *, label_smoothing=0.0):
+    """Write -log softmax(scores[i])[y[i]] into `losses` (n,).
+
+    For y (n, C), probabilities instead of labels, it is -sum_c y[i, c] log softmax(scores[i])[c].
+    `label_smoothing` mixes so much of the uniform distribution into either (Szegedy et al., 2016).
+    """
     log_probs = scores.copy()
     log_softmax(log_probs)
-    losses[...] = -log_probs[np.arange(len(y)), y]
+    if y.ndim == 1 and label_smoothing == 0:
+        losses[...] = -log_probs[np.arange(len(y)), y]
+    else:
+        targets = _targets(y, scores.shape[1], label_smoothing)
+        losses[...] = -np.sum(np.multiply(targets, log_probs, where=targets > 0, out=0 * targets), axis=1)
 
 
-def cross_entropy_gradient(scores, y, weight, losses, n_threads=None):
+def cross_entropy_gradient(scores, y, weight, losses, n_threads=None, *, label_smoothing=0.0):
     """Write the losses, and turn `scores` into weight[i] dL_i/df_i, in place."""
-    cross_entropy(scores, y, losses)
+    cross_entropy(scores, y, losses, label_smoothing=label_smoothing)
     softmax(scores)
-    scores[np.arange(len(y)), y] -= 1
+    scores -= _targets(y, scores.shape[1], label_smoothing)
     scores *= weight[:, None]
 
 
@@ -72,8 +86,17 @@ def gradient(X, idx, dscores, dW, db, n_threads=None):
     db[...] = dscores.sum(axis=0)
 
 
-def sgd_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, n_threads=None):
-    """One step of gradient descent on W (C, D) and b (C,), in place.
+# ---- updates: one step on W (C, D) and b (C,), in place ------------------------------------------------
+#
+# Common to all: `dW` and `db`, the gradient of the loss; `alpha`, the L2 penalty alpha/2 sum(W * W); `shift`
+# and `metric`, the geometry, as in `sgd_update`; `l1`, the penalty l1 sum(|W|). The bias is not penalised.
+# `state` has what an optimizer remembers: t, the steps taken; W (n_moments, C, D); b (n_moments, C).
+# The others take gradients and make steps in the same geometry: with V = W / sqrt(metric), the gradient to V
+# is sqrt(metric) times that to W, a step of W sqrt(metric) times that of V.
+
+
+def sgd_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, n_threads=None, *, l1=0.0):
+    """One step of gradient descent.
 
     With `shift` and `metric` None this is W -= learning_rate (dW + alpha W), b -= learning_rate db.
 
@@ -81,18 +104,268 @@ def sgd_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept,
     on acting on x itself: with scores W (x - shift) + a, the gradient to W is dW - db shift^T, and
     b = a - W shift follows W. The bias is not penalised, so the minimum stays where it was.
     `metric` (D,) scales the step of each feature: descent on features divided by 1/sqrt(metric).
+
+    `l1` is a proximal step that follows: W shrinks towards 0 by learning_rate metric l1, and stays at 0
+    where it would change its sign (Tibshirani's lasso by proximal gradient: Parikh and Boyd, 2014, 4.2).
     """
-    g = dW + alpha * W
-    if shift is not None:
-        g -= np.outer(db, shift)
-    step = -learning_rate * g
-    if metric is not None:
-        step *= metric
-    W += step
+    g, rate = _penalised(W, dW, db, alpha, shift), _rate(learning_rate, metric)
+    _move(W, b, -rate * g, -learning_rate * db, rate * l1, shift, fit_intercept)
+
+
+def momentum_update(
+    W,
+    b,
+    dW,
+    db,
+    learning_rate,
+    alpha,
+    shift,
+    metric,
+    fit_intercept,
+    n_threads=None,
+    *,
+    state,
+    l1=0.0,
+    momentum=0.9,
+):
+    """m = momentum m + g; W -= learning_rate m.
+
+    A steady gradient makes steps of learning_rate / (1 - momentum): the proximal step is of that size.
+    """
+    g, rate = _penalised(W, dW, db, alpha, shift), _rate(learning_rate, metric)
+    m, mb = _sum(state, momentum, g, db)
+    _move(W, b, -rate * m, -learning_rate * mb, rate * l1 / (1 - momentum), shift, fit_intercept)
+
+
+def nesterov_update(
+    W,
+    b,
+    dW,
+    db,
+    learning_rate,
+    alpha,
+    shift,
+    metric,
+    fit_intercept,
+    n_threads=None,
+    *,
+    state,
+    l1=0.0,
+    momentum=0.9,
+):
+    """m = momentum m + g; W -= learning_rate (g + momentum m)."""
+    g, rate = _penalised(W, dW, db, alpha, shift), _rate(learning_rate, metric)
+    m, mb = _sum(state, momentum, g, db)
+    step, step_b = g + momentum * m, db + momentum * mb
+    _move(W, b, -rate * step, -learning_rate * step_b, rate * l1 / (1 - momentum), shift, fit_intercept)
+
+
+def adam_update(
+    W,
+    b,
+    dW,
+    db,
+    learning_rate,
+    alpha,
+    shift,
+    metric,
+    fit_intercept,
+    n_threads=None,
+    *,
+    state,
+    l1=0.0,
+    beta1=0.9,
+    beta2=0.999,
+    eps=1e-8,
+):
+    """m = beta1 m + (1-beta1) g; v = beta2 v + (1-beta2) g^2; W -= learning_rate m' / (sqrt(v') + eps).
+
+    m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t) make up for their start at 0. The proximal step of a
+    feature is of the size of its step for a gradient of l1 (Yun, Lozano and Yang, ProxGen, 2021).
+    """
+    root = np.sqrt(_rate(1.0, metric))
+    g = root * _penalised(W, dW, db, alpha, shift)
+    state.t += 1
+    first, second = 1 - beta1**state.t, 1 - beta2**state.t
+    steps, sizes = [], []
+    for m, v, a in ((state.W[0], state.W[1], g), (state.b[0], state.b[1], db)):
+        m += (1 - beta1) * (a - m)
+        v[...] = beta2 * v + (1 - beta2) * a**2
+        sizes.append(np.sqrt(v / second) + eps)
+        steps.append(-learning_rate * m / first / sizes[-1])
+    threshold = learning_rate / first * root**2 * l1 / sizes[0]
+    _move(W, b, root * steps[0], steps[1], threshold, shift, fit_intercept)
+
+
+def adamw_update(
+    W,
+    b,
+    dW,
+    db,
+    learning_rate,
+    alpha,
+    shift,
+    metric,
+    fit_intercept,
+    n_threads=None,
+    *,
+    state,
+    l1=0.0,
+    beta1=0.9,
+    beta2=0.999,
+    eps=1e-8,
+):
+    """Adam for alpha = 0, on weights that have first been multiplied with 1 - learning_rate alpha."""
+    before = W.copy()
+    W *= 1 - learning_rate * alpha
+    if shift is not None and fit_intercept:
+        b -= (W - before) @ shift
+    adam_update(
+        W,
+        b,
+        dW,
+        db,
+        learning_rate,
+        0,
+        shift,
+        metric,
+        fit_intercept,
+        state=state,
+        l1=l1,
+        beta1=beta1,
+        beta2=beta2,
+        eps=eps,
+    )
+
+
+def rmsprop_update(
+    W,
+    b,
+    dW,
+    db,
+    learning_rate,
+    alpha,
+    shift,
+    metric,
+    fit_intercept,
+    n_threads=None,
+    *,
+    state,
+    l1=0.0,
+    rho=0.99,
+    eps=1e-8,
+):
+    """v = rho v + (1-rho) g^2; W -= learning_rate g / (sqrt(v) + eps)."""
+    _scaled_update(
+        W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, state, l1, rho, 1 - rho, eps
+    )
+
+
+def adagrad_update(
+    W,
+    b,
+    dW,
+    db,
+    learning_rate,
+    alpha,
+    shift,
+    metric,
+    fit_intercept,
+    n_threads=None,
+    *,
+    state,
+    l1=0.0,
+    eps=1e-10,
+):
+    """v = v + g^2; W -= learning_rate g / (sqrt(v) + eps).
+
+    The proximal step is that of Duchi et al. (2011, section 5.1).
+    """
+    _scaled_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, state, l1, 1, 1, eps)
+
+
+def asgd_update(
+    W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, n_threads=None, *, state, l1=0.0, t0=0
+):
+    """A step of `sgd_update`; then the state takes the mean of all W and b since step t0."""
+    sgd_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, l1=l1)
+    state.t += 1
+    _average(W, b, state, t0, fit_intercept)
+
+
+def _average(W, b, state, t0, fit_intercept):
+    share = 1 / max(1, state.t - t0)
+    state.W[0] += share * (W - state.W[0])
     if fit_intercept:
-        b -= learning_rate * db
+        state.b[0] += share * (b - state.b[0])
+
+
+def _scaled_update(
+    W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, state, l1, keep, take, eps
+):
+    root = np.sqrt(_rate(1.0, metric))
+    g = root * _penalised(W, dW, db, alpha, shift)
+    state.t += 1
+    v, vb = state.W[0], state.b[0]
+    v[...] = keep * v + take * g**2
+    vb[...] = keep * vb + take * db**2
+    size, size_b = np.sqrt(v) + eps, np.sqrt(vb) + eps
+    threshold = learning_rate * root**2 * l1 / size
+    _move(
+        W, b, -learning_rate * root * g / size, -learning_rate * db / size_b, threshold, shift, fit_intercept
+    )
+
+
+def _penalised(W, dW, db, alpha, shift):
+    """The gradient to W with the L2 penalty's, of the features x - shift."""
+    g = dW + alpha * W
+    return g if shift is None else g - np.outer(db, shift)
+
+
+def _rate(learning_rate, metric):
+    return learning_rate * (1 if metric is None else metric)
+
+
+def _sum(state, momentum, g, db):
+    state.t += 1
+    state.W[0] = momentum * state.W[0] + g
+    state.b[0] = momentum * state.b[0] + db
+    return state.W[0], state.b[0]
+
+
+def _move(W, b, step, step_b, threshold, shift, fit_intercept):
+    """Move W and b by their steps, then W by the proximal step; b follows W where features are shifted."""
+    moved = W + step
+    moved -= np.clip(moved, -threshold, threshold)
+    if fit_intercept:
+        b += step_b
         if shift is not None:
-            b -= step @ shift
+            b -= (moved - W) @ shift
+    W[...] = moved
+
+
+def clip_gradient(dW, db, clip_norm, shift, metric, n_threads=None):
+    """Scale a gradient whose norm is above `clip_norm` down to it, in place; return the norm before.
+
+    It is the norm of all parameters together, as in torch.nn.utils.clip_grad_norm_, without the penalty,
+    and in the geometry of `shift` and `metric`.
+    """
+    g = _penalised(0, dW, db, 0, shift).astype(np.float64) * np.sqrt(_rate(1.0, metric))
+    norm = np.sqrt(np.sum(g**2) + np.sum(db.astype(np.float64) ** 2))
+    scale = min(1, clip_norm / (norm + 1e-6))
+    dW *= scale
+    db *= scale
+    return norm
+
+
+def project_rows(W, b, max_norm, shift, n_threads=None):
+    """Scale each row of W (C, D) whose norm is above `max_norm` down to it, in place.
+
+    The constraint of Srebro and Shraibman (2005) and of Srivastava et al. (2014, "Dropout"). With `shift`, b
+    follows so that the scores of the row `shift` stay.
+    """
+    norms = np.linalg.norm(W, axis=1, keepdims=True)
+    _move(W, b, W * (np.minimum(1, max_norm / np.maximum(norms, max_norm)) - 1), 0, 0, shift, True)
 
 
 def column_stats(X, idx, weight, n_threads=None):
@@ -122,14 +395,22 @@ def sgd_epoch(
     metric,
     fit_intercept,
     n_threads=None,
+    *,
+    optimizer=None,
+    state=None,
+    l1=0.0,
+    label_smoothing=0.0,
+    clip_norm=None,
+    max_norm=None,
+    mean_weight=None,
 ):
     """One pass of mini-batch SGD over the rows `order` of X, in place on W and b.
 
     Parameters
     ----------
     X : (N, D) array or Rows
-    y : (N,) int32 array
-        Labels in 0..C-1.
+    y : (N,) int32 array or (N, C) float array
+        Labels in 0..C-1, or targets: probabilities, of the dtype of W.
     sample_weight : (N,) float array or None
         Scaled so that the rows of `order` have mean 1: each batch estimates the same gradient.
     order : (n,) int array
@@ -142,6 +423,17 @@ def sgd_epoch(
     shift, metric : (D,) float arrays or None
         As in :func:`sgd_update`.
     fit_intercept : bool
+    optimizer : softline.optimizers.Optimizer or None
+        Whose steps to take; None for plain descent.
+    state : softline.optimizers.State or None
+        What the optimizer remembers, changed in place; None if that is nothing.
+    l1 : float
+        L1 penalty l1 sum(|W|), by a proximal step.
+    label_smoothing : float
+    clip_norm, max_norm : float or None
+        As in :func:`clip_gradient`, before each step, and :func:`project_rows`, after it.
+    mean_weight : float or None
+        What sample weights are divided by; None for their mean over the rows of `order`.
 
     Returns
     -------
@@ -150,7 +442,11 @@ def sgd_epoch(
     """
     scale = 1
     if sample_weight is not None and len(order) > 0:
-        scale = len(order) / sample_weight[order].sum(dtype=np.float64)
+        scale = 1 / (mean_weight or sample_weight[order].mean(dtype=np.float64))
+    update, numbers = sgd_update, {}
+    averages = optimizer is not None and optimizer.averages
+    if optimizer is not None and optimizer.n_moments and not averages:
+        update, numbers = globals()[optimizer.update], {"state": state, **vars(optimizer)}
     losses = []
     for step, first in enumerate(range(0, len(order), batch_size)):
         idx = order[first : first + batch_size]
@@ -161,9 +457,16 @@ def sgd_epoch(
         row_losses = np.empty(len(idx), W.dtype)
         dW, db = np.empty_like(W), np.empty_like(b)
         scores(X, idx, W, b, dscores)
-        cross_entropy_gradient(dscores, y[idx], weight, row_losses)
+        cross_entropy_gradient(dscores, y[idx], weight, row_losses, label_smoothing=label_smoothing)
         gradient(X, idx, dscores, dW, db)
-        sgd_update(W, b, dW, db, learning_rates[step], alpha, shift, metric, fit_intercept)
+        if clip_norm is not None:
+            clip_gradient(dW, db, clip_norm, shift, metric)
+        update(W, b, dW, db, learning_rates[step], alpha, shift, metric, fit_intercept, l1=l1, **numbers)
+        if max_norm is not None:
+            project_rows(W, b, max_norm, shift)
+        if averages:  # asgd_update, but for the projection before the mean
+            state.t += 1
+            _average(W, b, state, optimizer.t0, fit_intercept)
         losses.append(np.dot(weight.astype(np.float64), row_losses))
     return np.array(losses)
 

@@ -12,11 +12,12 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
-from softline import schedules
+from softline import optimizers, schedules
 from softline.column_stats import ColumnStats
 from softline.predictor import SoftmaxPredictor
 from softline.rows import Rows
 from softline.step_size import AutoStep
+from softline.targets import n_columns
 from softline.trainer import DivergenceError, Trainer
 
 __all__ = ["DivergenceError", "SoftmaxClassifier"]
@@ -25,7 +26,7 @@ __all__ = ["DivergenceError", "SoftmaxClassifier"]
 class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
     """Softmax classifier (multinomial logistic regression) trained by gradient descent.
 
-    Minimises the weighted mean of the cross-entropy plus an L2 penalty on the weights,
+    Minimises the weighted mean of the cross-entropy plus a penalty on the weights, by default L2,
 
         sum_i s_i L_i / sum_i s_i + alpha/2 sum(W * W),   L_i = -log softmax(W x_i + b)[y_i],
 
@@ -37,10 +38,17 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
     alpha : float, default=1e-4
         L2 penalty; the intercept is not penalised. scikit-learn's `alpha`; its `C` is 1/(alpha N), and the
         `reg` of CS231n is alpha/2.
+    l1_ratio : float, default=0.0
+        Share of L1 in the penalty, alpha ((1 - l1_ratio)/2 sum(W * W) + l1_ratio sum(|W|)): 0 is L2, 1 is L1,
+        between them is the elastic net. L1 acts by proximal steps: weights that do not pay are exactly 0.
+    optimizer : str or Optimizer, default="sgd"
+        What a step makes of the gradient: "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop",
+        "adagrad", "asgd", or one of :mod:`softline.optimizers` with parameters of your own.
     learning_rate : "auto" or float, default="auto"
         "auto" trains unattended at any scale of the features: it descends as if each had been centred and
-        divided by its range, with the largest step that cannot diverge (see :mod:`softline.step_size`).
-        A float is plain gradient descent, W -= learning_rate * gradient.
+        divided by its range, with the largest step that cannot diverge (see :mod:`softline.step_size`), or
+        for optimizers whose steps do not follow the size of the gradient, with one that does well.
+        A float is the optimizer's textbook form: with "sgd", W -= learning_rate * gradient.
     schedule : str or callable, default="constant"
         What the learning rate is multiplied with as training goes on: "constant", "step", "exponential",
         "inverse_time", "cosine", "warm_up", one of :mod:`softline.schedules` with parameters of your own,
@@ -64,7 +72,16 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
     validation_fraction : float, default=0.1
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied with `sample_weight`: a dict from labels to weights, 1 for those
-        left out; or "balanced", inversely proportional to the (weighted) class frequencies.
+        left out; or "balanced", inversely proportional to the (weighted) class frequencies, which in
+        `partial_fit` are those of all rows so far. A row with targets weighs what its classes do on average.
+    label_smoothing : float, default=0.0
+        Share of the uniform distribution that is mixed into the labels or targets, in [0, 1).
+    clip_norm : float or None, default=None
+        Gradients are scaled down to this norm, that of all parameters together and without the penalty's, as
+        in PyTorch's `clip_grad_norm_`; with ``learning_rate="auto"`` for features centred and divided by
+        their ranges.
+    max_norm : float or None, default=None
+        After each step the weights of a class are scaled down to this norm.
     fit_intercept : bool, default=True
     shuffle : bool, default=True
         Whether each epoch takes the rows in a new order.
@@ -108,8 +125,11 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
     True
     """
 
+    _takes_targets = True
     _parameter_constraints = {
         "alpha": [Interval(Real, 0, None, closed="left")],
+        "l1_ratio": [Interval(Real, 0, 1, closed="both")],
+        "optimizer": [StrOptions(set(optimizers.BY_NAME)), optimizers.Optimizer],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "schedule": [StrOptions(set(schedules.BY_NAME)), callable],
         "standardize": ["boolean"],
@@ -120,6 +140,9 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "class_weight": [StrOptions({"balanced"}), dict, None],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "max_norm": [Interval(Real, 0, None, closed="neither"), None],
         "fit_intercept": ["boolean"],
         "shuffle": ["boolean"],
         "warm_start": ["boolean"],
@@ -132,6 +155,8 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         self,
         *,
         alpha=1e-4,
+        l1_ratio=0.0,
+        optimizer="sgd",
         learning_rate="auto",
         schedule="constant",
         standardize=False,
@@ -142,6 +167,9 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         early_stopping=False,
         validation_fraction=0.1,
         class_weight=None,
+        label_smoothing=0.0,
+        clip_norm=None,
+        max_norm=None,
         fit_intercept=True,
         shuffle=True,
         warm_start=False,
@@ -150,6 +178,8 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         verbose=0,
     ):
         self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.standardize = standardize
@@ -160,6 +190,9 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.class_weight = class_weight
+        self.label_smoothing = label_smoothing
+        self.clip_norm = clip_norm
+        self.max_norm = max_norm
         self.fit_intercept = fit_intercept
         self.shuffle = shuffle
         self.warm_start = warm_start
@@ -180,8 +213,10 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
             sliced or memory-mapped, and computed with in float32, float64 in float64. Anything else is
             converted once: 16-bit integers to float32, other types to float64. A matrix in Fortran order
             is copied to C order, for its rows are taken one by one.
-        y : (N,) array-like
-            Labels of any type: numbers, strings, bools.
+        y : (N,) array-like or (N, C) array-like
+            Labels of any type: numbers, strings, bools. Or targets: a row of C probabilities for each row of
+            X, read where they lie if they are of the dtype computed in; `classes_` is then 0..C-1, and
+            accuracy is that of the most probable class.
         sample_weight : (N,) array-like or None
             A weight of 2 is the row twice, a weight of 0 the row left out.
         eval_set : (X, y) or None
@@ -200,8 +235,11 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         """
         X, y = self._validate(X, y, reset=True)
         rng = check_random_state(self.random_state)
-        classes, codes = np.unique(y, return_inverse=True)
-        codes = codes.astype(np.int32)
+        if y.ndim == 2:
+            classes, codes = np.arange(y.shape[1]), y.argmax(axis=1)
+        else:
+            classes, codes = np.unique(y, return_inverse=True)
+            codes = y = codes.astype(np.int32)
         if len(classes) < 2:
             raise ValueError(
                 f"y needs at least two classes to tell apart; it has one class: {classes.tolist()[0]!r}"
@@ -215,7 +253,8 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
                 )
             coef, intercept = self.coef_, self.intercept_
         self.classes_ = classes
-        weight = self._row_weights(X, codes, sample_weight)
+        self._seen = None
+        weight = self._row_weights(X, y, sample_weight)
 
         # Rows without weight take no part, not even in forming batches.
         rows = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
@@ -225,7 +264,7 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         elif self.early_stopping:
             rows, held_out = self._hold_out(rows, codes, rng)
             validation = X, held_out, codes
-        trainer = self._trainer(X, codes, weight, rows, coef, intercept, rng, ColumnStats(X.shape[1]))
+        trainer = self._trainer(X, y, weight, rows, coef, intercept, rng, ColumnStats(X.shape[1]))
         if validation is not None:
             array = validation[0].array
             validation = Rows(array, trainer.X.shift, trainer.X.scale, X.dtype), *validation[1:]
@@ -254,14 +293,14 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
                     if watched < best:
                         best = watched
                         if self.early_stopping:
-                            best_weights = trainer.W.copy(), trainer.b.copy()
+                            best_weights = [array.copy() for array in trainer.model]
                     if self.tol is not None and stale >= self.n_iter_no_change:
                         break
             except KeyboardInterrupt:
                 warnings.warn("Training interrupted by user.", stacklevel=3)
             finally:
                 if best_weights is not None:
-                    trainer.W[...], trainer.b[...] = best_weights
+                    trainer.restore(*best_weights)
                 self._keep(trainer)
                 self.n_iter_ = len(self.loss_curve_)
         C = len(self.classes_)
@@ -285,14 +324,17 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         """Train for one epoch on these rows, from the present weights.
 
         With ``learning_rate="auto"`` the ranges of the features, and the step that suits them, are learned
-        from all rows since the first call.
+        from all rows since the first call, and so are the weights of ``class_weight="balanced"``. Sample and
+        class weights count relative to their mean over all these rows. What the optimizer remembers goes on
+        from call to call.
 
         Parameters
         ----------
         X : (N, D) array-like
-        y : (N,) array-like
+        y : (N,) array-like or (N, C) array-like
+            Labels, or targets as in `fit`: probabilities of ``classes_``, in their order.
         classes : (C,) array-like or None
-            All the labels there will be; needed on the first call.
+            All the labels there will be; needed on the first call, unless y are targets.
         sample_weight : (N,) array-like or None
 
         Returns
@@ -308,14 +350,11 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         """
         if self.early_stopping:
             raise ValueError("early_stopping must be False with partial_fit")
-        if self.class_weight == "balanced":
-            raise ValueError(
-                "class_weight 'balanced' needs all labels at once and does not go with partial_fit; "
-                "compute the weights with sklearn.utils.compute_class_weight and pass them as a dict"
-            )
         first_call = not hasattr(self, "coef_")
         X, y = self._validate(X, y, reset=first_call)
         if first_call:
+            if classes is None and y.ndim == 2:
+                classes = np.arange(y.shape[1])
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit")
             self.classes_ = np.unique(column_or_1d(classes))
@@ -323,18 +362,30 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
                 raise ValueError(f"classes needs at least two labels; got {classes!r}")
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(f"classes={classes!r} differs from the first call's: {self.classes_}")
-        codes = self._encode(y, "y")
-        weight = self._row_weights(X, codes, sample_weight)
+        y = self._encode(y, "y")
+        self._seen = None if first_call else self._seen
+        weight = self._row_weights(X, y, sample_weight)
         if first_call:
             self.coef_ = np.zeros((len(self.classes_), X.shape[1]), X.dtype)
             self.intercept_ = np.zeros(len(self.classes_), X.dtype)
             self.loss_curve_, self.epoch_seconds_, self.validation_scores_ = [], [], None
             self.n_iter_ = 0
-            self._stats, self._auto = None, None
+            self._stats = self._auto = self._state = None
         rng = check_random_state(self.random_state)
         rows = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
-        stats, auto = self._stats or ColumnStats(X.shape[1]), self._auto or AutoStep()
-        trainer = self._trainer(X, codes, weight, rows, self.coef_, self.intercept_, rng, stats, auto)
+        trainer = self._trainer(
+            X,
+            y,
+            weight,
+            rows,
+            self.coef_,
+            self.intercept_,
+            rng,
+            self._stats or ColumnStats(X.shape[1]),
+            auto=self._auto or AutoStep(),
+            past=self._state,
+            mean_weight=None if weight is None else self._seen[1] / self._seen[0],
+        )
         try:
             loss, seconds = trainer.epoch(self.n_iter_)
             self.loss_curve_.append(loss)
@@ -344,7 +395,7 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
             self._keep(trainer)
         return self
 
-    def _trainer(self, X, codes, weight, rows, coef, intercept, rng, stats, auto=None):
+    def _trainer(self, X, y, weight, rows, coef, intercept, rng, stats, **stream):
         self._stats = stats
         if self.standardize or self.learning_rate == "auto":
             stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
@@ -352,13 +403,18 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
             X = Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype)
         return Trainer(
             X,
-            codes,
+            y,
             weight,
             rows,
             *X.weights_from_array(coef, intercept),
             alpha=float(self.alpha),
+            l1_ratio=float(self.l1_ratio),
+            label_smoothing=self.label_smoothing,
+            clip_norm=self.clip_norm,
+            max_norm=self.max_norm,
+            optimizer=self.optimizer,
             learning_rate=self.learning_rate,
-            schedule=schedules.get(self.schedule),
+            schedule=self.schedule,
             batch_size=self.batch_size,
             max_iter=self.max_iter,
             fit_intercept=self.fit_intercept,
@@ -366,12 +422,14 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
             rng=rng,
             n_threads=self.n_threads,
             stats=stats,
-            auto=auto,
+            **stream,
         )
 
     def _keep(self, trainer):
-        self.coef_, self.intercept_ = trainer.X.weights_for_array(trainer.W, trainer.b)
-        self.learning_rate_, self._auto = float(trainer.rate), trainer.auto
+        self.coef_, self.intercept_ = trainer.X.weights_for_array(*trainer.model)
+        self.learning_rate_, self._auto, self._state = float(trainer.rate), trainer.auto, trainer.state
+        if trainer.optimizer.averages:
+            self._state.iterate = trainer.X.weights_for_array(trainer.W, trainer.b)
 
     def _progress(self, n_rows):
         if not self.verbose:
@@ -399,9 +457,17 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         if not (isinstance(eval_set, (tuple, list)) and len(eval_set) == 2):
             raise ValueError("eval_set must be a pair (X, y)")
         X, y = self._validate(*eval_set, reset=False)
-        return X, np.arange(len(X)), self._encode(y, "the y of eval_set")
+        codes = self._encode(y, "the y of eval_set")
+        return X, np.arange(len(X)), codes.argmax(axis=1) if codes.ndim == 2 else codes
 
     def _encode(self, y, name):
+        """Labels as codes; targets as they are."""
+        if y.ndim == 2:
+            if y.shape[1] != len(self.classes_):
+                raise ValueError(
+                    f"{name} has {y.shape[1]} columns of probabilities; the classes are {self.classes_}"
+                )
+            return y
         try:
             codes = np.searchsorted(self.classes_, y)
         except TypeError as error:
@@ -412,9 +478,14 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
             raise ValueError(f"{name} has labels that are not among the classes: {np.unique(y[unknown])[:5]}")
         return codes.astype(np.int32)
 
-    def _row_weights(self, X, codes, sample_weight):
-        """Sample and class weights multiplied, or None where all are 1."""
+    def _row_weights(self, X, y, sample_weight):
+        """Sample and class weights multiplied, or None where all are 1.
+
+        `_seen` counts the rows, the weights, and the weights of each class, since it was None.
+        """
+        rows, total, counts = self._seen or (0, 0.0, np.zeros(len(self.classes_)))
         if sample_weight is None and self.class_weight is None:
+            self._seen = rows + len(X), total + len(X), counts
             return None
         weight = _check_sample_weight(sample_weight, X.array, dtype=X.dtype, copy=True)
         if np.any(weight < 0):
@@ -425,22 +496,42 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
                     raise ValueError(
                         f"class_weight must hold finite numbers of at least 0; {label!r} has {class_weight!r}"
                     )
+        of_classes = None
         if self.class_weight == "balanced":
-            counts = np.bincount(codes, weights=weight, minlength=len(self.classes_))
+            if y.ndim == 2:
+                counts = counts + weight @ y
+            else:
+                counts = counts + np.bincount(y, weights=weight, minlength=len(counts))
             present = counts > 0
-            weight *= np.where(present, counts.sum() / np.where(present, counts, 1), 0)[codes] / present.sum()
+            if present.any():
+                of_classes = np.where(present, counts.sum() / np.where(present, counts, 1), 0) / present.sum()
         elif self.class_weight is not None:
             classes = self.classes_.tolist()
             if unknown := set(self.class_weight) - set(classes):
                 raise ValueError(
                     f"class_weight has labels that are not among the classes: {list(unknown)[:5]}"
                 )
-            weight *= np.array([self.class_weight.get(label, 1) for label in classes], X.dtype)[codes]
+            of_classes = np.array([self.class_weight.get(label, 1) for label in classes])
+        if of_classes is not None:
+            weight *= (y @ of_classes if y.ndim == 2 else of_classes[y]).astype(X.dtype)
         with np.errstate(over="ignore"):
-            total = weight.sum()
-        if not 0 < total < np.inf:
+            sum_of_weights = weight.sum()
+        if not 0 < sum_of_weights < np.inf:
             raise ValueError(
                 "the sample weights, multiplied with the class weights, "
-                + ("are all zero" if total == 0 else f"are too large for {weight.dtype}; scale them down")
+                + (
+                    "are all zero"
+                    if sum_of_weights == 0
+                    else f"are too large for {weight.dtype}; scale them down"
+                )
             )
+        # Balanced weights change with the counts, but not their sum over all rows.
+        total = counts.sum() if self.class_weight == "balanced" else total + weight.sum(dtype=float)
+        self._seen = rows + np.count_nonzero(weight), total, counts
         return weight
+
+    def score(self, X, y, sample_weight=None):
+        """Accuracy on labels y (N,), or on the most probable classes of targets y (N, C)."""
+        if n_columns(y) > 1:
+            y = self.classes_[self._encode(np.asarray(y), "y").argmax(axis=1)]
+        return super().score(X, y, sample_weight)

@@ -124,8 +124,12 @@ def smoothness(X, rows, weight, alpha, shift, metric, fit_intercept, rng, n_thre
     return eigenvalue / 2 + penalty, (longest + bias) / 2 + penalty
 
 
-def stable_rate(curvature, curvature_of_row, n_rows, batch_size):
-    """1/L(B): the largest step that is safe for batches of `batch_size` of `n_rows` rows (inf: a stream)."""
+def stable_rate(curvature, curvature_of_row, n_rows, batch_size, momentum=0.0):
+    """1/L(B): the largest step that is safe for batches of `batch_size` of `n_rows` rows (inf: a stream).
+
+    Momentum adds up steps to 1/(1 - momentum) of them: harmless along a curvature that all batches share, for
+    there they turn when it does, but what single rows add to it counts so many times.
+    """
     share = 1.0 if n_rows <= 1 else max(1 / batch_size - 1 / n_rows, 0) / (1 - 1 / n_rows)
-    expected = (1 - share) * curvature + share * curvature_of_row
+    expected = (1 - share) * curvature + share * curvature_of_row / (1 - momentum)
     return 1 / expected if expected != 0 else 1.0

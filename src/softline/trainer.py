@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from softline import _kernels, step_size
+from softline import _kernels, optimizers, schedules, step_size
 from softline._epoch import sgd_epoch
 
 
@@ -18,17 +18,18 @@ class Trainer:
     Parameters
     ----------
     X : (N, D) Rows
-    codes : (N,) int32 array
-        Labels 0..C-1.
+    y : (N,) int32 array or (N, C) array
+        Labels 0..C-1, or targets of the dtype of X.
     sample_weight : (N,) float array or None
     rows : (n,) int array
         The rows to train on.
     W, b : (C, D) and (C,) arrays
         Where to start; copied.
-    alpha, batch_size, fit_intercept, shuffle, n_threads
+    alpha, l1_ratio, label_smoothing, clip_norm, max_norm, batch_size, fit_intercept, shuffle, n_threads
         As in :class:`softline.SoftmaxClassifier`, resolved.
+    optimizer : Optimizer or str
     learning_rate : float or "auto"
-    schedule : callable
+    schedule : callable or str
     max_iter : int
         Epochs planned, for the schedule.
     rng : RandomState
@@ -36,17 +37,24 @@ class Trainer:
         Of the rows trained on, for "auto".
     auto : AutoStep or None
         What "auto" knows from earlier rows of a stream.
+    past : State or None
+        Of earlier rows of a stream, to go on from if it fits. Of an averaging optimizer it has the weights
+        of the last step as `iterate`, for rows as they came, and W and b are their mean.
+    mean_weight : float or None
+        What sample weights are divided by; None for their mean over `rows`.
 
     Attributes
     ----------
     rate : float
         The learning rate before its schedule.
+    state : State
+        What the optimizer remembers.
     """
 
     def __init__(
         self,
         X,
-        codes,
+        y,
         sample_weight,
         rows,
         W,
@@ -54,22 +62,45 @@ class Trainer:
         *,
         alpha,
         learning_rate,
-        schedule,
         batch_size,
         max_iter,
         fit_intercept,
-        shuffle,
         rng,
         n_threads,
+        l1_ratio=0.0,
+        label_smoothing=0.0,
+        clip_norm=None,
+        max_norm=None,
+        optimizer="sgd",
+        schedule="constant",
+        shuffle=True,
         stats=None,
         auto=None,
+        past=None,
+        mean_weight=None,
     ):
-        self.X, self.codes, self.sample_weight, self.rows = X, codes, sample_weight, rows
+        self.X, self.y, self.sample_weight, self.rows = X, y, sample_weight, rows
         self.W = _kernels.padded(*W.shape, X.dtype)
         self.W[...] = W
         self.b = b.astype(X.dtype)
-        self.alpha, self.fit_intercept = alpha, fit_intercept
-        self.schedule, self.max_iter = schedule, max_iter
+        self.l2, self.l1, self.fit_intercept = alpha * (1 - l1_ratio), alpha * l1_ratio, fit_intercept
+        self.optimizer = optimizer = optimizers.get(optimizer)
+        self.state = optimizers.State(optimizer, self.W)
+        if optimizer.averages:
+            self.state.W[0], self.state.b[0] = self.W, self.b
+        if past is not None and past.fits(self.state):
+            if optimizer.averages:
+                self.state.t = past.t
+                self.W[...], self.b[...] = X.weights_from_array(*past.iterate)
+            else:
+                self.state.copy_from(past)
+        self.options = {
+            "label_smoothing": label_smoothing,
+            "clip_norm": clip_norm,
+            "max_norm": max_norm,
+            "mean_weight": mean_weight,
+        }
+        self.schedule, self.max_iter = schedules.get(schedule), max_iter
         self.batch_size = min(batch_size or len(rows), len(rows))
         self.shuffle, self.rng, self.n_threads = shuffle, rng, n_threads
         self.auto, self.shift, self.metric, self.rate = None, None, None, learning_rate
@@ -77,16 +108,20 @@ class Trainer:
             self.auto = auto or step_size.AutoStep()
             full_batch = auto is None and self.batch_size == len(rows)
             self.auto.observe(
-                X, rows, self._weights(), stats, alpha, fit_intercept, rng, n_threads, sample=not full_batch
+                X, rows, self._weights(), stats, self.l2, fit_intercept, rng, n_threads, sample=not full_batch
             )
             self.shift, self.metric = self.auto.shift, self.auto.metric
             n_rows = np.inf if auto else len(rows)
-            self.rate = step_size.stable_rate(
-                self.auto.curvature, self.auto.curvature_of_row, n_rows, self.batch_size
+            self.rate = optimizer.auto_rate or self._stable_rate(
+                self.auto.curvature, self.auto.curvature_of_row, n_rows
             )
 
     def _weights(self):
         return None if self.sample_weight is None else self.sample_weight[self.rows]
+
+    def _stable_rate(self, curvature, curvature_of_row, n_rows):
+        momentum = getattr(self.optimizer, "momentum", 0.0)
+        return step_size.stable_rate(curvature, curvature_of_row, n_rows, self.batch_size, momentum)
 
     def stable_rate(self):
         """The largest constant learning rate that is safe on these data."""
@@ -95,14 +130,31 @@ class Trainer:
                 self.X,
                 self.rows,
                 self._weights(),
-                self.alpha,
+                self.l2,
                 None,
                 None,
                 self.fit_intercept,
                 self.rng,
                 self.n_threads,
             )
-            return step_size.stable_rate(*curvatures, len(self.rows), self.batch_size)
+            return self._stable_rate(*curvatures, len(self.rows))
+
+    @property
+    def model(self):
+        """The weights and the bias to predict with: those of the last step, or the mean of all."""
+        return (self.state.W[0], self.state.b[0]) if self.optimizer.averages else (self.W, self.b)
+
+    def restore(self, W, b):
+        """Make these the weights and the bias, of the model as of the next step."""
+        for weights, bias in ((self.W, self.b), self.model):
+            weights[...], bias[...] = W, b
+
+    @property
+    def penalty(self):
+        """Of the weights of the next step."""
+        with np.errstate(over="ignore"):
+            squares = np.sum(np.square(self.W, dtype=float))
+            return self.l2 / 2 * squares + (self.l1 and self.l1 * np.sum(np.abs(self.W), dtype=float))
 
     def epoch(self, epoch):
         """Run epoch number `epoch` (from 0); return its loss and the seconds that the kernel took.
@@ -113,17 +165,20 @@ class Trainer:
         Raises
         ------
         DivergenceError
-            If a loss or a weight is not finite. Whatever is raised, W and b are as before the epoch.
+            If a loss or a weight is not finite. Whatever is raised, W, b and state are as before the epoch.
         """
         order = self.rng.permutation(self.rows) if self.shuffle else self.rows
         n, B = len(order), self.batch_size
         times = epoch + np.arange(0, n, B) / n
         rates = self.rate * self._multipliers(times)
         before = self.W.copy(), self.b.copy()
+        state = optimizers.State(self.optimizer, self.W)
+        state.copy_from(self.state)
         try:
             return self._epoch(order, rates, epoch)
         except BaseException:  # KeyboardInterrupt, too: the weights go with the history
             self.W[...], self.b[...] = before
+            self.state.copy_from(state)
             raise
 
     def _multipliers(self, times):
@@ -143,23 +198,26 @@ class Trainer:
 
     def _epoch(self, order, rates, epoch):
         n, B = len(order), self.batch_size
-        with np.errstate(over="ignore"):
-            penalty = self.alpha / 2 * np.sum(np.square(self.W, dtype=float))
+        penalty = self.penalty
         start = time.perf_counter()
         losses = sgd_epoch(
             self.X,
-            self.codes,
+            self.y,
             self.sample_weight,
             order,
             self.W,
             self.b,
             rates,
             B,
-            self.alpha,
+            self.l2,
             self.shift,
             self.metric,
             self.fit_intercept,
             self.n_threads,
+            optimizer=self.optimizer,
+            state=self.state,
+            l1=self.l1,
+            **self.options,
         )
         seconds = time.perf_counter() - start
         losses += penalty
@@ -174,6 +232,11 @@ class Trainer:
 
     def advice(self):
         """What is wrong with the learning rate, and which would do."""
+        if self.optimizer.auto_rate:  # steps whose size does not follow the gradient's are never unstable
+            return (
+                f"learning_rate={self.rate:.3g} is too large for these data. A smaller one helps; "
+                "learning_rate='auto' finds one by itself."
+            )
         stable = self.stable_rate()
         if self.auto is not None or self.rate <= 1.05 * stable:  # as rounded below
             return (
@@ -187,11 +250,12 @@ class Trainer:
 
     def accuracy(self, X, rows, codes):
         """Share of X[rows] whose largest score is that of codes[rows]; no copy of X is made."""
-        block = max(256, (4 << 20) // self.b.nbytes)
+        W, b = self.model
+        block = max(256, (4 << 20) // b.nbytes)
         hits = 0
         for first in range(0, len(rows), block):
             idx = rows[first : first + block]
-            out = np.empty((len(idx), len(self.b)), self.b.dtype)
-            _kernels.scores(X, idx, self.W, self.b, out, self.n_threads)
+            out = np.empty((len(idx), len(b)), b.dtype)
+            _kernels.scores(X, idx, W, b, out, self.n_threads)
             hits += np.count_nonzero(out.argmax(axis=1) == codes[idx])
         return float(hits / len(rows))

@@ -1,0 +1,233 @@
+"""Optimizers: what a step makes of the gradient.
+
+Small frozen dataclasses: they compare, print, clone and pickle like values. Their fields are the
+hyper-parameters, under their usual names and with their usual defaults (docs/optimizers.md gives formulas and
+sources); the learning rate is the classifier's. Each has a kernel, named by `update`, whose twin in
+:mod:`softline.reference` is its definition.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from softline import _kernels
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What all have in common.
+
+    Attributes
+    ----------
+    update : str
+        Name of the kernel that takes its steps.
+    n_moments : int
+        Arrays like W, and like b, that it remembers.
+    auto_rate : float or None
+        What ``learning_rate="auto"`` starts from, for steps whose size does not follow the gradient's; None
+        for those that take the step that the curvature allows.
+    averages : bool
+        Whether the model is the mean of the weights, its first moment, instead of the last.
+    """
+
+    update: ClassVar[str]
+    n_moments: ClassVar[int] = 0
+    auto_rate: ClassVar[float | None] = None
+    averages: ClassVar[bool] = False
+
+
+def _check(name, value, low, high, open_low=False):
+    """Raise unless low <= value < high (with `open_low`: low < value)."""
+    if not (low < value < high or (value == low and not open_low)):
+        raise ValueError(f"{name} must be in {'(' if open_low else '['}{low}, {high}); got {value!r}")
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Plain gradient descent."""
+
+    update: ClassVar[str] = "sgd_update"
+
+
+@dataclass(frozen=True)
+class Momentum(Optimizer):
+    """Descent along a decaying sum of gradients (Polyak, 1964), as torch.optim.SGD(momentum=...).
+
+    Parameters
+    ----------
+    momentum : float, default=0.9
+    """
+
+    momentum: float = 0.9
+    update: ClassVar[str] = "momentum_update"
+    n_moments: ClassVar[int] = 1
+
+    def __post_init__(self):
+        _check("momentum", self.momentum, 0, 1)
+
+
+@dataclass(frozen=True)
+class Nesterov(Momentum):
+    """Momentum that looks ahead (Nesterov, 1983; Sutskever et al., 2013), as PyTorch's SGD(nesterov=True)."""
+
+    update: ClassVar[str] = "nesterov_update"
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Steps of the mean gradient over its root mean square (Kingma and Ba, 2015), as torch.optim.Adam.
+
+    Parameters
+    ----------
+    beta1, beta2 : float, default=0.9 and 0.999
+        How much of the running means of the gradient and of its square each step keeps.
+    eps : float, default=1e-8
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    update: ClassVar[str] = "adam_update"
+    n_moments: ClassVar[int] = 2
+    auto_rate: ClassVar[float] = 1e-2
+
+    def __post_init__(self):
+        _check("beta1", self.beta1, 0, 1)
+        _check("beta2", self.beta2, 0, 1)
+        _check("eps", self.eps, 0, np.inf, open_low=True)
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam whose L2 penalty shrinks the weights directly (Loshchilov and Hutter, 2019), as torch.optim.AdamW.
+
+    Its `weight_decay` is the classifier's `alpha`.
+    """
+
+    update: ClassVar[str] = "adamw_update"
+
+
+@dataclass(frozen=True)
+class RMSProp(Optimizer):
+    """Steps of the gradient over its root mean square (Tieleman and Hinton, 2012), as torch.optim.RMSprop.
+
+    Parameters
+    ----------
+    rho : float, default=0.99
+        How much of the running mean of squares each step keeps: PyTorch's `alpha`, CS231n's `decay_rate`.
+    eps : float, default=1e-8
+    """
+
+    rho: float = 0.99
+    eps: float = 1e-8
+    update: ClassVar[str] = "rmsprop_update"
+    n_moments: ClassVar[int] = 1
+    auto_rate: ClassVar[float] = 1e-2
+
+    def __post_init__(self):
+        _check("rho", self.rho, 0, 1)
+        _check("eps", self.eps, 0, np.inf, open_low=True)
+
+
+@dataclass(frozen=True)
+class AdaGrad(Optimizer):
+    """Steps of the gradient over the root of its summed squares (Duchi et al., 2011), as torch.optim.Adagrad.
+
+    Parameters
+    ----------
+    eps : float, default=1e-10
+    """
+
+    eps: float = 1e-10
+    update: ClassVar[str] = "adagrad_update"
+    n_moments: ClassVar[int] = 1
+    auto_rate: ClassVar[float] = 1e-2
+
+    def __post_init__(self):
+        _check("eps", self.eps, 0, np.inf, open_low=True)
+
+
+@dataclass(frozen=True)
+class ASGD(Optimizer):
+    """Descent whose model is the mean of the weights of all steps (Polyak and Juditsky, 1992).
+
+    As scikit-learn's SGDClassifier(average=...) and, with a constant step, torch.optim.ASGD.
+
+    Parameters
+    ----------
+    t0 : int, default=0
+        Steps before the mean begins.
+    """
+
+    t0: int = 0
+    update: ClassVar[str] = "asgd_update"
+    n_moments: ClassVar[int] = 1
+    averages: ClassVar[bool] = True
+
+    def __post_init__(self):
+        _check("t0", self.t0, 0, np.inf)
+
+
+BY_NAME = {
+    "sgd": SGD(),
+    "momentum": Momentum(),
+    "nesterov": Nesterov(),
+    "adam": Adam(),
+    "adamw": AdamW(),
+    "rmsprop": RMSProp(),
+    "adagrad": AdaGrad(),
+    "asgd": ASGD(),
+}
+
+
+def get(optimizer):
+    """The optimizer of that name, or the optimizer itself.
+
+    Raises
+    ------
+    ValueError
+        If there is no optimizer of that name.
+    TypeError
+        If it is neither a name nor an Optimizer.
+    """
+    if isinstance(optimizer, str):
+        if optimizer not in BY_NAME:
+            raise ValueError(f"optimizer must be one of {', '.join(BY_NAME)}; got {optimizer!r}")
+        return BY_NAME[optimizer]
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer must be a name or one of softline.optimizers; got {optimizer!r}")
+    return optimizer
+
+
+class State:
+    """What an optimizer remembers from step to step: zeros at first.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    W : (C, D) array
+        The weights, for their shape and dtype.
+
+    Attributes
+    ----------
+    t : int
+        Steps taken.
+    W : (n_moments, C, D) array
+    b : (n_moments, C) array
+    """
+
+    def __init__(self, optimizer, W):
+        (C, D), n = W.shape, optimizer.n_moments
+        self.optimizer, self.t = optimizer, 0
+        self.W = _kernels.padded(n * C, D, W.dtype).reshape(n, C, D)
+        self.b = np.zeros((n, C), W.dtype)
+
+    def fits(self, other):
+        """Whether `other` is a state of such an optimizer on weights of the same shape."""
+        return type(self.optimizer) is type(other.optimizer) and self.W.shape == other.W.shape
+
+    def copy_from(self, other):
+        """Take over what `other`, which fits, remembers."""
+        self.t = other.t
+        self.W[...], self.b[...] = other.W, other.b
