@@ -147,7 +147,7 @@ INLINE void dot_tile(const int rows, const int classes, const real *const *from,
             UNROLL(r, rows) sum[k * rows + r] = vfma(vload(x + r * LANES), w, sum[k * rows + r]);
         }
     }
-    real sums[TILE_ROWS * TILE_CLASSES];
+    real sums[TILE_ROWS * TILE_CLASSES + REG_LANES];
     vsums(sum, rows * classes, sums);
     UNROLL(k, classes) memcpy(S + k * LANES, sums + k * rows, rows * sizeof(real));
 }

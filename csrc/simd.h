@@ -326,7 +326,8 @@ INLINE void r_transpose(reg *x) {
 
 /* Sums of the lanes of `count` (constant once inlined) vecs, each in a fixed tree: lane i with
  * i + LANES/2, then with i + LANES/4, and so on. Two vecs share a register after the first step,
- * then four, ... */
+ * then four, ... Whole registers are written to `out`: masked stores are slow, and what they wrote
+ * is slow to load. */
 INLINE void vsums_of_register(const vec *sums, const int count, real *out) {
     reg x[REG_LANES];
     UNROLL(i, count) {
@@ -355,7 +356,7 @@ INLINE void vsums_of_register(const vec *sums, const int count, real *out) {
 #else
     FOLD_LEVEL(FOLD_2_1, 1)
 #endif
-    r_store_n(out, x[0], count);
+    r_store(out, x[0]);
 }
 INLINE void vsums(const vec *sums, const int count, real *out) {
     UNROLL(i, (count + REG_LANES - 1) / REG_LANES) {
@@ -365,9 +366,9 @@ INLINE void vsums(const vec *sums, const int count, real *out) {
 }
 
 INLINE real vsum(vec a) {
-    real out;
-    vsums(&a, 1, &out);
-    return out;
+    real out[REG_BYTES / sizeof(real)];
+    vsums(&a, 1, out);
+    return out[0];
 }
 
 /* The largest lane; any of them if one is NaN. */

@@ -39,11 +39,10 @@ cdef extern from "team.h" nogil:
     void softline_next(softline_team *team, uint32_t phase)
     void softline_wait(softline_team *team, uint32_t phase)
 
-# Bytes of a chunk for each thread, of packed rows and of scores: with the next rows on their way and the
-# weights, both fit in a level-2 cache.
-cdef ptrdiff_t PACKED_BYTES = 200 << 10
-cdef ptrdiff_t SCORE_BYTES = 256 << 10
-
+# Bytes of a chunk, of packed rows for each thread and of scores: with the next rows on their way and the
+# weights, packed rows fit in a level-2 cache.
+cdef ptrdiff_t PACKED_BYTES = 400 << 10
+cdef ptrdiff_t SCORE_BYTES = 1 << 20
 
 # Work is worth sharing out in an epoch at a MEETING_COST-th of what threads must have to be started.
 cdef double MEETING_COST = 20
