@@ -64,13 +64,19 @@ class Preconditioner:
     def _gram(self, X, idx, root):
         """Upper triangle of sum_i root_i^2 z_i z_i^T, z the rows centred and scaled."""
         D, n = X.shape[1], len(idx)
-        gram = _kernels.padded(D, D, X.dtype)
-        part, sums = np.empty((min(D, 512), D), X.dtype), np.empty(min(D, 512), X.dtype)
-        for first in range(0, n, 1024):
-            rows = slice(first, min(first + 1024, n))
-            z = ((X[idx[rows]] - self.mean) * self.scale).astype(X.dtype) * root[rows, None]
-            for c in range(0, D, 512):
-                here = slice(c, min(c + 512, D))
+        width, height = min(D, 256), min(n, 1024)
+        # Padded: rows of 4 KiB apart would share cache sets.
+        gram, part, z = (_kernels.padded(size, D, X.dtype) for size in (D, width, height))
+        sums = np.empty(width, X.dtype)
+        mean, scale = self.mean.astype(X.dtype), self.scale.astype(X.dtype)
+        for first in range(0, n, height):
+            rows = idx[first : first + height]
+            z = z[: len(rows)]
+            np.subtract(X[rows], mean, out=z)
+            z *= scale
+            z *= root[first : first + height, None]
+            for c in range(0, D, width):
+                here = slice(c, min(c + width, D))
                 product = part[: here.stop - c, : D - c]
                 _kernels.gradient(z[:, c:], None, z[:, here], product, sums[: here.stop - c], self.n_threads)
                 gram[here, c:] += product
