@@ -466,7 +466,14 @@ def parse():
     add = parser.add_argument
     problems = [key for key in PROBLEMS if key != "digits"]
     add("--problems", nargs="+", choices=PROBLEMS, default=problems, metavar="NAME", help=", ".join(problems))
-    add("--solvers", nargs="+", choices=SOLVERS, default=list(SOLVERS), metavar="NAME", help=", ".join(SOLVERS))
+    add(
+        "--solvers",
+        nargs="+",
+        choices=SOLVERS,
+        default=list(SOLVERS),
+        metavar="NAME",
+        help=", ".join(SOLVERS),
+    )
     add("--data-dir", default=os.environ.get("SOFTLINE_DATA", "data"), metavar="DIR", help="as for softline")
     add("--threads", type=int, metavar="N", help="and CPUs; default: one for each physical core")
     add("--repeats", type=int, default=1, metavar="N", help="runs of each solver; default 1")

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from softline import datasets, logistic_regression
+from softline import datasets, newton
 from softline.linear_model import LogisticRegression
 
 # Before scikit-learn 1.8 the kind of penalty had a parameter of its own.
@@ -148,8 +148,8 @@ def test_every_solver_reaches_the_same_minimum(solver):
 def test_start_by_gradient_descent_changes_no_minimum(monkeypatch):
     X, y = make_classification(9000, 30, n_informative=10, n_classes=5, random_state=0)
     fits = []
-    for epochs in (logistic_regression.START_EPOCHS, 0):
-        monkeypatch.setattr(logistic_regression, "START_EPOCHS", epochs)
+    for epochs in (newton.START_EPOCHS, 0):
+        monkeypatch.setattr(newton, "START_EPOCHS", epochs)
         fits.append(LogisticRegression(tol=1e-9).fit(X, y))
     np.testing.assert_allclose(fits[0].coef_, fits[1].coef_, atol=1e-5)
     assert fits[0].n_iter_[0] <= fits[1].n_iter_[0] + 1

@@ -751,3 +751,37 @@ def test_predictions_agree_with_each_other(digits, fit_intercept):
     assert single.predict_proba(X_test).dtype == np.float64
     assert single.predict_proba(X_test.astype(np.float32)).dtype == np.float32
     assert model.predict_proba(X_test.astype(np.float32)).dtype == np.float64
+
+
+# ---- solver="lbfgs" --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("load", [load_iris, load_breast_cancer])
+def test_lbfgs_goes_to_the_minimum(load, standardize):
+    X, y = load(return_X_y=True)
+    weight = np.random.default_rng(0).random(len(y))
+    scaled = StandardScaler().fit(X, sample_weight=weight).transform(X) if standardize else X
+    # Two rows for two classes: their squares are half of what one row's would be.
+    C = (2 if len(np.unique(y)) == 2 else 1) / (0.01 * weight.sum())
+    exact = LogisticRegression(C=C, tol=1e-9, max_iter=5000, solver="newton-cholesky").fit(scaled, y, weight)
+    model = SoftmaxClassifier(solver="lbfgs", alpha=0.01, tol=1e-9, standardize=standardize)
+    model.fit(X, y, weight, eval_set=(X, y))
+    np.testing.assert_allclose(model.predict_proba(X), exact.predict_proba(scaled), atol=1e-6)
+    assert model.coef_.shape == (len(model.classes_), X.shape[1])
+    assert model.loss_curve_ == sorted(model.loss_curve_, reverse=True)
+    assert len(model.validation_scores_) == len(model.epoch_seconds_) == model.n_iter_
+    again = model.set_params(warm_start=True).fit(X, y, weight)
+    assert again.n_iter_ <= 2
+
+
+def test_lbfgs_refuses_what_it_does_not_do():
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match="label_smoothing need solver='sgd'"):
+        SoftmaxClassifier(solver="lbfgs", label_smoothing=0.1).fit(X, y)
+    with pytest.raises(ValueError, match="early_stopping needs solver='sgd'"):
+        SoftmaxClassifier(solver="lbfgs", early_stopping=True).fit(X, y)
+    with pytest.raises(ValueError, match="partial_fit is gradient descent"):
+        SoftmaxClassifier(solver="lbfgs").partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.warns(ConvergenceWarning, match="after 1 steps an element of the gradient is"):
+        SoftmaxClassifier(solver="lbfgs", max_iter=1).fit(X, y)

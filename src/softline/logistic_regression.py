@@ -16,10 +16,8 @@ from sklearn.utils.validation import _check_sample_weight
 
 from softline import newton
 from softline.callbacks import IterationHooks
-from softline.column_stats import ColumnStats
 from softline.predictor import SoftmaxPredictor
 from softline.progress import EpochProgress
-from softline.trainer import DivergenceError, Trainer
 
 # Since 1.8 scikit-learn reads the kind of penalty from l1_ratio and C.
 _PENALTY_IS_DEPRECATED = (
@@ -27,8 +25,6 @@ _PENALTY_IS_DEPRECATED = (
 )
 # Since 1.7 "balanced" class weights take the sample weights into account.
 _BALANCE_BY_WEIGHT = "sample_weight" in inspect.signature(compute_class_weight).parameters
-# Epochs of gradient descent before the first Newton step, where an epoch is many steps.
-START_EPOCHS, START_BATCH = 4, 256
 
 
 class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
@@ -257,37 +253,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             if self.fit_intercept:
                 Z[:, -1] = self.intercept_
             return Z
-        if self.max_iter == 0 or len(objective.rows) < 32 * START_BATCH:
-            return Z
-        X, weight, n_classes = objective.X, objective.sample_weight, objective.n_classes
-        stats = ColumnStats(X.shape[1])
-        stats.update(X, objective.rows, None if weight is None else weight[objective.rows])
-        trainer = Trainer(
-            X,
-            objective.codes,
-            weight,
-            objective.rows,
-            np.zeros((n_classes, X.shape[1])),
-            np.zeros(n_classes),
-            alpha=objective.l2[0]
-            * (2 if n_classes == 2 else 1),  # of -w/2 and w/2, whose squares are half w's
-            learning_rate="auto",
-            batch_size=START_BATCH,
-            max_iter=START_EPOCHS,
-            fit_intercept=self.fit_intercept,
-            rng=np.random.RandomState(0),
-            n_threads=None,
-            stats=stats,
-        )
-        try:
-            for epoch in range(START_EPOCHS):
-                trainer.epoch(epoch)
-        except (DivergenceError, ValueError):
-            return Z
-        started = np.column_stack([trainer.W, trainer.b]).astype(float)
-        if n_classes == 2:
-            started = started[1:] - started[:1]
-        return started if objective(started)[0] < np.log(n_classes) else Z
+        return newton.first_guess(objective) if self.max_iter > 0 else Z
 
     def _warn(self, result):
         what = {

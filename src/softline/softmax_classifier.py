@@ -1,5 +1,6 @@
 """The softmax classifier trained by gradient descent."""
 
+import time
 import warnings
 from contextlib import nullcontext
 from numbers import Integral, Real
@@ -12,7 +13,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
-from softline import optimizers, schedules
+from softline import newton, optimizers, schedules
 from softline.column_stats import ColumnStats
 from softline.predictor import SoftmaxPredictor
 from softline.rows import Rows
@@ -41,6 +42,10 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
     l1_ratio : float, default=0.0
         Share of L1 in the penalty, alpha ((1 - l1_ratio)/2 sum(W * W) + l1_ratio sum(|W|)): 0 is L2, 1 is L1,
         between them is the elastic net. L1 acts by proximal steps: weights that do not pay are exactly 0.
+    solver : {"sgd", "lbfgs"}, default="sgd"
+        "lbfgs" goes to the minimum, as :class:`softline.linear_model.LogisticRegression` does, by the same
+        engine: `tol` is then on the largest element of the gradient, `max_iter` counts Newton steps, and what
+        concerns batches, steps and targets has no effect or is refused.
     optimizer : str or Optimizer, default="sgd"
         What a step makes of the gradient: "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop",
         "adagrad", "asgd", or one of :mod:`softline.optimizers` with parameters of your own.
@@ -131,6 +136,7 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         "l1_ratio": [Interval(Real, 0, 1, closed="both")],
         "optimizer": [StrOptions(set(optimizers.BY_NAME)), optimizers.Optimizer],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "solver": [StrOptions({"sgd", "lbfgs"})],
         "schedule": [StrOptions(set(schedules.BY_NAME)), callable],
         "standardize": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
@@ -156,6 +162,7 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         *,
         alpha=1e-4,
         l1_ratio=0.0,
+        solver="sgd",
         optimizer="sgd",
         learning_rate="auto",
         schedule="constant",
@@ -179,6 +186,7 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
     ):
         self.alpha = alpha
         self.l1_ratio = l1_ratio
+        self.solver = solver
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.schedule = schedule
@@ -264,6 +272,9 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         elif self.early_stopping:
             rows, held_out = self._hold_out(rows, codes, rng)
             validation = X, held_out, codes
+        if self.solver == "lbfgs":
+            self._check_full_batch(y)
+            return self._fit_full_batch(X, y, weight, rows, coef, intercept, validation)
         trainer = self._trainer(X, y, weight, rows, coef, intercept, rng, ColumnStats(X.shape[1]))
         if validation is not None:
             array = validation[0].array
@@ -271,6 +282,73 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         self.loss_curve_, self.epoch_seconds_ = [], []
         self.validation_scores_ = None if validation is None else []
         self._run(trainer, validation)
+        return self
+
+    def _check_full_batch(self, y):
+        """Raise ValueError for what solver="lbfgs" has no notion of."""
+        if y.ndim == 2 or self.label_smoothing > 0:
+            raise ValueError("solver='lbfgs' takes labels; targets and label_smoothing need solver='sgd'")
+        if self.early_stopping:
+            raise ValueError("solver='lbfgs' goes to the minimum; early_stopping needs solver='sgd'")
+
+    def _fit_full_batch(self, X, codes, weight, rows, coef, intercept, validation):
+        """To the minimum, by the engine of LogisticRegression."""
+        if self.standardize:
+            stats = ColumnStats(X.shape[1])
+            stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
+            X = Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype)
+        two = len(self.classes_) == 2
+        objective = newton.Objective(
+            X,
+            codes,
+            weight,
+            len(self.classes_),
+            l2=self.alpha
+            * (1 - self.l1_ratio)
+            / (2 if two else 1),  # the squares of -Z/2 and Z/2 are half Z's
+            l1=self.alpha * self.l1_ratio,
+            fit_intercept=self.fit_intercept,
+            n_threads=self.n_threads,
+        )
+        self.loss_curve_, self.epoch_seconds_, self.learning_rate_ = [], [], None
+        self.validation_scores_ = None if validation is None else []
+        self._stats = self._auto = self._state = None
+        start = time.perf_counter()
+
+        def keep(Z):
+            Z = (np.vstack([-Z / 2, Z / 2]) if two else Z).astype(X.dtype)
+            self.coef_, self.intercept_ = X.weights_for_array(Z[:, :-1], Z[:, -1])
+
+        def after_step(Z, value, n_iter):
+            nonlocal start
+            self.epoch_seconds_.append(time.perf_counter() - start)
+            self.loss_curve_.append(value)
+            keep(Z)
+            score = None
+            if validation is not None:
+                score = float(np.mean(self._scores(validation[0].array).argmax(axis=1) == validation[2]))
+                self.validation_scores_.append(score)
+            if bar is not None:
+                bar.update(n_iter, value, score)
+            start = time.perf_counter()
+
+        if coef.any() or intercept.any():
+            W, b = X.weights_from_array(coef.astype(float), intercept.astype(float))
+            Z = np.column_stack([W, b])
+            Z = Z[1:] - Z[:1] if two else Z
+        else:
+            Z = newton.first_guess(objective)
+        with self._progress(len(rows)) as bar:
+            result = newton.minimize(objective, Z, self.tol or 0.0, self.max_iter, after_step)
+        keep(result.Z)
+        self.n_iter_ = result.n_iter
+        if not result.converged and self.tol is not None:
+            warnings.warn(
+                f"after {result.n_iter} steps an element of the gradient is {result.gradient:.2g}, above "
+                f"tol={self.tol:.2g}; raise max_iter={self.max_iter} or tol, or scale the data.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
         return self
 
     def _run(self, trainer, validation):
@@ -350,6 +428,8 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         """
         if self.early_stopping:
             raise ValueError("early_stopping must be False with partial_fit")
+        if self.solver != "sgd":
+            raise ValueError(f"partial_fit is gradient descent; solver must be 'sgd', not {self.solver!r}")
         first_call = not hasattr(self, "coef_")
         X, y = self._validate(X, y, reset=first_call)
         if first_call:
