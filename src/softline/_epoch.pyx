@@ -46,19 +46,19 @@ cdef double MEETING_COST = 20
 
 
 def sgd_epoch(X, y, sample_weight, order, W, b, learning_rates, batch_size, alpha, shift, metric,
-              fit_intercept, n_threads=None):
+              fit_intercept, n_threads=None, *, mean_weight=None):
     """One pass over the rows `order`; W and b change in place; the mean loss of each batch is returned."""
     X = as_rows(X)
     if W.dtype == np.float32:
         return epoch[float](X, y, sample_weight, order, W, b, learning_rates, batch_size, alpha, shift,
-                            metric, fit_intercept, n_threads)
+                            metric, fit_intercept, n_threads, mean_weight or 0)
     return epoch[double](X, y, sample_weight, order, W, b, learning_rates, batch_size, alpha, shift,
-                         metric, fit_intercept, n_threads)
+                         metric, fit_intercept, n_threads, mean_weight or 0)
 
 
 cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff_t[::1] order, real[:, :] W,
            real[::1] b, const double[::1] learning_rates, ptrdiff_t batch_size, double alpha,
-           const real[::1] shift, const real[::1] metric, bint fit_intercept, n_threads):
+           const real[::1] shift, const real[::1] metric, bint fit_intercept, n_threads, double mean_weight):
     cdef ptrdiff_t N = X.shape[0], D = X.shape[1], C = W.shape[0], n = order.shape[0]
     cdef ptrdiff_t ldw = row_stride(W, "W")
     if batch_size < 1:
@@ -123,7 +123,7 @@ cdef epoch(X, const int32_t[::1] y, const real[::1] sample_weight, const ptrdiff
             total_weight += sample_weight[order[i]]
         if not total_weight > 0:
             raise ValueError(f"sample_weight must have a positive sum; it is {total_weight}")
-        scale = n / total_weight
+        scale = 1 / mean_weight if mean_weight > 0 else n / total_weight
 
     # From here on, what a thread assigns is its own.
     cdef uint8_t[::1] zeros = np.zeros(

@@ -122,6 +122,8 @@ def sgd_epoch(
     metric,
     fit_intercept,
     n_threads=None,
+    *,
+    mean_weight=None,
 ):
     """One pass of mini-batch SGD over the rows `order` of X, in place on W and b.
 
@@ -131,7 +133,7 @@ def sgd_epoch(
     y : (N,) int32 array
         Labels in 0..C-1.
     sample_weight : (N,) float array or None
-        Scaled so that the rows of `order` have mean 1: each batch estimates the same gradient.
+        Divided by `mean_weight`: each batch estimates the same gradient.
     order : (n,) int array
         The rows, in the order to take them; batches are consecutive pieces of `batch_size`.
     W, b : (C, D) and (C,) float arrays
@@ -142,6 +144,8 @@ def sgd_epoch(
     shift, metric : (D,) float arrays or None
         As in :func:`sgd_update`.
     fit_intercept : bool
+    mean_weight : float or None
+        None: the mean over `order`.
 
     Returns
     -------
@@ -150,7 +154,7 @@ def sgd_epoch(
     """
     scale = 1
     if sample_weight is not None and len(order) > 0:
-        scale = len(order) / sample_weight[order].sum(dtype=np.float64)
+        scale = 1 / (mean_weight or sample_weight[order].mean(dtype=np.float64))
     losses = []
     for step, first in enumerate(range(0, len(order), batch_size)):
         idx = order[first : first + batch_size]

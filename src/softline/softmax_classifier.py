@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from softline import schedules
+from softline.callbacks import Batch, CallbackSupportMixin, Epoch, IterationHooks
 from softline.column_stats import ColumnStats
 from softline.predictor import SoftmaxPredictor
 from softline.rows import Rows
@@ -22,7 +23,7 @@ from softline.trainer import DivergenceError, Trainer
 __all__ = ["DivergenceError", "SoftmaxClassifier"]
 
 
-class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
+class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin, BaseEstimator):
     """Softmax classifier (multinomial logistic regression) trained by gradient descent.
 
     Minimises the weighted mean of the cross-entropy plus an L2 penalty on the weights,
@@ -170,7 +171,7 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
     # ---- training ----------------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, eval_set=None):
+    def fit(self, X, y, sample_weight=None, eval_set=None, callback=None, batch_callback=None):
         """Train on X and y.
 
         Parameters
@@ -186,6 +187,12 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
             A weight of 2 is the row twice, a weight of 0 the row left out.
         eval_set : (X, y) or None
             Rows to report the accuracy on after each epoch, and to stop on with `early_stopping`.
+        callback : callable or None
+            Called after each epoch with a :class:`softline.callbacks.Epoch`. Training ends if it returns
+            something true.
+        batch_callback : callable or None
+            Called after each batch with a :class:`softline.callbacks.Batch`; the same. The epochs then take
+            a call to the kernels for each batch instead of one for all, and give the same bits.
 
         Returns
         -------
@@ -193,11 +200,16 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
 
         Raises
         ------
+        TypeError
+            If a callback cannot be called.
         ValueError
             If X, y or a parameter does not make sense.
         DivergenceError
             If the loss became infinite or NaN. The last finite weights stay on the estimator.
         """
+        for name, given in (("callback", callback), ("batch_callback", batch_callback)):
+            if given is not None and not callable(given):
+                raise TypeError(f"{name} must be callable or None; got {given!r}")
         X, y = self._validate(X, y, reset=True)
         rng = check_random_state(self.random_state)
         classes, codes = np.unique(y, return_inverse=True)
@@ -231,12 +243,23 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
             validation = Rows(array, trainer.X.shift, trainer.X.scale, X.dtype), *validation[1:]
         self.loss_curve_, self.epoch_seconds_ = [], []
         self.validation_scores_ = None if validation is None else []
-        self._run(trainer, validation)
+        hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, lambda: self._keep(trainer))
+        self._run(trainer, validation, hooks, callback, batch_callback)
+        hooks.end(self.n_iter_)
         return self
 
-    def _run(self, trainer, validation):
-        """Epochs until the loss or the validation accuracy stands still."""
-        best, best_weights, stale = np.inf, None, 0
+    def _run(self, trainer, validation, hooks, callback, batch_callback):
+        """Epochs until the loss or the validation accuracy stands still, or a callback says so."""
+        best, best_weights, stale, stop = np.inf, None, 0, False
+
+        def after_batch(batch, loss, rate):
+            nonlocal stop
+            self._keep(trainer)
+            epoch = len(self.loss_curve_) + 1
+            stop = bool(batch_callback(Batch(self, epoch, batch + 1, float(loss), float(rate))))
+            return stop
+
+        trainer.after_batch = None if batch_callback is None else after_batch
         with self._progress(len(trainer.rows)) as bar:
             try:
                 for epoch in range(self.max_iter):
@@ -255,6 +278,12 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
                         best = watched
                         if self.early_stopping:
                             best_weights = trainer.W.copy(), trainer.b.copy()
+                    stop |= hooks.next()
+                    if callback is not None:
+                        self._keep(trainer)
+                        stop |= bool(callback(Epoch(self, epoch + 1, loss, score, seconds)))
+                    if stop:
+                        break
                     if self.tol is not None and stale >= self.n_iter_no_change:
                         break
             except KeyboardInterrupt:
@@ -264,6 +293,8 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
                     trainer.W[...], trainer.b[...] = best_weights
                 self._keep(trainer)
                 self.n_iter_ = len(self.loss_curve_)
+        if stop:
+            return
         C = len(self.classes_)
         if self.n_iter_ and self.loss_curve_[-1] > 1.01 * np.log(C):
             warnings.warn(
@@ -372,6 +403,7 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
     def _keep(self, trainer):
         self.coef_, self.intercept_ = trainer.X.weights_for_array(trainer.W, trainer.b)
         self.learning_rate_, self._auto = float(trainer.rate), trainer.auto
+        return {"coef_": self.coef_, "intercept_": self.intercept_}
 
     def _progress(self, n_rows):
         if not self.verbose:

@@ -41,6 +41,9 @@ class Trainer:
     ----------
     rate : float
         The learning rate before its schedule.
+    after_batch : callable or None, default=None
+        Called after each batch with its number (from 0), loss and learning rate; a true result ends the
+        epoch. An epoch then takes a call for each batch, and gives the same bits.
     """
 
     def __init__(
@@ -69,7 +72,8 @@ class Trainer:
         self.W[...] = W
         self.b = b.astype(X.dtype)
         self.alpha, self.fit_intercept = alpha, fit_intercept
-        self.schedule, self.max_iter = schedule, max_iter
+        self.schedule, self.max_iter, self.after_batch = schedule, max_iter, None
+        self.mean_weight = None if sample_weight is None else float(self._weights().mean(dtype=float))
         self.batch_size = min(batch_size or len(rows), len(rows))
         self.shuffle, self.rng, self.n_threads = shuffle, rng, n_threads
         self.auto, self.shift, self.metric, self.rate = None, None, None, learning_rate
@@ -142,11 +146,32 @@ class Trainer:
         return np.broadcast_to(given, times.shape)
 
     def _epoch(self, order, rates, epoch):
-        n, B = len(order), self.batch_size
+        B = self.batch_size
         with np.errstate(over="ignore"):
             penalty = self.alpha / 2 * np.sum(np.square(self.W, dtype=float))
         start = time.perf_counter()
-        losses = sgd_epoch(
+        if self.after_batch is None:
+            losses = self._descend(order, rates)
+        else:
+            losses = []
+            for batch, rate in enumerate(rates):  # a call for each, to come back in between
+                losses += self._descend(order[batch * B : (batch + 1) * B], rates[batch : batch + 1]).tolist()
+                if self.after_batch(batch, losses[-1] + penalty, rate):
+                    break
+        seconds = time.perf_counter() - start
+        losses = penalty + np.asarray(losses)
+        finite = np.isfinite(losses)
+        if not (finite.all() and np.isfinite(self.W).all() and np.isfinite(self.b).all()):
+            bad = losses[~finite]
+            what = f"the loss became {bad[0]}" if bad.size else "a weight became infinite"
+            raise DivergenceError(f"{what} in epoch {epoch + 1}: {self.advice()}")
+        n = min(len(order), B * len(losses))
+        sizes = np.full(len(losses), B)
+        sizes[-1] = n - B * (len(losses) - 1)
+        return float(losses @ sizes / n), seconds
+
+    def _descend(self, order, rates):
+        return sgd_epoch(
             self.X,
             self.codes,
             self.sample_weight,
@@ -154,23 +179,14 @@ class Trainer:
             self.W,
             self.b,
             rates,
-            B,
+            self.batch_size,
             self.alpha,
             self.shift,
             self.metric,
             self.fit_intercept,
             self.n_threads,
+            mean_weight=self.mean_weight,
         )
-        seconds = time.perf_counter() - start
-        losses += penalty
-        finite = np.isfinite(losses)
-        if not (finite.all() and np.isfinite(self.W).all() and np.isfinite(self.b).all()):
-            bad = losses[~finite]
-            what = f"the loss became {bad[0]}" if bad.size else "a weight became infinite"
-            raise DivergenceError(f"{what} in epoch {epoch + 1}: {self.advice()}")
-        sizes = np.full(len(losses), B)
-        sizes[-1] = n - B * (len(losses) - 1)
-        return float(losses @ sizes / n), seconds
 
     def advice(self):
         """What is wrong with the learning rate, and which would do."""
