@@ -1,4 +1,4 @@
-"""Objective against time: softline's LogisticRegression and its peers on the way to the same minimum. Linux only.
+"""Objective against time: softline's LogisticRegression and its peers on the way to the same minimum.
 
     python benchmarks/convergence.py --plot convergence.png
     python benchmarks/convergence.py --problems mnist-1e-3 --solvers softline sklearnex --json curves.json

@@ -773,6 +773,10 @@ def test_lbfgs_goes_to_the_minimum(load, standardize):
     assert len(model.validation_scores_) == len(model.epoch_seconds_) == model.n_iter_
     again = model.set_params(warm_start=True).fit(X, y, weight)
     assert again.n_iter_ <= 2
+    seen = []
+    model.set_params(warm_start=False)
+    model.fit(X, y, weight, callback=lambda epoch: seen.append(epoch.loss) or len(seen) == 2)
+    assert seen == model.loss_curve_ and model.n_iter_ == 2
 
 
 def test_lbfgs_refuses_what_it_does_not_do():
@@ -783,5 +787,7 @@ def test_lbfgs_refuses_what_it_does_not_do():
         SoftmaxClassifier(solver="lbfgs", early_stopping=True).fit(X, y)
     with pytest.raises(ValueError, match="partial_fit is gradient descent"):
         SoftmaxClassifier(solver="lbfgs").partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match="batch_callback needs solver='sgd'"):
+        SoftmaxClassifier(solver="lbfgs").fit(X, y, batch_callback=print)
     with pytest.warns(ConvergenceWarning, match="after 1 steps an element of the gradient is"):
         SoftmaxClassifier(solver="lbfgs", max_iter=1).fit(X, y)

@@ -6,8 +6,10 @@ from importlib import import_module
 _HOMES = {
     "SoftmaxClassifier": "softmax_classifier",
     "load_model": "model_file",
+    "patch_sklearn": "patch",
     "save_model": "model_file",
     "show_config": "config",
+    "unpatch_sklearn": "patch",
 }
 _MODULES = ["datasets", "linear_model", "model_file", "optimizers", "reference", "schedules"]
 

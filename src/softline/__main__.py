@@ -1,7 +1,20 @@
-"""`python -m softline` is `softline`."""
+"""`python -m softline` is `softline`; and with a script or -m module, runs that with scikit-learn patched."""
 
+import os
 import sys
 
-from softline.cli import main
+from softline import cli
 
-sys.exit(main())
+
+def main():
+    """Run what the arguments name: a command, a script or a module; return its exit code."""
+    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    if first == "-m" or first.endswith(".py") or (first not in cli.COMMANDS and os.path.isfile(first)):
+        from softline.patch import run_patched
+
+        return run_patched(sys.argv[1:])
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

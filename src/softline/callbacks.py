@@ -1,4 +1,7 @@
-"""scikit-learn's callback protocol (since its 1.9) around the iterations of a fit."""
+"""What a fit tells while it runs: scikit-learn's callback protocol (since its 1.9), and plain functions."""
+
+from dataclasses import dataclass
+from typing import Any
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -54,3 +57,49 @@ class IterationHooks:
             self.next()
         self.iteration.call_on_fit_task_end(estimator=self.common["estimator"])
         self.root.call_on_fit_task_end(**self.common, reconstruction_attributes={})
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What a `callback` is told after an epoch.
+
+    Attributes
+    ----------
+    model : SoftmaxClassifier
+        With the weights of this epoch, ready to predict.
+    epoch : int
+        Its number, from 1.
+    loss : float
+    validation_score : float or None
+    seconds : float
+        Wall time of the kernels.
+    """
+
+    model: Any
+    epoch: int
+    loss: float
+    validation_score: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a `batch_callback` is told after a batch.
+
+    Attributes
+    ----------
+    model : SoftmaxClassifier
+        With the weights that this batch led to, ready to predict.
+    epoch, batch : int
+        The number of the epoch, and of the batch in it, from 1.
+    loss : float
+        Of this batch, before its update.
+    learning_rate : float
+        Of its update.
+    """
+
+    model: Any
+    epoch: int
+    batch: int
+    loss: float
+    learning_rate: float

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 
 from softline.config import print_rows, show_config
 
+COMMANDS = ("train", "evaluate", "predict", "info", "bench")
 NAMED = ("digits", "mnist", "cifar10")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "asgd")
 SCHEDULES = ("constant", "step", "exponential", "inverse_time", "cosine", "warm_up")
@@ -73,7 +74,10 @@ class _Version(argparse.Action):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="softline", description="Softmax classifiers trained on CPUs at the speed of the hardware."
+        prog="softline",
+        description="Softmax classifiers trained on CPUs at the speed of the hardware.",
+        epilog="python -m softline SCRIPT.py (or -m MODULE) runs a script in which scikit-learn's "
+        "LogisticRegression is softline's.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -412,7 +412,7 @@ def sgd_epoch(
     y : (N,) int32 array or (N, C) float array
         Labels in 0..C-1, or targets: probabilities, of the dtype of W.
     sample_weight : (N,) float array or None
-        Scaled so that the rows of `order` have mean 1: each batch estimates the same gradient.
+        Divided by `mean_weight`: each batch estimates the same gradient.
     order : (n,) int array
         The rows, in the order to take them; batches are consecutive pieces of `batch_size`.
     W, b : (C, D) and (C,) float arrays

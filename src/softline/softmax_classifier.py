@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from softline import newton, optimizers, schedules
+from softline.callbacks import Batch, CallbackSupportMixin, Epoch, IterationHooks
 from softline.column_stats import ColumnStats
 from softline.predictor import SoftmaxPredictor
 from softline.rows import Rows
@@ -24,7 +25,7 @@ from softline.trainer import DivergenceError, Trainer
 __all__ = ["DivergenceError", "SoftmaxClassifier"]
 
 
-class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
+class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin, BaseEstimator):
     """Softmax classifier (multinomial logistic regression) trained by gradient descent.
 
     Minimises the weighted mean of the cross-entropy plus a penalty on the weights, by default L2,
@@ -211,7 +212,7 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
     # ---- training ----------------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, eval_set=None):
+    def fit(self, X, y, sample_weight=None, eval_set=None, callback=None, batch_callback=None):
         """Train on X and y.
 
         Parameters
@@ -229,6 +230,12 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
             A weight of 2 is the row twice, a weight of 0 the row left out.
         eval_set : (X, y) or None
             Rows to report the accuracy on after each epoch, and to stop on with `early_stopping`.
+        callback : callable or None
+            Called after each epoch with a :class:`softline.callbacks.Epoch`. Training ends if it returns
+            something true.
+        batch_callback : callable or None
+            Called after each batch with a :class:`softline.callbacks.Batch`; the same. The epochs then take
+            a call to the kernels for each batch instead of one for all, and give the same bits.
 
         Returns
         -------
@@ -236,11 +243,16 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
 
         Raises
         ------
+        TypeError
+            If a callback cannot be called.
         ValueError
             If X, y or a parameter does not make sense.
         DivergenceError
             If the loss became infinite or NaN. The last finite weights stay on the estimator.
         """
+        for name, given in (("callback", callback), ("batch_callback", batch_callback)):
+            if given is not None and not callable(given):
+                raise TypeError(f"{name} must be callable or None; got {given!r}")
         X, y = self._validate(X, y, reset=True)
         rng = check_random_state(self.random_state)
         if y.ndim == 2:
@@ -273,25 +285,30 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
             rows, held_out = self._hold_out(rows, codes, rng)
             validation = X, held_out, codes
         if self.solver == "lbfgs":
-            self._check_full_batch(y)
-            return self._fit_full_batch(X, y, weight, rows, coef, intercept, validation)
+            self._check_full_batch(y, batch_callback)
+            hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, self._fitted)
+            return self._fit_full_batch(X, y, weight, rows, coef, intercept, validation, hooks, callback)
         trainer = self._trainer(X, y, weight, rows, coef, intercept, rng, ColumnStats(X.shape[1]))
         if validation is not None:
             array = validation[0].array
             validation = Rows(array, trainer.X.shift, trainer.X.scale, X.dtype), *validation[1:]
         self.loss_curve_, self.epoch_seconds_ = [], []
         self.validation_scores_ = None if validation is None else []
-        self._run(trainer, validation)
+        hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, lambda: self._keep(trainer))
+        self._run(trainer, validation, hooks, callback, batch_callback)
+        hooks.end(self.n_iter_)
         return self
 
-    def _check_full_batch(self, y):
+    def _check_full_batch(self, y, batch_callback):
         """Raise ValueError for what solver="lbfgs" has no notion of."""
         if y.ndim == 2 or self.label_smoothing > 0:
             raise ValueError("solver='lbfgs' takes labels; targets and label_smoothing need solver='sgd'")
         if self.early_stopping:
             raise ValueError("solver='lbfgs' goes to the minimum; early_stopping needs solver='sgd'")
+        if batch_callback is not None:
+            raise ValueError("solver='lbfgs' has no batches; batch_callback needs solver='sgd'")
 
-    def _fit_full_batch(self, X, codes, weight, rows, coef, intercept, validation):
+    def _fit_full_batch(self, X, codes, weight, rows, coef, intercept, validation, hooks, callback):
         """To the minimum, by the engine of LogisticRegression."""
         if self.standardize:
             stats = ColumnStats(X.shape[1])
@@ -313,14 +330,15 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         self.loss_curve_, self.epoch_seconds_, self.learning_rate_ = [], [], None
         self.validation_scores_ = None if validation is None else []
         self._stats = self._auto = self._state = None
-        start = time.perf_counter()
+        self.coef_, self.intercept_ = coef.astype(X.dtype), intercept.astype(X.dtype)
+        start, stop = time.perf_counter(), False
 
         def keep(Z):
             Z = (np.vstack([-Z / 2, Z / 2]) if two else Z).astype(X.dtype)
             self.coef_, self.intercept_ = X.weights_for_array(Z[:, :-1], Z[:, -1])
 
         def after_step(Z, value, n_iter):
-            nonlocal start
+            nonlocal start, stop
             self.epoch_seconds_.append(time.perf_counter() - start)
             self.loss_curve_.append(value)
             keep(Z)
@@ -330,7 +348,11 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
                 self.validation_scores_.append(score)
             if bar is not None:
                 bar.update(n_iter, value, score)
+            stop = hooks.next()
+            if callback is not None:
+                stop |= bool(callback(Epoch(self, n_iter, value, score, self.epoch_seconds_[-1])))
             start = time.perf_counter()
+            return stop
 
         if coef.any() or intercept.any():
             W, b = X.weights_from_array(coef.astype(float), intercept.astype(float))
@@ -342,7 +364,8 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
             result = newton.minimize(objective, Z, self.tol or 0.0, self.max_iter, after_step)
         keep(result.Z)
         self.n_iter_ = result.n_iter
-        if not result.converged and self.tol is not None:
+        hooks.end(result.n_iter)
+        if not (result.converged or stop or self.tol is None):
             warnings.warn(
                 f"after {result.n_iter} steps an element of the gradient is {result.gradient:.2g}, above "
                 f"tol={self.tol:.2g}; raise max_iter={self.max_iter} or tol, or scale the data.",
@@ -351,9 +374,18 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
             )
         return self
 
-    def _run(self, trainer, validation):
-        """Epochs until the loss or the validation accuracy stands still."""
-        best, best_weights, stale = np.inf, None, 0
+    def _run(self, trainer, validation, hooks, callback, batch_callback):
+        """Epochs until the loss or the validation accuracy stands still, or a callback says so."""
+        best, best_weights, stale, stop = np.inf, None, 0, False
+
+        def after_batch(batch, loss, rate):
+            nonlocal stop
+            self._keep(trainer)
+            epoch = len(self.loss_curve_) + 1
+            stop = bool(batch_callback(Batch(self, epoch, batch + 1, float(loss), float(rate))))
+            return stop
+
+        trainer.after_batch = None if batch_callback is None else after_batch
         with self._progress(len(trainer.rows)) as bar:
             try:
                 for epoch in range(self.max_iter):
@@ -372,6 +404,12 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
                         best = watched
                         if self.early_stopping:
                             best_weights = [array.copy() for array in trainer.model]
+                    stop |= hooks.next()
+                    if callback is not None:
+                        self._keep(trainer)
+                        stop |= bool(callback(Epoch(self, epoch + 1, loss, score, seconds)))
+                    if stop:
+                        break
                     if self.tol is not None and stale >= self.n_iter_no_change:
                         break
             except KeyboardInterrupt:
@@ -381,6 +419,8 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
                     trainer.restore(*best_weights)
                 self._keep(trainer)
                 self.n_iter_ = len(self.loss_curve_)
+        if stop:
+            return
         C = len(self.classes_)
         if self.n_iter_ and self.loss_curve_[-1] > 1.01 * np.log(C):
             warnings.warn(
@@ -510,6 +550,10 @@ class SoftmaxClassifier(SoftmaxPredictor, ClassifierMixin, BaseEstimator):
         self.learning_rate_, self._auto, self._state = float(trainer.rate), trainer.auto, trainer.state
         if trainer.optimizer.averages:
             self._state.iterate = trainer.X.weights_for_array(trainer.W, trainer.b)
+        return self._fitted()
+
+    def _fitted(self):
+        return {"coef_": self.coef_, "intercept_": self.intercept_}
 
     def _progress(self, n_rows):
         if not self.verbose:

@@ -49,6 +49,9 @@ class Trainer:
         The learning rate before its schedule.
     state : State
         What the optimizer remembers.
+    after_batch : callable or None, default=None
+        Called after each batch with its number (from 0), loss and learning rate; a true result ends the
+        epoch. An epoch then takes a call for each batch, and gives the same bits.
     """
 
     def __init__(
@@ -94,13 +97,15 @@ class Trainer:
                 self.W[...], self.b[...] = X.weights_from_array(*past.iterate)
             else:
                 self.state.copy_from(past)
+        if mean_weight is None and sample_weight is not None:
+            mean_weight = float(self._weights().mean(dtype=float))
         self.options = {
             "label_smoothing": label_smoothing,
             "clip_norm": clip_norm,
             "max_norm": max_norm,
             "mean_weight": mean_weight,
         }
-        self.schedule, self.max_iter = schedules.get(schedule), max_iter
+        self.schedule, self.max_iter, self.after_batch = schedules.get(schedule), max_iter, None
         self.batch_size = min(batch_size or len(rows), len(rows))
         self.shuffle, self.rng, self.n_threads = shuffle, rng, n_threads
         self.auto, self.shift, self.metric, self.rate = None, None, None, learning_rate
@@ -197,10 +202,31 @@ class Trainer:
         return np.broadcast_to(given, times.shape)
 
     def _epoch(self, order, rates, epoch):
-        n, B = len(order), self.batch_size
+        B = self.batch_size
         penalty = self.penalty
         start = time.perf_counter()
-        losses = sgd_epoch(
+        if self.after_batch is None:
+            losses = self._descend(order, rates)
+        else:
+            losses = []
+            for batch, rate in enumerate(rates):  # a call for each, to come back in between
+                losses += self._descend(order[batch * B : (batch + 1) * B], rates[batch : batch + 1]).tolist()
+                if self.after_batch(batch, losses[-1] + penalty, rate):
+                    break
+        seconds = time.perf_counter() - start
+        losses = penalty + np.asarray(losses)
+        finite = np.isfinite(losses)
+        if not (finite.all() and np.isfinite(self.W).all() and np.isfinite(self.b).all()):
+            bad = losses[~finite]
+            what = f"the loss became {bad[0]}" if bad.size else "a weight became infinite"
+            raise DivergenceError(f"{what} in epoch {epoch + 1}: {self.advice()}")
+        n = min(len(order), B * len(losses))
+        sizes = np.full(len(losses), B)
+        sizes[-1] = n - B * (len(losses) - 1)
+        return float(losses @ sizes / n), seconds
+
+    def _descend(self, order, rates):
+        return sgd_epoch(
             self.X,
             self.y,
             self.sample_weight,
@@ -208,7 +234,7 @@ class Trainer:
             self.W,
             self.b,
             rates,
-            B,
+            self.batch_size,
             self.l2,
             self.shift,
             self.metric,
@@ -219,16 +245,6 @@ class Trainer:
             l1=self.l1,
             **self.options,
         )
-        seconds = time.perf_counter() - start
-        losses += penalty
-        finite = np.isfinite(losses)
-        if not (finite.all() and np.isfinite(self.W).all() and np.isfinite(self.b).all()):
-            bad = losses[~finite]
-            what = f"the loss became {bad[0]}" if bad.size else "a weight became infinite"
-            raise DivergenceError(f"{what} in epoch {epoch + 1}: {self.advice()}")
-        sizes = np.full(len(losses), B)
-        sizes[-1] = n - B * (len(losses) - 1)
-        return float(losses @ sizes / n), seconds
 
     def advice(self):
         """What is wrong with the learning rate, and which would do."""

@@ -1,0 +1,111 @@
+"""scikit-learn's LogisticRegression replaced by softline's, for a whole program."""
+
+import runpy
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.util import find_spec
+from pathlib import Path
+
+# scikit-learn's class, while it is replaced.
+_replaced = None
+
+
+def patch_sklearn():
+    """Make ``sklearn.linear_model.LogisticRegression`` softline's, for all that is imported from now on.
+
+    Modules that have imported the class by its name before keep scikit-learn's. The replacement is a subclass
+    of the original, under its own name: `isinstance` with either holds, and pickles load where nothing is
+    patched, as long as softline is installed. To patch twice is to patch once.
+
+    See Also
+    --------
+    unpatch_sklearn : undoes it.
+
+    Examples
+    --------
+    >>> import softline
+    >>> softline.patch_sklearn()
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> LogisticRegression
+    <class 'softline.logistic_regression.LogisticRegression'>
+    >>> softline.unpatch_sklearn()
+    """
+    global _replaced
+    from sklearn import linear_model
+
+    from softline.logistic_regression import LogisticRegression
+
+    if linear_model.LogisticRegression is not LogisticRegression:
+        _replaced = linear_model.LogisticRegression
+        linear_model.LogisticRegression = LogisticRegression
+
+
+def unpatch_sklearn():
+    """Undo :func:`patch_sklearn`, if it was called; estimators made meanwhile stay what they are."""
+    global _replaced
+    if _replaced is not None:
+        from sklearn import linear_model
+
+        linear_model.LogisticRegression, _replaced = _replaced, None
+
+
+class _PatchOnImport(MetaPathFinder):
+    """Patches scikit-learn when the program imports it: the environment may still be set before."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "sklearn.linear_model":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        execute = spec.loader.exec_module
+
+        def execute_and_patch(module):
+            execute(module)
+            patch_sklearn()
+
+        spec.loader.exec_module = execute_and_patch
+        return spec
+
+
+def run_patched(argv):
+    """Run a script or a module as `python` would, with scikit-learn patched as soon as it is imported.
+
+    Parameters
+    ----------
+    argv : list of str
+        The script and its arguments; or "-m", the module and its arguments.
+
+    Returns
+    -------
+    int
+        0; 1 after an exception that nobody caught, whose traceback is printed; 2 if there is nothing to run.
+    """
+    is_module, argv = argv[0] == "-m", argv[argv[0] == "-m" :]
+    if not argv:
+        print("softline: error: argument expected for the -m option", file=sys.stderr)
+        return 2
+    if not is_module and not Path(argv[0]).exists():
+        print(f"softline: error: {argv[0]}: No such file or directory", file=sys.stderr)
+        return 2
+    sys.argv = argv
+    sys.meta_path.insert(0, _PatchOnImport())
+    try:
+        if is_module:
+            runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
+        else:
+            if not sys.flags.safe_path:
+                sys.path[0] = str(Path(argv[0]).resolve().parent)
+            runpy.run_path(argv[0], run_name="__main__")
+    except Exception as error:
+        error.__traceback__ = _below_runpy(error.__traceback__)
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 1
+    return 0
+
+
+def _below_runpy(traceback):
+    """What of a traceback is the program's: all below the frames of this module and of runpy."""
+    ours = (__file__, runpy.__file__, "<frozen runpy>")
+    while traceback is not None and traceback.tb_frame.f_code.co_filename in ours:
+        traceback = traceback.tb_next
+    return traceback
