@@ -272,10 +272,10 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         X, y = self._validate(X, y, reset=True)
         rng = check_random_state(self.random_state)
         if y.ndim == 2:
-            classes, codes = np.arange(y.shape[1]), y.argmax(axis=1)
+            classes = np.arange(y.shape[1])
         else:
-            classes, codes = np.unique(y, return_inverse=True)
-            codes = y = codes.astype(np.int32)
+            classes, y = np.unique(y, return_inverse=True)
+            y = y.astype(np.int32)
         if len(classes) < 2:
             raise ValueError(f"y needs at least two classes to tell apart; it has one class: {classes[0]!r}")
         coef, intercept = np.zeros((len(classes), X.shape[1])), np.zeros(len(classes))
@@ -294,6 +294,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         if eval_set is not None:
             validation = self._validate_eval_set(eval_set)
         elif self.early_stopping:
+            codes = y.argmax(axis=1) if y.ndim == 2 else y
             rows, held_out = self._hold_out(codes, rng)
             validation = X, held_out, codes
         trainer = self._trainer(X, y, weight, rows, coef, intercept, rng, ColumnStats(X.shape[1]))

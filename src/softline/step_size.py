@@ -35,6 +35,9 @@ class AutoStep:
         1 / (s^2 + alpha), s the largest deviation from the shift; 0 for a constant feature.
     curvature, curvature_of_row : float
         L and L_max in this geometry.
+    length : float
+        Mean of sum |z| over the rows z in this geometry, 1 added for an intercept: what the scores of a row
+        change by at most when no weight changes by more than 1.
     """
 
     def __init__(self):
@@ -72,13 +75,13 @@ class AutoStep:
 
         if self.n_rows >= 2 * self.n_rows_estimated:
             self.n_rows_estimated = self.n_rows
-            self.curvature, self.curvature_of_row = smoothness(
+            self.curvature, self.curvature_of_row, self.length = smoothness(
                 X, rows, weight, alpha, self.shift, self.metric, fit_intercept, rng, n_threads
             )
 
 
 def smoothness(X, rows, weight, alpha, shift, metric, fit_intercept, rng, n_threads=None):
-    """Curvatures (L of all rows, L_max of a single one) in the geometry of `shift` and `metric`.
+    """L of all rows, L_max of a single one, and the mean length, in the geometry of `shift` and `metric`.
 
     L is estimated by power iteration on at most SAMPLE_ROWS rows, with the kernels that train: scores of
     one "class" are X v, its gradient is X^T u.
@@ -108,12 +111,15 @@ def smoothness(X, rows, weight, alpha, shift, metric, fit_intercept, rng, n_thre
         if eigenvalue == 0:
             break
 
-    longest = 0.0
-    for first in range(0, min(n, 1024), 128):
-        z = (X[rows[first : first + 128]] - center) * scale
+    longest, lengths, seen = 0.0, 0.0, min(n, 1024)
+    for first in range(0, seen, 128):
+        some = slice(first, min(first + 128, seen))
+        z = (X[rows[some]] - center) * scale
         longest = max(longest, np.einsum("ij,ij->i", z, z).max())
+        lengths += share[some, 0] @ np.abs(z).sum(axis=1)
     penalty = alpha * (1 if metric is None else np.max(metric, initial=0))
-    return eigenvalue / 2 + penalty, (longest + bias) / 2 + penalty
+    length = lengths / share[:seen].sum() + bias
+    return eigenvalue / 2 + penalty, (longest + bias) / 2 + penalty, length
 
 
 def stable_rate(curvature, curvature_of_row, n_rows, batch_size, momentum=0.0):
@@ -125,3 +131,8 @@ def stable_rate(curvature, curvature_of_row, n_rows, batch_size, momentum=0.0):
     share = 1.0 if n_rows <= 1 else max(1 / batch_size - 1 / n_rows, 0) / (1 - 1 / n_rows)
     expected = (1 - share) * curvature + share * curvature_of_row / (1 - momentum)
     return 1 / expected if expected != 0 else 1.0
+
+
+def rate_of_change(change, length):
+    """The rate at which a step that moves no weight further changes the average row's scores by `change`."""
+    return change / length if length > 0 else change
