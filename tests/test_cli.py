@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
-from softline import SoftmaxClassifier, cli, datasets, load_model, save_model, schedules, trainer
+from softline import SoftmaxClassifier, cli, datasets, load_model, optimizers, save_model, schedules, trainer
 from softline.cli import main
 
 IRIS_NAMES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
@@ -78,7 +78,7 @@ def test_train_digits(capsys):
         r"rows +1293 training, 144 validation, 360 test",
         r"features +64, float32",
         r"classes +10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
-        r"training +up to \d+ epochs, batches of \d+, learning rate auto, constant schedule, alpha 0.0001",
+        r"training +up to \d+ epochs, batches of \d+, sgd, learning rate auto, constant schedule, alpha .+",
         r"running on +(avx512|avx2|neon|baseline), \d+ threads",
         r"epochs +\d+, loss 0\.\d+, learning rate [\d.]+",
         r"time per epoch +[\d.]+ ms \(median\), [\d.]+ [kMG] rows/s",
@@ -101,12 +101,13 @@ def test_train_cifar10(cifar10_dir, capsys):
 
 
 def test_options_reach_the_estimator(tmp_path, capsys):
-    options = "--epochs 2 --batch-size full --learning-rate 1e-4 --schedule cosine --alpha 0.5 --threads 2"
+    options = "--epochs 2 --batch-size full --learning-rate 1e-4 --schedule cosine --alpha 0.5 --threads 2 "
+    options += "--optimizer adam --l1-ratio 0.25 --label-smoothing 0.1"
     path = tmp_path / "model.safetensors"
     args = ["train", "digits", *options.split(), "--seed", "7", "--early-stopping", "--out", str(path)]
     assert main(args) == 0
     assert (
-        "up to 2 epochs, full batches, learning rate 0.0001, cosine schedule, alpha 0.5"
+        "up to 2 epochs, full batches, adam, learning rate 0.0001, cosine schedule, alpha 0.5"
         in capsys.readouterr().out
     )
     params = {
@@ -115,6 +116,9 @@ def test_options_reach_the_estimator(tmp_path, capsys):
         "learning_rate": 1e-4,
         "schedule": "cosine",
         "alpha": 0.5,
+        "optimizer": "adam",
+        "l1_ratio": 0.25,
+        "label_smoothing": 0.1,
         "n_threads": 2,
         "random_state": 7,
         "early_stopping": True,
@@ -381,10 +385,14 @@ def test_help_tells_the_estimators_defaults(capsys):
         ("--learning-rate LR", "learning_rate"),
         ("warm_up}", "schedule"),
         ("--alpha A", "alpha"),
+        ("asgd}", "optimizer"),
+        ("--l1-ratio R", "l1_ratio"),
+        ("--label-smoothing S", "label_smoothing"),
     ):
         told = re.search(rf"{option} [^()]*\(default: (.*?)\)", text.partition("options:")[2])[1]
         assert told == str(defaults[name])
     assert tuple(schedules.BY_NAME) == cli.SCHEDULES
+    assert tuple(optimizers.BY_NAME) == cli.OPTIMIZERS
 
 
 # ---- failures --------------------------------------------------------------------------------------------
@@ -409,6 +417,9 @@ def test_help_tells_the_estimators_defaults(capsys):
         ["train", "digits", "--threads", "99999999999"],
         ["train", "digits", "--seed", "-1"],
         ["train", "digits", "--schedule", "linear"],
+        ["train", "digits", "--optimizer", "lion"],
+        ["train", "digits", "--l1-ratio", "1.5"],
+        ["train", "digits", "--label-smoothing", "1"],
         ["evaluate", "model"],
         ["evaluate", "model", "digits", "--split", "all"],
         ["predict", "model"],

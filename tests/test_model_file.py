@@ -10,7 +10,7 @@ from safetensors import safe_open
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
-from softline import SoftmaxClassifier, load_model, model_file, save_model, schedules
+from softline import SoftmaxClassifier, load_model, model_file, optimizers, save_model, schedules
 from softline.model_file import ModelFileError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -100,6 +100,9 @@ def test_any_memory_layout_is_stored_right(tmp_path, lay_out):
         {"class_weight": {0: 1, 1: 2.5, 2: 3}},
         {"class_weight": "balanced", "batch_size": None, "tol": None, "learning_rate": 0.1},
         {"schedule": schedules.Step(every=3, factor=0.25)},
+        {"optimizer": "adam", "l1_ratio": 0.5, "label_smoothing": 0.1, "clip_norm": 1.0, "max_norm": 2.0},
+        *({"optimizer": optimizer} for optimizer in optimizers.BY_NAME.values()),
+        {"optimizer": optimizers.Adam(beta1=0.8, beta2=0.99, eps=1e-6)},
         {"schedule": schedules.WarmUp(2, then=schedules.Cosine(floor=0.1))},
         {"alpha": np.float32(0.1), "batch_size": np.int64(7), "n_threads": 1, "fit_intercept": False},
     ],
@@ -301,6 +304,10 @@ FORGERIES = {
     "unknown parameter": lambda h, t: h["params"].update(callback="os.system"),
     "parameter out of range": lambda h, t: h["params"].update(batch_size=-3),
     "unknown schedule": lambda h, t: h["params"].update(schedule={"schedule": "system", "arguments": {}}),
+    "unknown optimizer": lambda h, t: h["params"].update(optimizer={"optimizer": "system", "arguments": {}}),
+    "optimizer of wrong arguments": lambda h, t: h["params"].update(
+        optimizer={"optimizer": "Momentum", "arguments": {"momentum": 2}}
+    ),
     "schedule of wrong arguments": lambda h, t: h["params"].update(
         schedule={"schedule": "Step", "arguments": {"command": "ls"}}
     ),

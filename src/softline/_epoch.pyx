@@ -8,8 +8,8 @@ threads share out (see team.h):
 2. softmax, losses and gradient to the scores, by strips;
 3. gradient to W, by slabs of features (some at a time), and with the last chunk of a batch the step: a slab
    of W has one task, which sums the rows in a fixed order. Its columns of X are still in that thread's cache.
-What needs a whole gradient or whole rows of W has phases of its own after the last chunk of a batch: with
-`clip_norm` the norm, by classes, and only then the step, by slabs; with `max_norm` the projection, by classes.
+What needs a whole gradient or whole rows of W has phases of its own after the last chunk of a batch: for
+`clip_norm` the norm, by classes, and only then the step, by slabs; for `max_norm` the projection, by classes.
 There is no per-thread gradient to reduce, so neither the number of threads nor the size of a chunk changes
 a bit of the result. Phase 3 also asks memory for the rows of the next chunk.
 """
@@ -17,11 +17,11 @@ a bit of the result. Phase 3 also asks memory for the rows of the next chunk.
 from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uintptr_t
 from softline._kernels cimport (
-    SOFTLINE_AVERAGE, add_scores_of, bias_gradient_of, bias_update_of, check_geometry, check_indices, check_labels,
-    check_length, check_smoothing, check_targets, clip_scale, cross_entropy_gradient_of, gradient_norm,
-    gradient_of, gradient_step, load_strip_of, matrix, next_step, onehot, optimizer_rule, project_of, real,
-    row_stride, rows_of, rule_of, scores_of, slab_of, soft_cross_entropy_of, softline_block, softline_rows,
-    softline_rule, square_norm_of, threads_for, update_of,
+    SOFTLINE_AVERAGE, add_scores_of, bias_gradient_of, bias_update_of, check_geometry, check_indices,
+    check_labels, check_length, check_smoothing, check_targets, clip_scale, cross_entropy_gradient_of,
+    gradient_norm, gradient_of, gradient_step, load_strip_of, matrix, next_step, onehot, optimizer_rule,
+    project_of, real, row_stride, rows_of, rule_of, scores_of, slab_of, soft_cross_entropy_of,
+    softline_block, softline_rows, softline_rule, square_norm_of, threads_for, update_of,
 )
 
 import numpy as np
@@ -97,7 +97,7 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
     cdef real *average = <real *>rule.now.m if averages else NULL
     cdef real *average_b = <real *>rule.now.mb if averages else NULL
     cdef bint clips = clip_norm < np.inf, projects = max_norm < np.inf
-    cdef bint soft = targets is not None or label_smoothing > 0
+    cdef bint has_labels = targets is None, soft = not has_labels or label_smoothing > 0
     losses = np.zeros(n_steps)
     if n == 0 or D == 0:
         return losses
@@ -200,16 +200,17 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                 s = softline_take(team, thread, phase, strips)
                 while s >= 0:
                     count = min(lanes, n_rows - s * lanes)
-                    for r in range(s * lanes, s * lanes + count):
-                        if targets is None:
+                    if has_labels:
+                        for r in range(s * lanes, s * lanes + count):
                             labels[r] = y[idx[r]]
+                    for r in range(s * lanes, s * lanes + count):
                         weight[r] = scale / (batch_last - batch_first)
                         if sample_weight is not None:
                             weight[r] = weight[r] * sample_weight[idx[r]]
                     add_scores_of(<const real *>&parts[0, s * lanes * C], part, n_blocks, &b[0], C,
                                   &dscores[0, s * lanes * C])
                     if soft:
-                        if targets is not None:
+                        if not has_labels:
                             load_strip_of(&targets[0, 0], ldt, idx + s * lanes, count, C,
                                           &target_strips[0, s * lanes * C])
                         else:
@@ -261,8 +262,8 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                     for s in range(strips):
                         step_losses[step] = step_losses[step] + strip_losses[s]
                     if last and fit_intercept and not clips:
-                        bias_update_of(<const real *>&db[0], at.first * learning_rates[step], mean, &drift[0, 0],
-                                       n_slabs, by, C, &b[0])
+                        bias_update_of(<const real *>&db[0], at.first * learning_rates[step], mean,
+                                       &drift[0, 0], n_slabs, by, C, &b[0])
                     softline_next(team, phase)
                 softline_wait(team, phase)
                 phase = phase + 1

@@ -126,7 +126,7 @@ cdef extern from "softline.h" nogil:
         void (*bias_update)(const softline_f64_update *update, ptrdiff_t slabs, ptrdiff_t C,
                             double *b) noexcept nogil
         double (*square_norm)(const double *dW, ptrdiff_t D, double db, const double *shift,
-                             const double *metric) noexcept nogil
+                              const double *metric) noexcept nogil
         void (*project)(double *W, ptrdiff_t D, double *b, double most, const double *shift, double *mean,
                         double *mean_b, double share) noexcept nogil
         void (*column_stats)(const double *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,

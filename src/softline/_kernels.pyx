@@ -424,7 +424,7 @@ def cross_entropy_gradient(real[:, :] scores, y, const real[::1] weight, real[::
 cdef int entropy(const real[:, :] scores, real[:, :] out, y, const real[::1] weight, real[::1] losses,
                  n_threads, double label_smoothing) except -1:
     cdef ptrdiff_t n = scores.shape[0], C = scores.shape[1], lanes = 64 // sizeof(real)
-    cdef ptrdiff_t task, first, count, i, lds = row_stride(scores, "scores"), ldt = 0
+    cdef ptrdiff_t task, first, count, lds = row_stride(scores, "scores"), ldt = 0
     cdef const int32_t[::1] labels = None
     cdef const real[:, :] targets = None
     if y.ndim == 2:

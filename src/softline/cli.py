@@ -141,13 +141,13 @@ def _parser():
         "--l1-ratio",
         type=_checked(float, lambda ratio: 0 <= ratio <= 1, "a number from 0 to 1"),
         metavar="R",
-        help="share of L1 in the penalty: 1 is the lasso (default: 0)",
+        help="share of L1 in the penalty: 1 is the lasso (default: 0.0)",
     )
     train.add_argument(
         "--label-smoothing",
         type=_checked(float, lambda share: 0 <= share < 1, "a number of at least 0, below 1"),
         metavar="S",
-        help="share of the uniform distribution in the labels (default: 0)",
+        help="share of the uniform distribution in the labels (default: 0.0)",
     )
     train.add_argument(
         "--optimizer", choices=OPTIMIZERS, help="what a step makes of the gradient (default: sgd)"

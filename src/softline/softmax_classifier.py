@@ -256,10 +256,10 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
         X, y = self._validate(X, y, reset=True)
         rng = check_random_state(self.random_state)
         if y.ndim == 2:
-            classes, codes = np.arange(y.shape[1]), y.argmax(axis=1)
+            classes = np.arange(y.shape[1])
         else:
-            classes, codes = np.unique(y, return_inverse=True)
-            codes = y = codes.astype(np.int32)
+            classes, y = np.unique(y, return_inverse=True)
+            y = y.astype(np.int32)
         if len(classes) < 2:
             raise ValueError(
                 f"y needs at least two classes to tell apart; it has one class: {classes.tolist()[0]!r}"
@@ -282,6 +282,7 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
         if eval_set is not None:
             validation = self._validate_eval_set(eval_set)
         elif self.early_stopping:
+            codes = y.argmax(axis=1) if y.ndim == 2 else y
             rows, held_out = self._hold_out(rows, codes, rng)
             validation = X, held_out, codes
         if self.solver == "lbfgs":

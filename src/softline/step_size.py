@@ -37,6 +37,9 @@ class AutoStep:
         1 / (s^2 + alpha), s the largest deviation from the shift; 0 for a constant feature.
     curvature, curvature_of_row : float
         L and L_max in this geometry.
+    length : float
+        Mean of sum |z| over the rows z in this geometry, 1 added for an intercept: what the scores of a row
+        change by at most when no weight changes by more than 1.
     """
 
     def __init__(self):
@@ -76,13 +79,13 @@ class AutoStep:
 
         if self.n_rows >= 2 * self.n_rows_estimated:
             self.n_rows_estimated = self.n_rows
-            self.curvature, self.curvature_of_row = smoothness(
+            self.curvature, self.curvature_of_row, self.length = smoothness(
                 X, rows, weight, alpha, self.shift, self.metric, fit_intercept, rng, n_threads, sample
             )
 
 
 def smoothness(X, rows, weight, alpha, shift, metric, fit_intercept, rng, n_threads=None, sample=True):
-    """Curvatures (L of all rows, L_max of a single one) in the geometry of `shift` and `metric`.
+    """L of all rows, L_max of a single one, and the mean length, in the geometry of `shift` and `metric`.
 
     L is estimated by power iteration, with the kernels that train: scores of one "class" are X v, its
     gradient is X^T u. With `sample` this takes at most SAMPLE_ROWS rows. For full batches it takes them all:
@@ -115,13 +118,16 @@ def smoothness(X, rows, weight, alpha, shift, metric, fit_intercept, rng, n_thre
         if eigenvalue == 0:
             break
 
-    longest = 0.0
-    looked_at = rows[::every][:LONGEST_ROWS]
+    longest, lengths = 0.0, 0.0
+    looked_at, shares = (a[::every][:LONGEST_ROWS] for a in (rows, share[:, 0]))
     for first in range(0, len(looked_at), 128):
-        z = (X[looked_at[first : first + 128]] - center) * scale
+        some = slice(first, first + 128)
+        z = (X[looked_at[some]] - center) * scale
         longest = max(longest, np.einsum("ij,ij->i", z, z).max())
+        lengths += shares[some] @ np.abs(z).sum(axis=1)
     penalty = alpha * (1 if metric is None else np.max(metric, initial=0))
-    return eigenvalue / 2 + penalty, (longest + bias) / 2 + penalty
+    length = lengths / shares.sum() + bias
+    return eigenvalue / 2 + penalty, (longest + bias) / 2 + penalty, length
 
 
 def stable_rate(curvature, curvature_of_row, n_rows, batch_size, momentum=0.0):
@@ -133,3 +139,8 @@ def stable_rate(curvature, curvature_of_row, n_rows, batch_size, momentum=0.0):
     share = 1.0 if n_rows <= 1 else max(1 / batch_size - 1 / n_rows, 0) / (1 - 1 / n_rows)
     expected = (1 - share) * curvature + share * curvature_of_row / (1 - momentum)
     return 1 / expected if expected != 0 else 1.0
+
+
+def rate_of_change(change, length):
+    """The rate at which a step that moves no weight further changes the average row's scores by `change`."""
+    return change / length if length > 0 else change

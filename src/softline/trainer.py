@@ -117,9 +117,12 @@ class Trainer:
             )
             self.shift, self.metric = self.auto.shift, self.auto.metric
             n_rows = np.inf if auto else len(rows)
-            self.rate = optimizer.auto_rate or self._stable_rate(
-                self.auto.curvature, self.auto.curvature_of_row, n_rows
-            )
+            noise = max(1 / self.batch_size - 1 / n_rows, 0)  # a full batch has none
+            change = optimizer.auto_change(1 / noise if noise > 0 else np.inf)
+            if change is None:
+                self.rate = self._stable_rate(self.auto.curvature, self.auto.curvature_of_row, n_rows)
+            else:
+                self.rate = step_size.rate_of_change(change, self.auto.length)
 
     def _weights(self):
         return None if self.sample_weight is None else self.sample_weight[self.rows]
@@ -131,7 +134,7 @@ class Trainer:
     def stable_rate(self):
         """The largest constant learning rate that is safe on these data."""
         with np.errstate(over="ignore", invalid="ignore"):
-            curvatures = step_size.smoothness(
+            *curvatures, _ = step_size.smoothness(
                 self.X,
                 self.rows,
                 self._weights(),
@@ -248,7 +251,7 @@ class Trainer:
 
     def advice(self):
         """What is wrong with the learning rate, and which would do."""
-        if self.optimizer.auto_rate:  # steps whose size does not follow the gradient's are never unstable
+        if self.optimizer.auto_change(self.batch_size):  # no curvature makes such steps unstable
             return (
                 f"learning_rate={self.rate:.3g} is too large for these data. A smaller one helps; "
                 "learning_rate='auto' finds one by itself."
