@@ -4,13 +4,14 @@
     python benchmarks/convergence.py --problems mnist-1e-3 --solvers softline sklearnex --json curves.json
 
 The work is multinomial logistic regression with an L2 penalty, the intercept free of it, from zeros, float32:
-mean cross-entropy + alpha/2 sum(W^2), or C = 1/(alpha n). MNIST and CIFAR-10 are those of `softline.datasets`,
-all training rows, from --data-dir; the probe is synthetic, class means plus noise, as embeddings are.
+mean cross-entropy + alpha/2 sum(W^2), or C = 1/(alpha n). MNIST and CIFAR-10 are those of
+`softline.datasets`, all training rows, from --data-dir; the probe is synthetic, class means plus noise, as
+embeddings are.
 
 How it is measured:
 
-- The minimum first. softline's fit in float64, and a point of the dual problem, both evaluated here with NumPy
-  in float64, enclose it; without such a proof no suboptimality is quoted.
+- The minimum first. softline's fit in float64, and a point of the dual problem, both evaluated here with
+  NumPy in float64, enclose it; without such a proof no suboptimality is quoted.
 - Then curves: seconds since the call of fit, and the objective of the weights reached by then, evaluated by
   the same NumPy function for everyone, with the clock stopped. Where a solver calls back at every iteration
   (SciPy's L-BFGS under scikit-learn, scikit-learn-intelex and JAX; PyTorch's closure) one run is watched, at
@@ -26,6 +27,7 @@ parts.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import logging
@@ -103,8 +105,8 @@ def load(data, data_dir):
 def objective(X, y, alpha, W, b, certify=False):
     """The objective at (W, b), by NumPy in float64; if `certify`, also a bound that no point lies below.
 
-    The bound is the dual problem's value. A dual point is one distribution q_i over classes for each row, with
-    mean(q) = mean(y) where the intercept is free; it bounds the minimum by mean_i H(q_i) -
+    The bound is the dual problem's value. A dual point is one distribution q_i over classes for each row,
+    with mean(q) = mean(y) where the intercept is free; it bounds the minimum by mean_i H(q_i) -
     |mean_i (q_i - y_i) x_i|^2 / (2 alpha), H the entropy. The model's own probabilities p_i, mixed with just
     enough of a distribution r to meet the condition, are such a point: q = (1 - t) p + t r. H is concave.
     """
@@ -367,10 +369,8 @@ def curve(name, problem, data_dir, least, limit):
     logging.disable()
     X, y, *_ = load(problem.data, data_dir)
     watch = Watch(partial(objective, X, y, problem.alpha), least, limit)
-    try:
+    with contextlib.suppress(Done):
         SOLVERS[name].run(X, y, problem.alpha, watch)
-    except Done:
-        pass
     return {"seconds": watch.seconds, "values": watch.values}
 
 
