@@ -19,8 +19,9 @@ from softline.column_stats import ColumnStats
 from softline.preconditioner import Preconditioner
 from softline.trainer import Trainer
 
-# Epochs of gradient descent before the first Newton step, and rows of a batch.
+# Epochs of gradient descent before the first Newton step, rows of a batch, and steps that an epoch must be.
 START_EPOCHS, START_BATCH = 4, 256
+START_STEPS, START_STEPS_PER_CLASS = 32, 4
 # Rows for the metric, and for the Hessian at first: so many, or so many for each feature.
 METRIC_ROWS, METRIC_ROWS_PER_FEATURE = 4096, 2
 HESSIAN_ROWS, HESSIAN_SHARE = 4096, 0.1
@@ -138,11 +139,12 @@ class Objective:
 def first_guess(objective):
     """Where a search may begin: after a few epochs of gradient descent if an epoch is many steps, else zero.
 
-    The first epochs gain more than as many passes over the data do in any other way.
+    The first epochs gain more than as many passes over the data do in any other way. At first a class has a
+    probability, and a curvature, of 1/C: the more classes, the less a step does.
     """
     X, n_classes, weight, rows = objective.X, objective.n_classes, objective.sample_weight, objective.rows
     zero = np.zeros(objective.shape)
-    if len(rows) < 32 * START_BATCH:
+    if len(rows) < START_BATCH * max(START_STEPS, START_STEPS_PER_CLASS * n_classes):
         return zero
     stats = ColumnStats(X.shape[1])
     stats.update(X, rows, None if weight is None else weight[rows], objective.n_threads)
@@ -164,13 +166,14 @@ def first_guess(objective):
             n_threads=objective.n_threads,
             stats=stats,
         )
+        loss = np.inf
         for epoch in range(START_EPOCHS):
-            trainer.epoch(epoch)
+            loss, _ = trainer.epoch(epoch)
     except ValueError:  # features too large to descend on
         return zero
     guess = np.column_stack([trainer.W, trainer.b]).astype(float)
     guess = guess[1:] - guess[:1] if n_classes == 2 else guess
-    return guess if objective(guess)[0] < np.log(n_classes) else zero
+    return guess if loss < np.log(n_classes) else zero
 
 
 class Result:
