@@ -334,7 +334,7 @@ def count_by(step, first, factor):
 @dataclass(frozen=True)
 class Solver:
     title: str
-    needs: str  # module
+    needs: str  # modules
     run: Callable
 
 

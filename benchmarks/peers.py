@@ -367,6 +367,12 @@ def softline_proba(task, X, _, W, *__):
     return partial(fitted(SoftmaxClassifier(), W).predict_proba, X)
 
 
+def logistic_proba(task, X, _, W, *__):
+    from softline.linear_model import LogisticRegression
+
+    return partial(fitted(LogisticRegression(), W).predict_proba, X)
+
+
 def sklearn_proba(task, X, _, W, *__):
     from sklearn.linear_model import LogisticRegression
 
@@ -404,10 +410,34 @@ def torch_proba(task, X, _, W, *__):
     return run
 
 
+def onnx_proba(task, X, _, W, *__):
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    of_dtype = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}[task.dtype]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["X", "W", "b"], ["scores"], transB=1),
+            helper.make_node("Softmax", ["scores"], ["probs"], axis=1),
+        ],
+        "softmax",
+        [helper.make_tensor_value_info("X", of_dtype, [None, task.n_features])],
+        [helper.make_tensor_value_info("probs", of_dtype, [None, task.n_classes])],
+        [numpy_helper.from_array(W, "W"), numpy_helper.from_array(bias_of(W), "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return lambda: session.run(None, {"X": X})[0]
+
+
 @dataclass(frozen=True)
 class Implementation:
     title: str
-    needs: str  # module
+    needs: str  # modules
     make: Callable
     against: str = "softline"  # whose time its ratio divides by
     footnote: str = ""
@@ -429,12 +459,14 @@ TRAIN = {
 PREDICT = {
     "softline": Implementation("softline kernels", "softline", kernels_proba),
     "estimator": Implementation("SoftmaxClassifier", "softline", softline_proba),
-    "sklearn": Implementation("LogisticRegression*", "sklearn", sklearn_proba, "estimator", CHECKS_TOO),
+    "logistic": Implementation("LogisticRegression", "softline", logistic_proba),
+    "sklearn": Implementation("scikit-learn*", "sklearn", sklearn_proba, "estimator", CHECKS_TOO),
     "numpy": Implementation("NumPy", "numpy", numpy_proba),
     "torch": Implementation("PyTorch", "torch", torch_proba),
+    "onnxruntime": Implementation("onnxruntime", "onnxruntime onnx", onnx_proba),
     "reference": Implementation("", "softline", reference_proba),
 }
-OURS = ("softline", "estimator", "reference")  # always run
+OURS = ("softline", "estimator", "logistic", "reference")  # always run
 
 
 # ---- processes -------------------------------------------------------------------------------------------
@@ -578,9 +610,10 @@ def installed(implementations):
     """Those that can run here; a line on stderr for each that cannot."""
     found = {}
     for name, implementation in implementations.items():
-        if find_spec(implementation.needs) is None:
-            package = {"sklearn": "scikit-learn"}.get(implementation.needs, implementation.needs)
-            print(f"{implementation.title} skipped: pip install {package}", file=sys.stderr)
+        modules = implementation.needs.split()
+        if any(find_spec(module) is None for module in modules):
+            packages = " ".join({"sklearn": "scikit-learn"}.get(module, module) for module in modules)
+            print(f"{implementation.title} skipped: pip install {packages}", file=sys.stderr)
         elif name == "torch-compile" and not shutil.which(os.environ.get("CXX", "g++")):
             print(f"{implementation.title} skipped: no C++ compiler, g++ or $CXX", file=sys.stderr)
         else:
@@ -657,7 +690,7 @@ def parse():
     )
     add = parser.add_argument
     shapes = [shape for shape in SHAPES if shape != "tiny"]
-    peers = [name for name in TRAIN if name not in OURS]
+    peers = [name for name in {**TRAIN, **PREDICT} if name not in OURS]
     add("--shapes", nargs="+", choices=SHAPES, default=shapes, metavar="SHAPE", help=", ".join(shapes))
     add(
         "--batch-sizes",
