@@ -166,13 +166,15 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
 
     def _is_served(self, X, sample_weight=None):
         """Whether X, and the parameters, are for softline; the rest is left to scikit-learn."""
-        return not (
+        if (
             issparse(X)
             or get_config()["array_api_dispatch"]
             or getattr(self, "multi_class", "deprecated") == "ovr"
             or (self.solver == "liblinear" and not _PENALTY_IS_DEPRECATED)  # one versus rest
-            or (sample_weight is not None and np.ndim(sample_weight) == 1 and np.min(sample_weight) < 0)
-        )
+        ):
+            return False
+        weight = np.asarray(sample_weight)
+        return not (weight.ndim == 1 and weight.dtype.kind in "if" and weight.size and weight.min() < 0)
 
     def _penalty(self):
         """(penalty, C, l1_ratio) as scikit-learn derives them, and warns."""
