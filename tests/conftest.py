@@ -4,6 +4,30 @@ import sys
 from pathlib import Path
 
 import pytest
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """X, X_test, y, y_test."""
+    X, y = load_digits(return_X_y=True)
+    return train_test_split(X, y, test_size=0.25, random_state=0, stratify=y)
+
+
+@pytest.fixture(params=["raw", "standardised", "huge", "tiny", "offset"])
+def digits_at_scale(request, digits):
+    """The same with other features; and an alpha that does not outweigh them."""
+    X, X_test, y, y_test = digits
+    change = {
+        "raw": lambda X: X,
+        "standardised": StandardScaler().fit(X).transform,
+        "huge": lambda X: 1e6 * X,
+        "tiny": lambda X: 1e-6 * X,
+        "offset": lambda X: X + 1000,
+    }[request.param]
+    return change(X), change(X_test), y, y_test, 0 if request.param == "tiny" else 1e-4
 
 
 @pytest.fixture(scope="session")

@@ -392,7 +392,9 @@ class Stop:
 def test_a_callback_of_the_protocol_stops_the_fit(estimator):
     pytest.importorskip("sklearn.callback")
     stop = Stop(after=2)
-    model = clone(estimator).set_callbacks(stop).fit(X, Y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # who stops a fit knows that it is not at the minimum
+        model = clone(estimator).set_callbacks(stop).fit(X, Y)
     assert np.max(model.n_iter_) == 2 and stop.torn_down == 1
     raises = Stop(after=1, error=RuntimeError("on purpose"))
     with pytest.raises(RuntimeError, match="on purpose"):

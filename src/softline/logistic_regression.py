@@ -149,7 +149,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             result = newton.minimize(objective, Z, self.tol, self.max_iter, after_step, change_tol)
         self._keep(result.Z, X.dtype)
         hooks.end(result.n_iter)
-        if not result.converged:
+        if not (result.converged or result.stopped):
             self._warn(result)
         self.n_iter_ = np.array([result.n_iter], np.int32)
         return self
@@ -158,9 +158,6 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
         dtype = np.float64 if self.solver == "liblinear" else dtype
         self.coef_ = np.ascontiguousarray(Z[:, :-1], dtype)
         self.intercept_ = Z[:, -1].astype(dtype)
-
-    def _fitted(self):
-        return {"coef_": self.coef_, "intercept_": self.intercept_}
 
     # ---- parameters and input ----------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ Saunders, 2014), by accelerated proximal gradients on the model (FISTA: Beck and
 O'Donoghue and Candes, 2015).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from softline import _kernels
@@ -76,12 +78,21 @@ class Objective:
         self.rows = np.arange(len(X)) if sample_weight is None else np.flatnonzero(sample_weight)
         self._W = _kernels.padded(n_classes, D, X.dtype)
 
-    def _weights(self, Z):
-        """W and b of Z, as the kernels take them."""
+    def expand(self, Z):
+        """W (C, D) and b (C,) of Z."""
         if self.n_classes == 2:
             Z = np.vstack([-Z / 2, Z / 2])
-        self._W[...] = Z[:, :-1]
-        return self._W, Z[:, -1].astype(self.X.dtype)
+        return Z[:, :-1], Z[:, -1]
+
+    def collapse(self, W, b):
+        """The Z, float64, of W and b."""
+        Z = np.column_stack([W, b]).astype(float)
+        return Z[1:] - Z[:1] if self.n_classes == 2 else Z
+
+    def _weights(self, Z):
+        """W and b of Z, as the kernels take them."""
+        self._W[...], b = self.expand(Z)
+        return self._W, b.astype(self.X.dtype)
 
     def _gradient(self, dW, db, Z):
         G = np.column_stack([dW, db])[-len(Z) :]
@@ -148,6 +159,8 @@ def first_guess(objective):
         return zero
     stats = ColumnStats(X.shape[1])
     stats.update(X, rows, None if weight is None else weight[rows], objective.n_threads)
+    # Two classes have weights -Z/2 and Z/2, whose squares are half Z's.
+    alpha = objective.l2[0] * (2 if n_classes == 2 else 1)
     try:
         trainer = Trainer(
             X,
@@ -156,8 +169,7 @@ def first_guess(objective):
             rows,
             np.zeros((n_classes, X.shape[1])),
             np.zeros(n_classes),
-            alpha=objective.l2[0]
-            * (2 if n_classes == 2 else 1),  # of -Z/2 and Z/2, whose squares are half Z's
+            alpha=alpha,
             learning_rate="auto",
             batch_size=START_BATCH,
             max_iter=START_EPOCHS,
@@ -171,17 +183,33 @@ def first_guess(objective):
             loss, _ = trainer.epoch(epoch)
     except ValueError:  # features too large to descend on
         return zero
-    guess = np.column_stack([trainer.W, trainer.b]).astype(float)
-    guess = guess[1:] - guess[:1] if n_classes == 2 else guess
-    return guess if loss < np.log(n_classes) else zero
+    return objective.collapse(trainer.W, trainer.b) if loss < np.log(n_classes) else zero
 
 
+@dataclass(frozen=True)
 class Result:
-    """Where :func:`minimize` ended: `Z`, its `value`, largest absolute `gradient`, `n_iter`, `converged`."""
+    """Where :func:`minimize` ended.
 
-    def __init__(self, Z, value, gradient, n_iter, converged):
-        self.Z, self.value, self.gradient = Z, value, gradient
-        self.n_iter, self.converged = n_iter, converged
+    Attributes
+    ----------
+    Z : float64 array
+    value : float
+    gradient : float
+        Largest absolute element of the (pseudo-)gradient.
+    n_iter : int
+        Steps.
+    converged : bool
+        `gradient` is at most `tol`.
+    stopped : bool
+        The callback ended the search.
+    """
+
+    Z: np.ndarray
+    value: float
+    gradient: float
+    n_iter: int
+    converged: bool
+    stopped: bool
 
 
 def minimize(objective, Z, tol, max_iter, callback=None, change_tol=np.inf):
@@ -209,9 +237,9 @@ def minimize(objective, Z, tol, max_iter, callback=None, change_tol=np.inf):
     n_hessian = max(HESSIAN_ROWS, int(HESSIAN_SHARE * len(rows)))
     value, G = objective(Z)
     left = objective.pseudo_gradient(Z, G)
-    metric, size, n_iter, stalled, forcing, moved = None, np.inf, 0, 0, FORCING, False
+    metric, size, n_iter, stalled, forcing, moved, stopped = None, np.inf, 0, 0, FORCING, False, False
     noise = 8 * np.finfo(objective.X.dtype).eps
-    while (np.abs(left).max() > tol or moved) and n_iter < max_iter and stalled < 3:
+    while (np.abs(left).max() > tol or moved) and n_iter < max_iter and stalled < 3 and not stopped:
         # Where it costs less than a pass over the data, the metric is that of the present.
         if metric is None or len(sample) * D <= 4 * len(rows) * objective.n_classes:
             metric = objective.preconditioner(Z, sample)
@@ -237,10 +265,9 @@ def minimize(objective, Z, tol, max_iter, callback=None, change_tol=np.inf):
             n_hessian *= 2
         size = min(size, new_size) if within_noise else new_size
         n_iter += 1
-        if callback is not None and callback(Z, value, n_iter):
-            break
+        stopped = callback is not None and bool(callback(Z, value, n_iter))
     gradient = np.abs(left).max()
-    return Result(Z, value, gradient, n_iter, gradient <= tol)
+    return Result(Z, value, gradient, n_iter, gradient <= tol, stopped)
 
 
 def newton_step(objective, metric, Z, G, idx, share):

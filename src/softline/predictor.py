@@ -63,6 +63,10 @@ class SoftmaxPredictor:
             X = validate_data(self, X, reset=reset, **options)
         return Rows(X)
 
+    def _fitted(self):
+        """What callbacks need to rebuild the model as it is at present."""
+        return {"coef_": self.coef_, "intercept_": self.intercept_}
+
     def _raise_if_not_finite(self, X):
         """Raise what scikit-learn raises for NaN and infinity in X."""
         array = X[:] if X.array.dtype.name == "bfloat16" else X.array

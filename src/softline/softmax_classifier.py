@@ -315,15 +315,14 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
             stats = ColumnStats(X.shape[1])
             stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
             X = Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype)
-        two = len(self.classes_) == 2
+        # For two classes the squares of W = (-Z/2, Z/2) are half those of Z.
+        squares_of_Z = 0.5 if len(self.classes_) == 2 else 1.0
         objective = newton.Objective(
             X,
             codes,
             weight,
             len(self.classes_),
-            l2=self.alpha
-            * (1 - self.l1_ratio)
-            / (2 if two else 1),  # the squares of -Z/2 and Z/2 are half Z's
+            l2=self.alpha * (1 - self.l1_ratio) * squares_of_Z,
             l1=self.alpha * self.l1_ratio,
             fit_intercept=self.fit_intercept,
             n_threads=self.n_threads,
@@ -332,14 +331,14 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
         self.validation_scores_ = None if validation is None else []
         self._stats = self._auto = self._state = None
         self.coef_, self.intercept_ = coef.astype(X.dtype), intercept.astype(X.dtype)
-        start, stop = time.perf_counter(), False
+        start = time.perf_counter()
 
         def keep(Z):
-            Z = (np.vstack([-Z / 2, Z / 2]) if two else Z).astype(X.dtype)
-            self.coef_, self.intercept_ = X.weights_for_array(Z[:, :-1], Z[:, -1])
+            weights = (a.astype(X.dtype) for a in objective.expand(Z))
+            self.coef_, self.intercept_ = X.weights_for_array(*weights)
 
         def after_step(Z, value, n_iter):
-            nonlocal start, stop
+            nonlocal start
             self.epoch_seconds_.append(time.perf_counter() - start)
             self.loss_curve_.append(value)
             keep(Z)
@@ -355,18 +354,20 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
             start = time.perf_counter()
             return stop
 
-        if coef.any() or intercept.any():
-            W, b = X.weights_from_array(coef.astype(float), intercept.astype(float))
-            Z = np.column_stack([W, b])
-            Z = Z[1:] - Z[:1] if two else Z
-        else:
-            Z = newton.first_guess(objective)
+        result = None
         with self._progress(len(rows)) as bar:
-            result = newton.minimize(objective, Z, self.tol or 0.0, self.max_iter, after_step)
-        keep(result.Z)
-        self.n_iter_ = result.n_iter
-        hooks.end(result.n_iter)
-        if not (result.converged or stop or self.tol is None):
+            try:
+                if coef.any() or intercept.any():
+                    Z = objective.collapse(*X.weights_from_array(coef.astype(float), intercept.astype(float)))
+                else:
+                    Z = newton.first_guess(objective)
+                result = newton.minimize(objective, Z, self.tol or 0.0, self.max_iter, after_step)
+                keep(result.Z)
+            except KeyboardInterrupt:
+                warnings.warn("Training interrupted by user.", stacklevel=3)
+        self.n_iter_ = len(self.loss_curve_)
+        hooks.end(self.n_iter_)
+        if result is not None and not (result.converged or result.stopped or self.tol is None):
             warnings.warn(
                 f"after {result.n_iter} steps an element of the gradient is {result.gradient:.2g}, above "
                 f"tol={self.tol:.2g}; raise max_iter={self.max_iter} or tol, or scale the data.",
@@ -552,9 +553,6 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
         if trainer.optimizer.averages:
             self._state.iterate = trainer.X.weights_for_array(trainer.W, trainer.b)
         return self._fitted()
-
-    def _fitted(self):
-        return {"coef_": self.coef_, "intercept_": self.intercept_}
 
     def _progress(self, n_rows):
         if not self.verbose:
