@@ -149,26 +149,6 @@ def test_loss_gradient(versus, problem, shape, who):
     versus("loss_gradient", shape, who, lambda: run(PASSES[who]), 4 * p.N * p.D * p.C, p.X.nbytes)
 
 
-def test_hessian_product(versus, problem, shape, who):
-    p, HW, Hb = problem, np.empty(problem.W.shape), np.empty(problem.b.shape)
-    idx = np.sort(p.order[: p.N // 10])
-    probs = np.full((len(idx), p.C), 1 / p.C, np.float32)
-
-    def run(kernels):
-        kernels.hessian_product(p.X, idx, probs, None, p.W, p.b, HW, Hb)
-        return [HW.copy(), Hb.copy()]
-
-    check([lambda: run(_objective), lambda: run(reference)])
-    versus(
-        "hessian_product, 10 %",
-        shape,
-        who,
-        lambda: run(PASSES[who]),
-        4 * len(idx) * p.D * p.C,
-        len(idx) * p.D * 4,
-    )
-
-
 def test_epoch(versus, problem, shape, who):
     p = problem
     rates = np.full(-(-p.N // BATCH), 1e-3)

@@ -325,18 +325,6 @@ static void cross_entropy_gradient(real *S, ptrdiff_t n, ptrdiff_t C, const int3
     entropy(S, n, C, y, weight, losses);
 }
 
-static void hessian_product(real *S, const real *probs, ptrdiff_t n, ptrdiff_t C,
-                            const real *weight) {
-    vec mean = vset1(0);
-    for (ptrdiff_t c = 0; c < C; c++)
-        mean = vfma(vload(probs + c * LANES), vload(S + c * LANES), mean);
-    const vec scale = vload_n(weight, n, 0);
-    for (ptrdiff_t c = 0; c < C; c++) {
-        const vec p = vmul(vload(probs + c * LANES), scale);
-        vstore(S + c * LANES, vmul(p, vsub(vload(S + c * LANES), mean)));
-    }
-}
-
 static void soft_cross_entropy(real *S, ptrdiff_t n, ptrdiff_t C, const real *T, real smoothing,
                                const real *weight, real *losses) {
     const vec keep = vset1(1 - smoothing), spread = vset1(smoothing / C);
@@ -744,7 +732,6 @@ const table SOFTLINE_TABLE = {
     softmax,
     cross_entropy,
     cross_entropy_gradient,
-    hessian_product,
     soft_cross_entropy,
     bias_gradient,
     gradient,

@@ -92,10 +92,6 @@ typedef struct softline_rule {
         /* the same, and S[r] = weight[r] (softmax(S[r]) - onehot(y[r])) in place */               \
         void (*cross_entropy_gradient)(real * S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,       \
                                        const real *weight /* (n) */, real *losses /* (n) */);      \
-        /* S[r] = weight[r] probs[r] (S[r] - probs[r] . S[r]) in place: the Hessian of the cross-  \
-         * entropy times a direction in the scores */                                              \
-        void (*hessian_product)(real * S, const real *probs /* (C * L) */, ptrdiff_t n,            \
-                                ptrdiff_t C, const real *weight);                                  \
         /* the same for targets T, a strip, smoothed: (1 - smoothing) T + smoothing / C; `weight`  \
          * may be NULL, and S then stays as it is */                                               \
         void (*soft_cross_entropy)(real * S, ptrdiff_t n, ptrdiff_t C, const real *T,              \

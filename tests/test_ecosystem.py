@@ -247,18 +247,20 @@ def lets_others_run(call):
         thread.join()
 
 
-@pytest.mark.parametrize("kernel", ["scores", "sgd_epoch", "loss_gradient", "hessian_product"])
+@pytest.mark.parametrize("kernel", ["scores", "sgd_epoch", "loss_gradient", "coordinate_descent"])
 def test_kernels_release_the_gil(kernel):
     rng = np.random.RandomState(0)
     n, D, C = 20_000, 100, 10
     X, y, idx = rng.rand(n, D), rng.randint(0, C, n).astype(np.int32), np.arange(n)
     W, b, out, dW, db = rng.rand(C, D), rng.rand(C), np.empty((n, C)), np.empty((C, D)), np.empty(C)
-    probs, rates = np.full((n, C), 0.1), np.full(100, 1e-6)
+    rates, A, T, l1 = np.full(100, 1e-6), 0.9 + 0.1 * np.eye(D), np.zeros((0, C, D)), np.full(D, 1e-3)
     call = {
         "scores": lambda: _kernels.scores(X, idx, W, b, out, 1),
         "sgd_epoch": lambda: _epoch.sgd_epoch(X, y, None, idx, W, b, rates, 200, 0.0, None, None, True, 1),
         "loss_gradient": lambda: _objective.loss_gradient(X, y, None, W, b, dW, db, 1),
-        "hessian_product": lambda: _objective.hessian_product(X, None, probs, None, W, b, dW, db, 1),
+        "coordinate_descent": lambda: _objective.coordinate_descent(
+            A, 1.0, T, np.zeros(0), -W, l1, np.zeros((C, D)), np.zeros((C, D)), 0.0, 1000
+        ),
     }[kernel]
     assert lets_others_run(call)
 

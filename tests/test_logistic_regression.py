@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from softline import datasets, newton
+from softline import datasets, objective
 from softline.linear_model import LogisticRegression
 
 # Before scikit-learn 1.8 the kind of penalty had a parameter of its own.
@@ -118,7 +118,7 @@ def gradient(model, X, y, l1_ratio=0):
 @pytest.mark.parametrize("name", ["load_iris", "load_breast_cancer", "load_digits"])
 def test_l1_meets_the_conditions_of_a_minimum(name, C, l1_ratio):
     X, y = standardised(name)
-    model = LogisticRegression(C=C, solver="saga", tol=1e-8, **mixing(l1_ratio)).fit(X, y)
+    model = LogisticRegression(C=C, solver="saga", tol=1e-8, max_iter=1000, **mixing(l1_ratio)).fit(X, y)
     G, l1 = gradient(model, X, y, l1_ratio=l1_ratio), l1_ratio / (C * len(y))
     zero = model.coef_ == 0
     assert zero.any()
@@ -148,8 +148,8 @@ def test_every_solver_reaches_the_same_minimum(solver):
 def test_start_by_gradient_descent_changes_no_minimum(monkeypatch):
     X, y = make_classification(9000, 30, n_informative=10, n_classes=5, random_state=0)
     fits = []
-    for epochs in (newton.START_EPOCHS, 0):
-        monkeypatch.setattr(newton, "START_EPOCHS", epochs)
+    for batches in (objective.START_BATCHES, 10**6):
+        monkeypatch.setattr(objective, "START_BATCHES", batches)
         fits.append(LogisticRegression(tol=1e-9).fit(X, y))
     np.testing.assert_allclose(fits[0].coef_, fits[1].coef_, atol=1e-5)
     assert fits[0].n_iter_[0] <= fits[1].n_iter_[0] + 1
@@ -201,7 +201,7 @@ def test_mnist_in_float32_is_within_1e_6_of_the_minimum(mnist):
     model = LogisticRegression(C=1 / (1e-3 * len(y)), tol=1e-6).fit(X, y)
     assert model.coef_.dtype == np.float32
     assert np.sum(gradient(model, X, y) ** 2) / (2 * 1e-3) < 1e-6 * objective_of(model, X, y)
-    assert model.n_iter_[0] < 20
+    assert model.n_iter_[0] < 80
 
 
 def test_convergence_warning_says_what_was_reached():

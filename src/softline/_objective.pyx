@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 # cython: freethreading_compatible=True
-"""The loss over all rows with its gradient, and its Hessian times a direction: one pass over X each.
+"""What the search for a minimum needs: the loss over all rows with its gradient, and coordinate descent.
 
 Rows are divided into blocks, by the shape alone. A block has its own sums, which one thread makes: chunk by
 chunk of rows that stay in cache, scores, what becomes of them, and the gradient to W. The sums of the blocks
@@ -9,11 +9,11 @@ threads meet only at the end.
 """
 
 from cython.parallel cimport parallel, prange, threadid
+from libc.math cimport copysign, fabs, fmax, sqrt
 from libc.stdint cimport int32_t
 from softline._kernels cimport (
     add_scores_of, bias_gradient_of, check_labels, check_length, cross_entropy_gradient_of, gradient_of,
-    hessian_product_of, indices, load_strip_of, matrix, real, row_stride, rows_of, scores_of, softline_block,
-    softline_rows, threads_for,
+    indices, matrix, real, row_stride, rows_of, scores_of, softline_block, softline_rows, threads_for,
 )
 
 import numpy as np
@@ -36,44 +36,27 @@ def loss_gradient(X, y, sample_weight, W, b, dW, db, n_threads=None):
     check_length("y", len(y), X.shape[0], "elements")
     check_labels(y, W.shape[0])
     if X.dtype == np.float32:
-        return pass_over[float](X, None, y, None, sample_weight, W, b, dW, db, n_threads)
-    return pass_over[double](X, None, y, None, sample_weight, W, b, dW, db, n_threads)
+        return pass_over[float](X, y, sample_weight, W, b, dW, db, n_threads)
+    return pass_over[double](X, y, sample_weight, W, b, dW, db, n_threads)
 
 
-def hessian_product(X, idx, probs, sample_weight, V, v, HV, Hv, n_threads=None):
-    """The Hessian of that mean over the rows idx, whose probabilities are `probs`, times (V, v)."""
-    X = as_rows(X)
-    n = X.shape[0] if idx is None else len(idx)
-    check_length("probs", probs.shape[0], n, "rows")
-    check_length("probs", probs.shape[1], V.shape[0], "columns")
-    if X.dtype == np.float32:
-        pass_over[float](X, idx, None, probs, sample_weight, V, v, HV, Hv, n_threads)
-    else:
-        pass_over[double](X, idx, None, probs, sample_weight, V, v, HV, Hv, n_threads)
-
-
-# With labels y the gradient of the loss, with `probs` the Hessian times (W, b).
-cdef double pass_over(X, const ptrdiff_t[::1] idx, const int32_t[::1] y, const real[:, :] probs,
-                      const real[::1] sample_weight, const real[:, :] W, const real[::1] b, double[:, :] dW,
-                      double[::1] db, n_threads) except? -1:
-    idx = indices(idx, X.shape[0])
-    cdef ptrdiff_t N = X.shape[0], D = X.shape[1], C = W.shape[0], n = idx.shape[0]
-    cdef ptrdiff_t ldw = row_stride(W, "W"), ldp = 0
+cdef double pass_over(X, const int32_t[::1] y, const real[::1] sample_weight, const real[:, :] W,
+                      const real[::1] b, double[:, :] dW, double[::1] db, n_threads) except? -1:
+    cdef ptrdiff_t n = X.shape[0], D = X.shape[1], C = W.shape[0], ldw = row_stride(W, "W")
+    cdef const ptrdiff_t[::1] idx = indices(None, n)
     check_length("W", W.shape[1], D, "columns")
     check_length("b", b.shape[0], C, "elements")
     check_length("dW", dW.shape[0], C, "rows")
     check_length("dW", dW.shape[1], D, "columns")
     check_length("db", db.shape[0], C, "elements")
     if sample_weight is not None:
-        check_length("sample_weight", sample_weight.shape[0], N, "elements")
-    if probs is not None:
-        ldp = row_stride(probs, "probs")
+        check_length("sample_weight", sample_weight.shape[0], n, "elements")
     cdef double total = n, scale
     cdef ptrdiff_t i
     if sample_weight is not None:
         total = 0
         for i in range(n):
-            total += sample_weight[idx[i]]
+            total += sample_weight[i]
     if not total > 0:
         raise ValueError(f"there must be rows, and their weights have a positive sum; it is {total}")
     scale = 1 / total
@@ -95,11 +78,8 @@ cdef double pass_over(X, const ptrdiff_t[::1] idx, const int32_t[::1] y, const r
     cdef real[:, :] packed = matrix(threads, chunk_strips * strip, np.empty, <real>0)
     cdef real[:, :] parts = matrix(threads, n_parts * part, np.zeros, <real>0)
     cdef real[:, :] dscores = matrix(threads, part, np.empty, <real>0)
-    cdef real[:, :] directions = matrix(threads, C * lanes, np.empty, <real>0)
     cdef real[:, :] row_losses = matrix(threads, lanes, np.empty, <real>0)
     cdef real[:, :] weight = matrix(threads, lanes, np.empty, <real>0)
-    # Two lines a thread: wherever the array starts, no line is written by two.
-    cdef int32_t[:, ::1] labels = np.empty((threads, 32), np.int32)
     cdef real[:, :] sums = matrix(n_blocks * C, D, np.empty, <real>0)  # gradients to W of the blocks
     cdef real[:, :] lane_sums = matrix(n_blocks, C * lanes, np.empty, <real>0)
     cdef real[:, :] bias_sums = matrix(n_blocks, C, np.empty, <real>0)
@@ -135,19 +115,11 @@ cdef double pass_over(X, const ptrdiff_t[::1] idx, const int32_t[::1] y, const r
                     for r in range(count):
                         weight[thread, r] = 1
                         if sample_weight is not None:
-                            weight[thread, r] = sample_weight[rows_here[s * lanes + r]]
-                    if y is not None:
-                        for r in range(count):
-                            labels[thread, r] = y[rows_here[s * lanes + r]]
-                        cross_entropy_gradient_of(S, count, C, &labels[thread, 0],
-                                                  <const real *>&weight[thread, 0], &row_losses[thread, 0])
-                        for r in range(count):
-                            sum = sum + <double>weight[thread, r] * row_losses[thread, r]
-                    else:
-                        load_strip_of(&probs[first + s * lanes, 0], ldp, NULL, count, C,
-                                      &directions[thread, 0])
-                        hessian_product_of(S, <const real *>&directions[thread, 0], count, C,
-                                           <const real *>&weight[thread, 0])
+                            weight[thread, r] = sample_weight[first + s * lanes + r]
+                    cross_entropy_gradient_of(S, count, C, &y[first + s * lanes],
+                                              <const real *>&weight[thread, 0], &row_losses[thread, 0])
+                    for r in range(count):
+                        sum = sum + <double>weight[thread, r] * row_losses[thread, r]
                 gradient_of(<const real *>&packed[thread, 0], strip, n_rows, D,
                             <const real *>&dscores[thread, 0], C, &sums[task * C, 0], ld, add, &rows,
                             rows_next, 0)
@@ -170,3 +142,79 @@ cdef double pass_over(X, const ptrdiff_t[::1] idx, const int32_t[::1] y, const r
     for k in range(n_blocks):
         sum = sum + losses[k]
     return scale * sum
+
+
+def coordinate_descent(A, double scale, T, signs, G, l1, Z, V, double tol, ptrdiff_t most_rounds):
+    """V := the minimum of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), from the V given.
+
+    H is scale A for each row, and of all elements together the sum of signs[k] T[k] T[k]^T. A (D, D) is
+    symmetric; G, Z, V (C, D), T (K, C, D), signs (K,) and l1 (D,) are float64. Coordinates are minimised in
+    turn, all and then those that are not zero, until none of all moves by more than `tol` of the farthest
+    move of the first round; in at most so many rounds.
+    """
+    C, D = V.shape
+    check_length("A", A.shape[0], D, "rows")
+    check_length("A", A.shape[1], D, "columns")
+    check_length("l1", len(l1), D, "elements")
+    check_length("signs", len(signs), len(T), "elements")
+    check_length("T", T.shape[1], C, "rows")
+    check_length("T", T.shape[2], D, "columns")
+    for name, array in (("G", G), ("Z", Z)):
+        check_length(name, array.shape[0], C, "rows")
+        check_length(name, array.shape[1], D, "columns")
+    if A.dtype == np.float32:
+        descend[float](A, scale, T, signs, G, l1, Z, V, tol, most_rounds)
+    else:
+        descend[double](A, scale, T, signs, G, l1, Z, V, tol, most_rounds)
+
+
+cdef int descend(const real[:, ::1] A, double scale, const double[:, :, ::1] T, const double[::1] signs,
+                 const double[:, ::1] G, const double[::1] l1, const double[:, ::1] Z, double[:, ::1] V,
+                 double tol, ptrdiff_t most_rounds) except -1:
+    cdef ptrdiff_t C = V.shape[0], D = V.shape[1], K = T.shape[0], c, d, i, k, round
+    # The gradient of the model but for its terms T, and the shares of these: signs[k] T[k] (V - Z).
+    cdef double[:, ::1] slopes = np.array(G)
+    cdef double[::1] shares = np.zeros(K)
+    # By coordinate, so that one coordinate's are in one place.
+    cdef double[:, :, ::1] turned = np.ascontiguousarray(np.moveaxis(np.asarray(T), 0, 2))
+    cdef double[:, ::1] curvatures = np.einsum("k,kcd->cd", signs, np.square(T))
+    cdef double slope, best, moved, farthest, enough = 0
+    cdef bint every = True
+    with nogil:
+        for c in range(C):
+            for i in range(D):
+                curvatures[c, i] += scale * A[i, i]
+                moved = V[c, i] - Z[c, i]
+                if moved != 0:
+                    for d in range(D):
+                        slopes[c, d] += scale * moved * A[i, d]
+                    for k in range(K):
+                        shares[k] += signs[k] * moved * turned[c, i, k]
+        for round in range(most_rounds):
+            farthest = 0
+            for c in range(C):
+                for i in range(D):
+                    if not every and V[c, i] == 0:
+                        continue
+                    slope = slopes[c, i]
+                    for k in range(K):
+                        slope += shares[k] * turned[c, i, k]
+                    best = curvatures[c, i] * V[c, i] - slope
+                    best = copysign(fmax(fabs(best) - l1[i], 0), best) / curvatures[c, i]
+                    moved = best - V[c, i]
+                    if moved != 0:
+                        V[c, i] = best
+                        for d in range(D):
+                            slopes[c, d] += scale * moved * A[i, d]
+                        for k in range(K):
+                            shares[k] += signs[k] * moved * turned[c, i, k]
+                        farthest = fmax(farthest, fabs(moved) * sqrt(curvatures[c, i]))
+            if round == 0:
+                enough = tol * farthest
+            if farthest > enough:
+                every = False
+            elif every:
+                break
+            else:
+                every = True
+    return 0

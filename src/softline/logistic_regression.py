@@ -14,8 +14,9 @@ from sklearn.linear_model._logistic import _check_solver
 from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
-from softline import newton
+from softline import lbfgs
 from softline.callbacks import IterationHooks
+from softline.objective import Objective
 from softline.predictor import SoftmaxPredictor
 from softline.progress import EpochProgress
 
@@ -34,17 +35,17 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
     learn, which this one derives from; the minimum is the same, to `tol`. For two classes `coef_` is (1,
     D), for more (C, D), multinomial. Penalties are L2, L1, elastic-net and none.
 
-    Whatever `solver` is named, one engine runs: Newton steps (:mod:`softline.newton`). The name decides
-    which penalties are allowed, whether the intercept is penalised ("liblinear") and whether `tol` is on
-    the weights, too ("sag", "saga"). `random_state`, `dual` and `n_jobs` change nothing: a fit gives the
-    same bits each time, on any number of threads.
+    Whatever `solver` is named, one engine runs: L-BFGS in the metric of the curvature
+    (:mod:`softline.lbfgs`). The name decides which penalties are allowed, whether the intercept is penalised
+    ("liblinear") and whether `tol` is on the weights, too ("sag", "saga"). `random_state`, `dual` and
+    `n_jobs` change nothing: a fit gives the same bits each time, on any number of threads.
 
     Parameters
     ----------
     penalty, C, l1_ratio, dual, tol, fit_intercept, intercept_scaling, class_weight, random_state, solver, \
     max_iter, verbose, warm_start, n_jobs
         As in :class:`sklearn.linear_model.LogisticRegression`. `tol` is on the largest element of the
-        gradient of the mean loss. `max_iter` counts Newton steps.
+        gradient of the mean loss. `max_iter` counts steps of L-BFGS.
 
     Attributes
     ----------
@@ -53,7 +54,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
     intercept_ : (C,) or (1,) ndarray
     classes_ : (C,) ndarray
     n_iter_ : (1,) ndarray of int32
-        Newton steps; not counted are the epochs of gradient descent that a fit of many rows begins with.
+        Steps of L-BFGS; not counted is the epoch of gradient descent that a fit of many rows begins with.
     n_features_in_ : int
     feature_names_in_ : (D,) ndarray of str
         Only where X has them.
@@ -123,7 +124,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
 
         alpha = 1 / (C * total)
         l1_ratio = {"l1": 1, "elasticnet": l1_ratio}.get(penalty, 0)
-        objective = newton.Objective(
+        objective = Objective(
             X,
             codes,
             weight,
@@ -146,7 +147,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
         with EpochProgress(self.max_iter, len(X)) if self.verbose else nullcontext() as bar:
             # The tol of sag and saga is on the weights.
             change_tol = self.tol if self.solver in ("sag", "saga") else np.inf
-            result = newton.minimize(objective, Z, self.tol, self.max_iter, after_step, change_tol)
+            result = lbfgs.minimize(objective, Z, self.tol, self.max_iter, after_step, change_tol)
         self._keep(result.Z, X.dtype)
         hooks.end(result.n_iter)
         if not (result.converged or result.stopped):
@@ -252,7 +253,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             if self.fit_intercept:
                 Z[:, -1] = self.intercept_
             return Z
-        return newton.first_guess(objective) if self.max_iter > 0 else Z
+        return objective.first_guess() if self.max_iter > 0 else Z
 
     def _warn(self, result):
         what = {

@@ -484,20 +484,52 @@ def loss_gradient(X, y, sample_weight, W, b, dW, db, n_threads=None):
     return weight @ losses / weight.sum()
 
 
-def hessian_product(X, idx, probs, sample_weight, V, v, HV, Hv, n_threads=None):
-    """Write the Hessian of `loss_gradient` times the direction (V, v) into `HV` (C, D) and `Hv` (C,).
+def coordinate_descent(A, scale, T, signs, G, l1, Z, V, tol, most_rounds):
+    """V := the minimum of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), from the V given.
 
-    The mean is over the rows `idx`, whose probabilities are `probs` (n, C). With f = V x + v, the change of
-    the scores of a row, the change of its gradient to them is (diag(p) - p p^T) f.
+    H is scale A for each row, and of all elements together the sum of signs[k] T[k] T[k]^T. Coordinates are
+    minimised in turn (Friedman, Hastie and Tibshirani, 2010, "Regularization paths for generalized linear
+    models via coordinate descent"), all and then those that are not zero, until none of all moves by more
+    than `tol` of the farthest move of the first round; in at most so many rounds.
+
+    Parameters
+    ----------
+    A : (D, D) float array
+        Symmetric, with a positive diagonal.
+    scale : float
+    T : (K, C, D) float64 array
+    signs : (K,) float64 array
+        1 or -1.
+    G, Z : (C, D) float64 arrays
+    l1 : (D,) float64 array
+    V : (C, D) float64 array
+        Where to begin; overwritten.
+    tol : float
+    most_rounds : int
     """
-    rows = _rows(X, idx)
-    weight = np.ones(len(rows)) if sample_weight is None else sample_weight.astype(np.float64)
-    weight = weight if idx is None or sample_weight is None else weight[idx]
-    changes = rows @ V.T + v
-    changes -= np.sum(probs * changes, axis=1, keepdims=True)
-    changes *= probs * (weight / weight.sum())[:, None]
-    HV[...] = changes.T @ rows
-    Hv[...] = changes.sum(axis=0)
+    C, D = V.shape
+    H = np.kron(np.eye(C), scale * A)
+    for sign, term in zip(signs, T, strict=True):
+        H += sign * np.outer(term, term)
+    v, z, g = V.ravel(), Z.ravel(), G.ravel()
+    every, enough = True, 0.0
+    for k in range(most_rounds):
+        farthest = 0.0
+        for i in range(C * D) if every else np.flatnonzero(v):
+            slope = g[i] + H[i] @ (v - z)
+            best = H[i, i] * v[i] - slope
+            best = np.sign(best) * max(abs(best) - l1[i % D], 0) / H[i, i]
+            farthest = max(farthest, abs(best - v[i]) * np.sqrt(H[i, i]))
+            v[i] = best
+        if k == 0:
+            enough = tol * farthest
+        if farthest > enough:
+            every = False
+        elif every:
+            break
+        else:
+            every = True
+    V[...] = v.reshape(C, D)
 
 
 class SoftmaxClassifierReference:

@@ -13,9 +13,10 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
-from softline import newton, optimizers, schedules
+from softline import lbfgs, optimizers, schedules
 from softline.callbacks import Batch, CallbackSupportMixin, Epoch, IterationHooks
 from softline.column_stats import ColumnStats
+from softline.objective import Objective
 from softline.predictor import SoftmaxPredictor
 from softline.rows import Rows
 from softline.step_size import AutoStep
@@ -45,8 +46,8 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
         between them is the elastic net. L1 acts by proximal steps: weights that do not pay are exactly 0.
     solver : {"sgd", "lbfgs"}, default="sgd"
         "lbfgs" goes to the minimum, as :class:`softline.linear_model.LogisticRegression` does, by the same
-        engine: `tol` is then on the largest element of the gradient, `max_iter` counts Newton steps, and what
-        concerns batches, steps and targets has no effect or is refused.
+        engine: `tol` is then on the largest element of the gradient, `max_iter` counts steps of L-BFGS, and
+        what concerns batches, steps and targets has no effect or is refused.
     optimizer : str or Optimizer, default="sgd"
         What a step makes of the gradient: "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop",
         "adagrad", "asgd", or one of :mod:`softline.optimizers` with parameters of your own.
@@ -317,7 +318,7 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
             X = Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype)
         # For two classes the squares of W = (-Z/2, Z/2) are half those of Z.
         squares_of_Z = 0.5 if len(self.classes_) == 2 else 1.0
-        objective = newton.Objective(
+        objective = Objective(
             X,
             codes,
             weight,
@@ -360,8 +361,8 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
                 if coef.any() or intercept.any():
                     Z = objective.collapse(*X.weights_from_array(coef.astype(float), intercept.astype(float)))
                 else:
-                    Z = newton.first_guess(objective)
-                result = newton.minimize(objective, Z, self.tol or 0.0, self.max_iter, after_step)
+                    Z = objective.first_guess()
+                result = lbfgs.minimize(objective, Z, self.tol or 0.0, self.max_iter, after_step)
                 keep(result.Z)
             except KeyboardInterrupt:
                 warnings.warn("Training interrupted by user.", stacklevel=3)

@@ -1,8 +1,9 @@
-"""The metric in which :mod:`softline.newton` descends: the average curvature of the loss over its classes.
+"""The average curvature of the loss over its classes: the metric in which :mod:`softline.lbfgs` searches.
 
 The Hessian of the cross-entropy is a mean over rows of (diag(p) - p p^T) kron x x^T. Its average over the
-classes, mean_i h_i x_i x_i^T with h_i = mean_c p_ic (1 - p_ic), estimated on some thousand rows, centred for
-the intercept's sake, plus alpha, is one matrix (D, D) for all classes. Inverted once, it costs two products
+classes, mean_i h_i x_i x_i^T with h_i = mean_c p_ic (1 - p_ic), centred for the sake of b, plus alpha, is one
+matrix (D, D) for all classes. Its diagonal is that of all rows, as a sample may lack the few in which a
+feature is not 0; the correlations are estimated on some thousand rows. Inverted once, it costs two products
 with that matrix an application.
 
 The products are those of the kernels that train, so that the same bits come from any number of threads; BLAS
@@ -19,47 +20,71 @@ MOST_FEATURES = 4096
 BLOCK = 64
 
 
-class Preconditioner:
-    """The inverse of the average curvature, for gradients to W and b.
+class AverageCurvature:
+    """The average curvature of the loss as a function of Z = (W, b), and its inverse.
 
     Parameters
     ----------
     X : (N, D) Rows
-    idx : (n,) int array
-        The rows that estimate the curvature.
-    curvature : (n,) array of X.dtype
-        h_i of these rows, times their weights.
+    rows, sample : int arrays
+        The rows that count, and those of them that estimate the correlations.
+    curvature : (N,) array of X.dtype
+        h_i, times the weight of the row.
     total : float
-        Sum of the weights of these rows.
+        Sum of the weights.
     alpha, intercept_alpha : float
         L2 penalties of W and of b.
-    fit_intercept : bool
+    centred : bool
+        Whether what the features have in common with the intercept is told apart.
+    keep_correlations : bool
+        For `product` and coordinate descent.
     n_threads : int or None
 
     Attributes
     ----------
-    diagonal : (D + 1,) array
-        Of the curvature, that of the intercept last.
+    mean : (D,) array
+        Of the features; 0 if not `centred`.
+    roots : (D + 1,) array
+        Of the curvature along each feature about its mean, and along the intercept.
+    correlations : (D + 1, D + 1) array of X.dtype, or None if they are not kept
+        The curvature in the coordinates U = (W, b + W mean) * roots, the same for each row of U.
     """
 
-    def __init__(self, X, idx, curvature, total, alpha, intercept_alpha, fit_intercept, n_threads=None):
-        D = X.shape[1]
-        self.fit_intercept, self.n_threads = fit_intercept, n_threads
-        mean, squares, _, _ = _kernels.column_stats(X, idx, curvature, n_threads)
-        summed = curvature.sum(dtype=float)
-        if not fit_intercept:
-            squares, mean = squares + summed * mean**2, np.zeros(D)
-        self.mean = mean
-        tiny = np.finfo(X.dtype).tiny
+    def __init__(
+        self,
+        X,
+        rows,
+        sample,
+        curvature,
+        total,
+        alpha,
+        intercept_alpha,
+        *,
+        centred=True,
+        keep_correlations=False,
+        n_threads=None,
+    ):
+        D, dtype = X.shape[1], X.dtype
+        self.n_threads = n_threads
+        self.mean, squares, _, _ = _kernels.column_stats(X, rows, curvature[rows], n_threads)
+        summed = curvature[rows].sum(dtype=float)
+        if not centred:
+            squares, self.mean = squares + summed * self.mean**2, np.zeros(D)
         diagonal = np.append(squares / total + alpha, summed / total + intercept_alpha)
-        self.diagonal = np.where(diagonal > tiny, diagonal, 1)
-        self.scale = 1 / np.sqrt(self.diagonal[:D])
+        self.roots = np.sqrt(np.where(diagonal > np.finfo(dtype).tiny, diagonal, 1))
+        self.correlations = np.eye(D + 1, dtype=dtype) if keep_correlations else None
         self.inverse_root = None
         if 1 < D <= MOST_FEATURES:
-            correlations = self._gram(X, idx, np.sqrt(curvature / X.dtype.type(total)))
-            # So much more that features that repeat others do not amplify rounding.
-            correlations[np.diag_indices(D)] = 1 + np.finfo(X.dtype).eps ** 0.625
-            self.inverse_root = invert_cholesky(correlations, n_threads)
+            of_sample = curvature[sample].astype(float)
+            of_sample *= summed / total / max(of_sample.sum(), np.finfo(dtype).tiny)
+            upper = self._gram(X, sample, np.sqrt(of_sample).astype(dtype))
+            # No less than all rows have, and so much more that features that repeat others do not amplify
+            # rounding.
+            diagonal = np.maximum(np.diagonal(upper) + alpha / self.roots[:D] ** 2, 1)
+            upper[np.diag_indices(D)] = diagonal * (1 + np.finfo(dtype).eps ** 0.625)
+            if keep_correlations:
+                self.correlations[:D, :D] = np.triu(upper) + np.triu(upper, 1).T
+            self.inverse_root = invert_cholesky(upper, n_threads)
 
     def _gram(self, X, idx, root):
         """Upper triangle of sum_i root_i^2 z_i z_i^T, z the rows centred and scaled."""
@@ -68,7 +93,7 @@ class Preconditioner:
         # Padded: rows of 4 KiB apart would share cache sets.
         gram, part, z = (_kernels.padded(size, D, X.dtype) for size in (D, width, height))
         sums = np.empty(width, X.dtype)
-        mean, scale = self.mean.astype(X.dtype), self.scale.astype(X.dtype)
+        mean, scale = self.mean.astype(X.dtype), (1 / self.roots[:D]).astype(X.dtype)
         for first in range(0, n, height):
             rows = idx[first : first + height]
             z = z[: len(rows)]
@@ -82,24 +107,49 @@ class Preconditioner:
                 gram[here, c:] += product
         return gram
 
-    def solve(self, R):
-        """The step (C, D + 1) for a gradient R (C, D + 1), whose last column is the intercept's."""
-        D = R.shape[1] - 1
-        out = np.zeros_like(R)
-        Z = (R[:, :D] - R[:, D:] * self.mean) * self.scale
+    def solve(self, G):
+        """The inverse of the curvature times G (C, D + 1)."""
+        U = self.gradient(G)
         if self.inverse_root is not None:
-            V = self.inverse_root
-            Z = Z.astype(V.dtype)
+            D, V = len(self.inverse_root), self.inverse_root
+            Z = U[:, :D].astype(V.dtype)
             turned, back = np.empty_like(Z), np.empty((D, len(Z)), V.dtype)
             _kernels.gradient(
                 V, None, np.ascontiguousarray(Z.T), turned, np.empty(len(Z), V.dtype), self.n_threads
             )
             _kernels.scores(V, None, turned, None, back, self.n_threads)
-            Z = back.T
-        out[:, :D] = Z * self.scale
-        if self.fit_intercept:
-            out[:, D] = R[:, D] / self.diagonal[D] - np.einsum("cd,d->c", out[:, :D], self.mean)
-        return out
+            U[:, :D] = back.T
+        return self.from_coordinates(U)
+
+    def to_coordinates(self, Z):
+        """The U of Z."""
+        U = Z * self.roots
+        U[:, -1] += np.einsum("cd,d->c", Z[:, :-1], self.mean) * self.roots[-1]
+        return U
+
+    def from_coordinates(self, U):
+        """The Z of U."""
+        Z = U / self.roots
+        Z[:, -1] -= np.einsum("cd,d->c", Z[:, :-1], self.mean)
+        return Z
+
+    def gradient(self, G):
+        """The gradient to U, for a gradient G to Z."""
+        out = G.copy()
+        out[:, :-1] -= G[:, -1:] * self.mean
+        return out / self.roots
+
+    def product(self, U):
+        """The curvature times U, in its coordinates."""
+        dtype = self.correlations.dtype
+        out = np.empty(U.T.shape, dtype)
+        _kernels.scores(self.correlations, None, U.astype(dtype), None, out, self.n_threads)
+        return out.T.astype(float)
+
+
+def dot(A, B):
+    """Sum of the products of the elements; not by BLAS, whose bits depend on its threads."""
+    return float(np.einsum("ij,ij->", A, B))
 
 
 def invert_cholesky(A, n_threads=None):

@@ -1,0 +1,177 @@
+"""L-BFGS in the metric of the loss's own curvature, to a certified gradient.
+
+Limited-memory BFGS (Liu and Nocedal, 1989), whose first guess at the Hessian is no multiple of the identity
+but the average curvature over the classes (:mod:`softline.average_curvature`). What is left to learn from the
+steps is how the classes differ from their average: that takes some ten steps instead of hundreds. With an L1
+penalty the step is that of :mod:`softline.proximal`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from softline import proximal
+from softline.average_curvature import dot
+
+# Pairs of step and change of gradient that are remembered, as long as they are no larger than so many bytes.
+MOST_PAIRS, PAIRS_BYTES = 30, 64 << 20
+FEWEST_PAIRS = 5
+# A metric of weights that knew nothing is renewed after as many steps again, but no fewer than so many times
+# the evaluations that it costs.
+RENEWAL = 4
+# A step is not shortened below this.
+LEAST_STEP = 1e-10
+# Steps in vain that end the search.
+MOST_STALLED = 3
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where :func:`minimize` ended.
+
+    Attributes
+    ----------
+    Z : float64 array
+    value : float
+    gradient : float
+        Largest absolute element of the (pseudo-)gradient.
+    n_iter : int
+        Steps.
+    converged : bool
+        `gradient` is at most `tol`.
+    stopped : bool
+        The callback ended the search.
+    """
+
+    Z: np.ndarray
+    value: float
+    gradient: float
+    n_iter: int
+    converged: bool
+    stopped: bool
+
+
+class Memory:
+    """The last steps and what they did to the gradient.
+
+    Parameters
+    ----------
+    most : int
+        Pairs to remember.
+    """
+
+    def __init__(self, most):
+        self.most, self.pairs = most, []
+
+    def add(self, step, change):
+        """Remember a step and the change of the gradient, if the function curves along it."""
+        slope = dot(step, change)
+        if slope > np.finfo(float).eps * np.sqrt(dot(step, step) * dot(change, change)):
+            self.pairs = [*self.pairs[1 - self.most :], (step, change, slope)]
+
+
+class InverseHessian:
+    """That of L-BFGS: a metric, and what the steps in memory add (Nocedal and Wright, 2006, section 7.2).
+
+    Parameters
+    ----------
+    metric : AverageCurvature
+    memory : Memory
+    """
+
+    def __init__(self, metric, memory):
+        self.metric, self.pairs, self.scale = metric, memory.pairs, 1.0
+        if self.pairs:
+            _, change, slope = self.pairs[-1]
+            self.scale = slope / dot(change, metric.solve(change))
+
+    def solve(self, G):
+        """The inverse Hessian times G."""
+        G, shares = G.copy(), []
+        for step, change, slope in reversed(self.pairs):
+            shares.append(dot(step, G) / slope)
+            G -= shares[-1] * change
+        out = self.scale * self.metric.solve(G)
+        for (step, change, slope), share in zip(self.pairs, reversed(shares), strict=True):
+            out += (share - dot(change, out) / slope) * step
+        return out
+
+
+def newton_step(objective, metric, memory, Z, G):
+    """From Z to the minimum of the model of the objective there."""
+    if objective.l1.any():
+        step = proximal.Hessian(metric, memory).minimum(Z, G, objective.l1) - Z
+    else:
+        step = -InverseHessian(metric, memory).solve(G)
+    # What is added to all classes alike changes nothing but a penalty: where there is none, rounding must not
+    # become a step.
+    free = (objective.l2 == 0) & (objective.l1 == 0) & (len(Z) > 1)
+    step[:, free] -= step[:, free].mean(axis=0)
+    return step
+
+
+def minimize(objective, Z, tol, max_iter, callback=None, change_tol=np.inf):
+    """Steps from Z until no element of the (pseudo-)gradient exceeds `tol`.
+
+    Parameters
+    ----------
+    objective : Objective
+    Z : float64 array, of the objective's shape
+    tol : float
+    max_iter : int
+        Most steps.
+    callback : callable or None
+        Called with (Z, value, n_iter) after each step; a true result ends the search.
+    change_tol : float, default=inf
+        The last step, too, must not have changed a weight by more than this share of the largest.
+
+    Returns
+    -------
+    Result
+    """
+    noise = 8 * np.finfo(objective.X.dtype).eps
+    memory = Memory(max(FEWEST_PAIRS, min(MOST_PAIRS, PAIRS_BYTES // (2 * Z.nbytes))))
+    metric, renewed = None, 0
+    renewing = not Z.any()
+    value, G = objective(Z)
+    left = objective.pseudo_gradient(Z, G)
+    n_iter, stalled, moved, stopped = 0, 0, False, False
+    while n_iter < max_iter and stalled < MOST_STALLED and not stopped:
+        if np.abs(left).max() <= tol and not moved:
+            break
+        due = n_iter > 2 * renewed and n_iter - renewed > RENEWAL * objective.metric_passes
+        if metric is None or (renewing and due):
+            metric, renewed = objective.metric(Z), n_iter
+        step = newton_step(objective, metric, memory, Z, G)
+        trial, new_value, new_G, expected = line_search(objective, Z, value, G, step, noise * abs(value))
+        new_left = objective.pseudo_gradient(trial, new_G)
+        if expected > 0:
+            memory.add(trial - Z, new_G - G)
+        else:  # uphill, after what rounding has made of it
+            memory.pairs = []
+        # Rounding hides what is left to gain: steps that do not make the gradient smaller are in vain.
+        if expected < noise * abs(value) and np.abs(new_left).max() >= np.abs(left).max():
+            stalled += 1
+        else:
+            stalled = 0
+            moved = np.abs(trial - Z).max() > change_tol * np.abs(trial).max()
+            Z, value, G, left = trial, new_value, new_G, new_left
+        n_iter += 1
+        stopped = callback is not None and bool(callback(Z, value, n_iter))
+    gradient = np.abs(left).max()
+    return Result(Z, value, gradient, n_iter, gradient <= tol, stopped)
+
+
+def line_search(objective, Z, value, G, step, slack):
+    """A point from Z along `step` that descends enough: (Z, value, gradient, expected gain)."""
+    l1 = objective.l1
+    slope = dot(G, step) + np.sum(l1 * (np.abs(Z + step) - np.abs(Z)))
+    t = 1.0
+    while True:
+        trial = Z + t * step
+        new_value, new_G = objective(trial)
+        if new_value - value <= 1e-4 * t * slope + slack or t < LEAST_STEP:
+            return trial, new_value, new_G, -t * slope
+        # the minimum of the parabola through what is known
+        bend = new_value - value - t * slope
+        t *= min(0.5, max(0.1, -t * slope / (2 * bend))) if np.isfinite(bend) else 0.1

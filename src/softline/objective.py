@@ -1,0 +1,187 @@
+"""Penalised cross-entropy over all rows as a function of the weights, and what searches for its minimum need.
+
+The weights are float64 and gradients are summed in it, so that float32 data converge, too.
+"""
+
+import numpy as np
+
+from softline import _kernels
+from softline._objective import loss_gradient
+from softline.average_curvature import AverageCurvature
+from softline.column_stats import ColumnStats
+from softline.trainer import Trainer
+
+# Rows of a batch of the gradient descent before the first step, and batches that there must be.
+START_BATCH, START_BATCHES = 256, 32
+# Rows for the metric: so many, or so many for each feature.
+METRIC_ROWS, METRIC_ROWS_PER_FEATURE = 4096, 2
+# Bytes of probabilities at a time.
+CHUNK_BYTES = 4 << 20
+
+
+class Objective:
+    """Mean cross-entropy + sum(l2 * Z^2)/2 + sum(l1 * |Z|), as a function of Z = (W, b).
+
+    Z is (C, D + 1); for two classes (1, D + 1), the log-odds of the second: the scores are -Z x/2 and Z x/2.
+
+    Parameters
+    ----------
+    X : (N, D) Rows
+    codes : (N,) int32 array
+    sample_weight : (N,) array of X.dtype, or None
+    n_classes : int
+    l2, l1 : float
+        Penalties on W; :attr:`SoftmaxClassifier.alpha` times 1 - l1_ratio, and times l1_ratio.
+    intercept_penalty : float, default=0
+        Share of these penalties (of l2; its root of l1) that is on b.
+    fit_intercept : bool
+    n_threads : int or None
+    """
+
+    def __init__(
+        self,
+        X,
+        codes,
+        sample_weight,
+        n_classes,
+        *,
+        l2,
+        l1=0.0,
+        intercept_penalty=0.0,
+        fit_intercept=True,
+        n_threads=None,
+    ):
+        self.X, self.codes, self.sample_weight, self.n_classes = X, codes, sample_weight, n_classes
+        self.fit_intercept, self.n_threads = fit_intercept, n_threads
+        D = X.shape[1]
+        self.shape = (1 if n_classes == 2 else n_classes, D + 1)
+        self.l2, self.l1 = np.full(D + 1, l2), np.full(D + 1, l1)
+        self.l2[D] *= intercept_penalty
+        self.l1[D] *= np.sqrt(intercept_penalty)
+        self.rows = np.arange(len(X)) if sample_weight is None else np.flatnonzero(sample_weight)
+        self._W = _kernels.padded(n_classes, D, X.dtype)
+
+    def expand(self, Z):
+        """W (C, D) and b (C,) of Z."""
+        if self.n_classes == 2:
+            Z = np.vstack([-Z / 2, Z / 2])
+        return Z[:, :-1], Z[:, -1]
+
+    def collapse(self, W, b):
+        """The Z, float64, of W and b."""
+        Z = np.column_stack([W, b]).astype(float)
+        return Z[1:] - Z[:1] if self.n_classes == 2 else Z
+
+    def _weights(self, Z):
+        """W and b of Z, as the kernels take them."""
+        self._W[...], b = self.expand(Z)
+        return self._W, b.astype(self.X.dtype)
+
+    def _gradient(self, dW, db, Z):
+        G = np.column_stack([dW, db])[-len(Z) :]
+        G += self.l2 * Z
+        if not self.fit_intercept:
+            G[:, -1] = 0
+        return G
+
+    def __call__(self, Z):
+        """Value at Z, and the gradient of all but the L1 penalty, float64."""
+        dW, db = np.empty((self.n_classes, self.shape[1] - 1)), np.empty(self.n_classes)
+        loss = loss_gradient(
+            self.X, self.codes, self.sample_weight, *self._weights(Z), dW, db, self.n_threads
+        )
+        value = loss + np.sum(self.l2 * Z**2) / 2 + np.sum(self.l1 * np.abs(Z))
+        return value, self._gradient(dW, db, Z)
+
+    def pseudo_gradient(self, Z, G):
+        """The element of least size of the subdifferential at Z; zero where and only where Z is a minimum."""
+        if not self.l1.any():
+            return G
+        return np.where(Z == 0, soft_threshold(G, self.l1), G + self.l1 * np.sign(Z))
+
+    def probabilities(self, Z, idx):
+        """Probabilities (n, C) of the rows `idx` (None: all) at Z."""
+        probs = np.empty((len(self.X) if idx is None else len(idx), self.n_classes), self.X.dtype)
+        _kernels.scores(self.X, idx, *self._weights(Z), probs, self.n_threads)
+        _kernels.softmax(probs, self.n_threads)
+        return probs
+
+    def curvature(self, Z):
+        """Mean over the classes of p (1 - p) at Z, times the weight of the row: (N,) of X.dtype."""
+        out = np.zeros(len(self.X), self.X.dtype)
+        chunk = max(1, CHUNK_BYTES // (self.n_classes * self.X.dtype.itemsize))
+        for first in range(0, len(self.rows), chunk):
+            idx = self.rows[first : first + chunk]
+            probs = self.probabilities(Z, idx)
+            out[idx] = np.mean(probs * (1 - probs), axis=1)
+        if self.sample_weight is not None:
+            out *= self.sample_weight
+        return out
+
+    @property
+    def sample_size(self):
+        """Rows that the metric is estimated on."""
+        return min(len(self.rows), max(METRIC_ROWS, METRIC_ROWS_PER_FEATURE * self.X.shape[1]))
+
+    @property
+    def metric_passes(self):
+        """How many evaluations of the objective a metric costs, about."""
+        return self.sample_size * self.X.shape[1] / (4 * len(self.rows) * self.n_classes)
+
+    def metric(self, Z):
+        """The average curvature at Z, estimated."""
+        sample = self.rows
+        if self.sample_size < len(self.rows):
+            sample = np.sort(np.random.RandomState(0).choice(self.rows, self.sample_size, replace=False))
+        total = len(self.rows) if self.sample_weight is None else self.sample_weight.sum(dtype=float)
+        return AverageCurvature(
+            self.X,
+            self.rows,
+            sample,
+            self.curvature(Z),
+            float(total),
+            self.l2[0],
+            self.l2[-1],
+            centred=self.fit_intercept and not self.l1[-1],
+            keep_correlations=bool(self.l1.any()),
+            n_threads=self.n_threads,
+        )
+
+    def first_guess(self):
+        """Where a search may begin: after an epoch of gradient descent if that is many steps, else zero.
+
+        An epoch gains more than as many passes over the data do in any other way, and the metric of what it
+        has learned serves to the end.
+        """
+        weight, rows, zero = self.sample_weight, self.rows, np.zeros(self.shape)
+        if len(rows) < START_BATCH * START_BATCHES:
+            return zero
+        stats = ColumnStats(self.X.shape[1])
+        stats.update(self.X, rows, None if weight is None else weight[rows], self.n_threads)
+        try:
+            trainer = Trainer(
+                self.X,
+                self.codes,
+                weight,
+                rows,
+                np.zeros((self.n_classes, self.X.shape[1])),
+                np.zeros(self.n_classes),
+                # Two classes have weights -Z/2 and Z/2, whose squares are half Z's.
+                alpha=self.l2[0] * (2 if self.n_classes == 2 else 1),
+                learning_rate="auto",
+                batch_size=START_BATCH,
+                max_iter=1,
+                fit_intercept=self.fit_intercept,
+                rng=np.random.RandomState(0),
+                n_threads=self.n_threads,
+                stats=stats,
+            )
+            loss, _ = trainer.epoch(0)
+        except ValueError:  # features too large to descend on
+            return zero
+        return self.collapse(trainer.W, trainer.b) if loss < np.log(self.n_classes) else zero
+
+
+def soft_threshold(Z, by):
+    """Z moved towards zero by `by`, and no further."""
+    return np.sign(Z) * np.maximum(np.abs(Z) - by, 0)

@@ -1,0 +1,65 @@
+"""The step of L-BFGS with an L1 penalty: to the minimum of its quadratic model of the loss, with the penalty.
+
+A proximal Newton method (Lee, Sun and Saunders, 2014) that passes over the data once a step: its Hessian is
+the average curvature and what the steps in memory add to that, and coordinate descent finds the minimum
+(Scheinberg and Tang, 2016, "Practical inexact proximal quasi-Newton method").
+"""
+
+import numpy as np
+
+from softline._objective import coordinate_descent
+from softline.average_curvature import dot
+
+# Steps in memory that add to the Hessian.
+MOST_PAIRS = 10
+# Coordinate descent ends when no coordinate moves by more than this share of the farthest move of the first
+# round, or after so many rounds.
+DESCENT_TOL, MOST_ROUNDS = 0.05, 100
+
+
+class Hessian:
+    """That of L-BFGS: a metric, and what the steps in memory add (Nocedal and Wright, 2006, section 7.2).
+
+    Parameters
+    ----------
+    metric : AverageCurvature
+    memory : Memory
+    """
+
+    def __init__(self, metric, memory):
+        self.metric, self.scale, self.terms = metric, 1.0, []
+        pairs = memory.pairs[-MOST_PAIRS:]
+        if pairs:
+            _, change, slope = pairs[-1]
+            self.scale = dot(change, metric.solve(change)) / slope
+        for step, change, slope in pairs:
+            step = metric.to_coordinates(step)
+            explained = self._product(step)
+            explained /= np.sqrt(dot(step, explained))
+            self.terms += [(1.0, metric.gradient(change) / np.sqrt(slope)), (-1.0, explained)]
+
+    def _product(self, U):
+        """The Hessian times U, in the coordinates of the metric."""
+        out = self.scale * self.metric.product(U)
+        for sign, term in self.terms:
+            out += sign * dot(term, U) * term
+        return out
+
+    def minimum(self, Z, G, l1):
+        """The minimum V of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), about."""
+        metric = self.metric
+        U = metric.to_coordinates(Z)
+        V = U.copy()
+        coordinate_descent(
+            metric.correlations,
+            self.scale,
+            np.array([term for _, term in self.terms]).reshape(-1, *Z.shape),
+            np.array([sign for sign, _ in self.terms]),
+            metric.gradient(G),
+            l1 / metric.roots,
+            U,
+            V,
+            DESCENT_TOL,
+            MOST_ROUNDS,
+        )
+        return metric.from_coordinates(V)

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+
+from softline import average_curvature
+from softline.average_curvature import AverageCurvature, invert_cholesky
+from softline.rows import Rows
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("D", [1, 2, 63, 64, 65, 130])
+def test_invert_cholesky(D, dtype):
+    rng = np.random.default_rng(D)
+    Z = rng.standard_normal((2 * D + 1, D))
+    A = Z.T @ Z / len(Z)
+    upper = np.triu(A).astype(dtype) + np.tril(np.full((D, D), 7, dtype), -1)  # below is not read
+    V = invert_cholesky(upper.copy()).astype(np.float64)
+    assert not np.tril(V, -1).any()
+    np.testing.assert_allclose(V.T @ A @ V, np.eye(D), atol=2e3 * np.finfo(dtype).eps)
+
+
+def test_singular_matrices_get_a_pivot():
+    V = invert_cholesky(np.ones((3, 3)))
+    assert np.isfinite(V).all()
+    assert V[0, 0] == 1
+
+
+def problem(n=300, D=20, dtype=np.float64):
+    rng = np.random.default_rng(0)
+    X = (rng.standard_normal((n, D)) @ rng.standard_normal((D, D)) + 5).astype(dtype)
+    return Rows(X), rng.random(n).astype(dtype)
+
+
+def metric_of(X, h, alpha=0.1, sample=None, **options):
+    rows = np.arange(len(X))
+    sample = rows if sample is None else sample
+    return AverageCurvature(X, rows, sample, h, len(X), alpha, 0.0, **options)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_the_curvature_and_its_inverse(centred):
+    """For one class it is a matrix: h-weighted second moments of (x, 1), and the penalty."""
+    X, h = problem()
+    n, D = X.shape
+    metric = metric_of(X, h, centred=centred, keep_correlations=True)
+    ones = np.column_stack([X.array, np.ones(n)])
+    curvature = (ones * h[:, None]).T @ ones / n + np.diag(np.append(np.full(D, 0.1), 0))
+    if not centred:
+        curvature[D, :D] = curvature[:D, D] = 0
+    Z = np.random.default_rng(1).standard_normal((3, D + 1))
+    np.testing.assert_allclose(metric.solve(Z @ curvature), Z, atol=1e-6)
+    U = metric.to_coordinates(Z)
+    np.testing.assert_allclose(metric.from_coordinates(U), Z, rtol=1e-12)
+    np.testing.assert_allclose(metric.product(U), metric.gradient(Z @ curvature), rtol=1e-6)
+    np.testing.assert_allclose(metric.product(U), U @ metric.correlations)
+
+
+def test_the_diagonal_is_that_of_all_rows():
+    """A feature that no row of the sample has is as steep as it is in the others."""
+    X, h = problem()
+    n, D = X.shape
+    X.array[:, 3] = 0
+    X.array[50:54, 3] = 10
+    X.array[:, 3] -= h @ X.array[:, 3] / h.sum()
+    metric = metric_of(X, h, sample=np.arange(100, n))
+    G = np.zeros((1, D + 1))
+    G[0, 3] = 1
+    assert metric.solve(G)[0, 3] == pytest.approx(1 / (h @ X.array[:, 3] ** 2 / n + 0.1), rel=1e-2)
+
+
+def test_many_features_are_taken_one_by_one(monkeypatch):
+    X, h = problem()
+    n, D = X.shape
+    monkeypatch.setattr(average_curvature, "MOST_FEATURES", 10)
+    metric = metric_of(X, h, centred=False, keep_correlations=True)
+    G = np.ones((2, D + 1))
+    diagonal = h @ X.array**2 / n + 0.1
+    np.testing.assert_allclose(metric.solve(G)[:, :D], np.ones((2, D)) / diagonal)
+    assert np.array_equal(metric.correlations, np.eye(D + 1))
+
+
+def test_a_constant_feature_without_penalty():
+    X, h = problem()
+    X.array[:, 3] = 2
+    assert np.isfinite(metric_of(X, h, alpha=0.0).solve(np.ones((2, X.shape[1] + 1)))).all()
+
+
+def test_any_number_of_threads_gives_the_same_bits():
+    X, h = problem(1500, 90, np.float32)
+    G = np.random.default_rng(1).standard_normal((5, 91))
+    results = []
+    for n_threads in (1, 2, 3, 7):
+        metric = metric_of(X, h, 1e-3, np.arange(0, 1500, 2), keep_correlations=True, n_threads=n_threads)
+        results.append(metric.solve(G).tobytes() + metric.product(G).tobytes())
+    assert len(set(results)) == 1

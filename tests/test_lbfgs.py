@@ -1,0 +1,200 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from softline import objective, proximal, reference
+from softline.average_curvature import AverageCurvature
+from softline.lbfgs import InverseHessian, Memory, minimize
+from softline.objective import Objective
+from softline.proximal import Hessian
+from softline.rows import Rows
+
+
+def problem(n=400, D=12, C=4, dtype=np.float64, **changes):
+    """An objective on correlated features of different scale and offset."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, D)) @ rng.standard_normal((D, D)) * np.logspace(-1, 1, D) + 2
+    y = (X @ rng.standard_normal((D, C)) + 20 * rng.gumbel(size=(n, C))).argmax(axis=1)
+    options = {"l2": 1e-2, "sample_weight": rng.random(n).astype(dtype)} | changes
+    return Objective(Rows(X.astype(dtype)), y.astype(np.int32), n_classes=C, **options)
+
+
+def start(objective):
+    return np.zeros(objective.shape)
+
+
+def random_weights(objective, n=1):
+    Z = 0.05 * np.random.default_rng(1).standard_normal((n, *objective.shape))
+    return Z if n > 1 else Z[0]
+
+
+def exact_value(objective, Z):
+    """The objective by the reference, in float64; two classes as a softmax of two."""
+    W = np.vstack([-Z / 2, Z / 2]) if objective.n_classes == 2 else Z
+    dW, db = np.empty((len(W), Z.shape[1] - 1)), np.empty(len(W))
+    X, weight = objective.X[:].astype(float), objective.sample_weight
+    weight = None if weight is None else weight.astype(float)
+    loss = reference.loss_gradient(X, objective.codes, weight, W[:, :-1], W[:, -1], dW, db)
+    return loss + np.sum(objective.l2 * Z**2) / 2 + np.sum(objective.l1 * np.abs(Z))
+
+
+@pytest.mark.parametrize("C", [2, 4])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_value_and_gradient(C, fit_intercept):
+    objective = problem(C=C, fit_intercept=fit_intercept, intercept_penalty=0.25)
+    Z = 0.05 * np.random.default_rng(1).standard_normal(objective.shape)
+    if not fit_intercept:
+        Z[:, -1] = 0
+    value, G = objective(Z)
+    assert value == pytest.approx(exact_value(objective, Z), rel=1e-13)
+    for i in [(0, 0), (0, 5), (-1, 11), (0, 12)]:
+        step = np.zeros_like(Z)
+        step[i] = 1e-6
+        numerical = (exact_value(objective, Z + step) - exact_value(objective, Z - step)) / 2e-6
+        expected = 0 if i[1] == 12 and not fit_intercept else numerical
+        assert G[i] == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize("C", [2, 4])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_expand_and_collapse(C, fit_intercept):
+    objective = problem(C=C)
+    Z = random_weights(objective)
+    np.testing.assert_allclose(objective.collapse(*objective.expand(Z)), Z)
+
+
+def memory_of(objective, n):
+    """A memory of n random steps, and these."""
+    memory, Z = Memory(n), random_weights(objective, n + 1)
+    for a, b in pairwise(Z):
+        memory.add(b - a, objective(b)[1] - objective(a)[1])
+    return memory
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_the_inverse_hessian_knows_the_last_step(fit_intercept):
+    """The secant equation: what the last step did to the gradient."""
+    objective = problem(fit_intercept=fit_intercept)
+    memory = memory_of(objective, 5)
+    step, change, _ = memory.pairs[-1]
+    inverse = InverseHessian(objective.metric(start(objective)), memory)
+    np.testing.assert_allclose(inverse.solve(change), step, atol=1e-10)
+
+
+def test_the_minimum_of_the_model_without_penalty_is_the_step_of_the_inverse_hessian(monkeypatch):
+    monkeypatch.setattr(proximal, "DESCENT_TOL", 1e-13)
+    monkeypatch.setattr(proximal, "MOST_ROUNDS", 100_000)
+    objective = problem(l1=1e-300)
+    Z = random_weights(objective)
+    metric, memory, G = objective.metric(Z), memory_of(objective, 4), objective(Z)[1]
+    step = Hessian(metric, memory).minimum(Z, G, objective.l1) - Z
+    np.testing.assert_allclose(step, -InverseHessian(metric, memory).solve(G), atol=1e-6 * np.abs(step).max())
+
+
+def test_a_step_without_curvature_is_not_remembered():
+    memory = Memory(3)
+    memory.add(np.ones((1, 2)), np.zeros((1, 2)))
+    memory.add(np.ones((1, 2)), -np.ones((1, 2)))
+    assert memory.pairs == []
+
+
+def test_the_memory_forgets_what_is_old():
+    memory = Memory(2)
+    for size in (1.0, 2.0, 3.0):
+        memory.add(np.full((1, 2), size), np.ones((1, 2)))
+    assert [step[0, 0] for step, _, _ in memory.pairs] == [2, 3]
+
+
+@pytest.mark.parametrize("l1", [0.0, 0.02])
+@pytest.mark.parametrize("C", [2, 4])
+def test_minimize(C, l1):
+    objective = problem(C=C, l1=l1)
+    tol = 1e-9 if l1 == 0 else 1e-7
+    result = minimize(objective, start(objective), tol, 200)
+    assert result.converged and result.gradient <= tol
+    assert result.n_iter < (30 if l1 == 0 else 200)
+    assert np.any(result.Z[:, :-1] == 0) == (l1 > 0)
+    rng = np.random.default_rng(0)
+    for size in (1e-1, 1e-3):
+        other = result.Z + size * rng.standard_normal(objective.shape)
+        assert exact_value(objective, other) > result.value
+
+
+@pytest.mark.parametrize("l1", [0.0, 0.02])
+def test_a_metric_of_some_rows_leads_to_the_same_minimum(monkeypatch, l1):
+    far = problem(n=3000, l1=l1)
+    exact = minimize(far, start(far), 1e-7, 500)
+    monkeypatch.setattr(objective, "METRIC_ROWS", 100)
+    monkeypatch.setattr(objective, "METRIC_ROWS_PER_FEATURE", 1)
+    samples = []
+
+    def spy(X, rows, sample, *args, **kwargs):
+        samples.append(len(sample))
+        return AverageCurvature(X, rows, sample, *args, **kwargs)
+
+    monkeypatch.setattr(objective, "AverageCurvature", spy)
+    result = minimize(far, start(far), 1e-7, 500)
+    assert set(samples) == {100}
+    assert result.converged
+    np.testing.assert_allclose(result.Z, exact.Z, atol=1e-5)
+
+
+def test_rare_features_do_not_spoil_the_metric(monkeypatch):
+    """Features that are 0 but in two rows, and none of the sample's, standardised: values of some 40."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((3000, 60))
+    X[:, 30:] = 0
+    X[np.arange(60) * 50, 30 + np.arange(60) % 30] = 1
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    y = rng.integers(0, 3, 3000).astype(np.int32)
+    monkeypatch.setattr(objective, "METRIC_ROWS", 200)
+    far = Objective(Rows(X), y, None, 3, l2=1e-3)
+    result = minimize(far, start(far), 1e-7, 100)
+    assert result.converged and result.n_iter < 60
+
+
+def test_float32_reaches_the_minimum_of_float64():
+    far, near = problem(dtype=np.float64), problem(dtype=np.float32)
+    exact = minimize(far, start(far), 1e-10, 100)
+    result = minimize(near, start(near), 1e-6, 100)
+    assert exact_value(far, result.Z) / exact.value - 1 < 1e-9
+
+
+def test_rounding_ends_the_search():
+    """float32 cannot make the gradient zero: a few steps in vain, and the result says so."""
+    objective = problem(dtype=np.float32)
+    result = minimize(objective, start(objective), 0.0, 10_000)
+    assert not result.converged
+    assert result.n_iter < 60
+    assert result.gradient < 1e-4
+
+
+def test_the_scale_of_a_feature_does_not_matter():
+    objective = problem(l2=0.0)
+    scale = np.logspace(-5, 5, 12)
+    scaled = Objective(Rows(objective.X.array * scale), objective.codes, objective.sample_weight, 4, l2=0.0)
+    results = [minimize(o, start(o), 1e-9, 100) for o in (objective, scaled)]
+    assert results[0].converged
+    assert results[1].value == pytest.approx(results[0].value, rel=1e-10)
+
+
+def test_callback_sees_each_step_and_can_stop():
+    objective = problem()
+    values = []
+
+    def callback(Z, value, n_iter):
+        values.append(value)
+        assert len(values) == n_iter
+        return n_iter == 3
+
+    result = minimize(objective, start(objective), 1e-9, 100, callback)
+    assert result.n_iter == 3 and not result.converged
+    assert values == sorted(values, reverse=True)
+
+
+def test_classes_stay_balanced():
+    """What is added to all classes alike is not determined: from zero, the search adds nothing."""
+    objective = problem(l2=0.0)
+    result = minimize(objective, start(objective), 1e-12, 100)
+    np.testing.assert_allclose(result.Z.mean(axis=0), 0, atol=1e-9)
