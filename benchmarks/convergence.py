@@ -155,7 +155,7 @@ def minimum(problem, data_dir):
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = LogisticRegression(C=1 / (problem.alpha * len(X)), tol=1e-10, max_iter=200)
+        model = LogisticRegression(C=1 / (problem.alpha * len(X)), tol=1e-10, max_iter=5000)
         model.fit(X.astype(float), y)
     seconds = time.perf_counter() - start
     value, bound = objective(X, y, problem.alpha, model.coef_, model.intercept_, certify=True)
