@@ -141,13 +141,27 @@ def padded(ptrdiff_t n_rows, ptrdiff_t n_features, dtype):
     return np.asarray(matrix[double](n_rows, n_features, np.zeros, 0))
 
 
+# Elements from one such row to the next.
+cdef ptrdiff_t padded_stride(ptrdiff_t n_features, real unused) noexcept:
+    cdef ptrdiff_t lanes = 64 // sizeof(real), stride = (n_features + lanes - 1) // lanes * lanes
+    return stride + 2 * lanes if stride * <ptrdiff_t>sizeof(real) % 4096 == 0 else stride
+
+
+# Room for n elements on 64 bytes: from `aligned` on.
+cdef real[::1] room(ptrdiff_t n, make, real unused):
+    return make(n + 64 // sizeof(real), np.float32 if real is float else np.float64)
+
+
+cdef real *aligned(real[::1] room) noexcept:
+    cdef ptrdiff_t past = <ptrdiff_t>(<uintptr_t>&room[0] % 64)
+    return &room[0] + (64 - past) % 64 // <ptrdiff_t>sizeof(real)
+
+
 # A matrix so laid out, made with np.zeros or, for scratch that is written before it is read, np.empty.
 cdef real[:, :] matrix(ptrdiff_t n_rows, ptrdiff_t n_features, make, real unused):
-    cdef ptrdiff_t lanes = 64 // sizeof(real), stride = (n_features + lanes - 1) // lanes * lanes
-    if stride * <ptrdiff_t>sizeof(real) % 4096 == 0:
-        stride += 2 * lanes
-    cdef real[::1] flat = make(n_rows * stride + lanes, np.float32 if real is float else np.float64)
-    cdef ptrdiff_t start = (64 - <ptrdiff_t>(<uintptr_t>&flat[0] % 64)) % 64 // <ptrdiff_t>sizeof(real)
+    cdef ptrdiff_t stride = padded_stride(n_features, <real>0)
+    cdef real[::1] flat = room(n_rows * stride, make, <real>0)
+    cdef ptrdiff_t start = aligned(flat) - &flat[0]
     return np.asarray(flat)[start:start + n_rows * stride].reshape(n_rows, stride)[:, :n_features]
 
 
@@ -355,8 +369,14 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
     cdef int threads = threads_for(n_threads, <double>n * C * D)
     cdef ptrdiff_t strips = min(<ptrdiff_t>TASK_STRIPS, (n + lanes - 1) // lanes)
     cdef ptrdiff_t strip = block * lanes, part = strips * C * lanes
-    cdef real[:, :] packed = matrix(threads, strips * strip, np.empty, <real>0)
-    cdef real[:, :] parts = matrix(threads, (n_blocks + 1) * part, np.zeros, <real>0)
+    # Not two matrices: making those takes longer than the scores of a row.
+    cdef ptrdiff_t ldp = padded_stride(strips * strip, <real>0)
+    cdef ptrdiff_t lds = padded_stride((n_blocks + 1) * part, <real>0)
+    cdef real[::1] scratch = room(threads * (ldp + lds), np.empty, <real>0)
+    cdef real *packed = aligned(scratch)
+    cdef real *parts = packed + threads * ldp
+    memset(parts, 0, threads * lds * sizeof(real))
+    cdef real *sums
     cdef ptrdiff_t task, first, count, k, i, col
     cdef int thread
     with nogil:
@@ -367,14 +387,13 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
             count = min(strips * lanes, n - first)
             for k in range(n_blocks):
                 col = k * block
-                scores_of(&rows, &idx[first], count, col, min(block, D - col), &packed[thread, 0], strip,
-                          &W[0, col], ldw, C, &parts[thread, k * part])
+                scores_of(&rows, &idx[first], count, col, min(block, D - col), packed + thread * ldp, strip,
+                          &W[0, col], ldw, C, parts + thread * lds + k * part)
+            sums = parts + thread * lds + n_blocks * part
             for k in range((count + lanes - 1) // lanes):
                 i = k * lanes
-                add_scores_of(<const real *>&parts[thread, i * C], part, n_blocks, &b[0], C,
-                              &parts[thread, n_blocks * part])
-                store_strip_of(<const real *>&parts[thread, n_blocks * part], min(lanes, count - i), C,
-                               &out[first + i, 0], ldo)
+                add_scores_of(<const real *>(parts + thread * lds + i * C), part, n_blocks, &b[0], C, sums)
+                store_strip_of(<const real *>sums, min(lanes, count - i), C, &out[first + i, 0], ldo)
 
 
 cdef int softmax_rows(real[:, :] S, bint log, n_threads) except -1:
@@ -383,17 +402,20 @@ cdef int softmax_rows(real[:, :] S, bint log, n_threads) except -1:
     if n == 0 or C == 0:
         return 0
     # exp and its sums cost about 20 multiply-adds an element
-    cdef int threads = threads_for(n_threads, 20.0 * n * C), thread
-    cdef real[:, :] strips = matrix(threads, C * lanes, np.zeros, <real>0)
+    cdef int threads = threads_for(n_threads, 20.0 * n * C)
+    cdef ptrdiff_t stride = padded_stride(C * lanes, <real>0)
+    cdef real[::1] scratch = room(threads * stride, np.zeros, <real>0)
+    cdef real *strips = aligned(scratch)
+    cdef real *strip
     with nogil:
         for task in prange((n + lanes - 1) // lanes, num_threads=threads, use_threads_if=threads > 1,
                            schedule="static"):
-            thread = threadid()
+            strip = strips + threadid() * stride
             first = task * lanes
             count = min(lanes, n - first)
-            load_strip_of(<const real *>&S[first, 0], lds, NULL, count, C, &strips[thread, 0])
-            softmax_of(&strips[thread, 0], C, log)
-            store_strip_of(<const real *>&strips[thread, 0], count, C, &S[first, 0], lds)
+            load_strip_of(<const real *>&S[first, 0], lds, NULL, count, C, strip)
+            softmax_of(strip, C, log)
+            store_strip_of(<const real *>strip, count, C, &S[first, 0], lds)
     return 0
 
 

@@ -22,7 +22,7 @@ RENEWAL = 4
 # A step is not shortened below this.
 LEAST_STEP = 1e-10
 # Steps in vain that end the search.
-MOST_STALLED = 3
+MOST_STALLED = 10
 
 
 @dataclass(frozen=True)
@@ -134,32 +134,32 @@ def minimize(objective, Z, tol, max_iter, callback=None, change_tol=np.inf):
     metric, renewed = None, 0
     renewing = not Z.any()
     value, G = objective(Z)
-    left = objective.pseudo_gradient(Z, G)
+    gradient = np.abs(objective.pseudo_gradient(Z, G)).max()
+    best = Z, value, gradient
     n_iter, stalled, moved, stopped = 0, 0, False, False
     while n_iter < max_iter and stalled < MOST_STALLED and not stopped:
-        if np.abs(left).max() <= tol and not moved:
+        if best[2] <= tol and not moved:
             break
         due = n_iter > 2 * renewed and n_iter - renewed > RENEWAL * objective.metric_passes
         if metric is None or (renewing and due):
             metric, renewed = objective.metric(Z), n_iter
         step = newton_step(objective, metric, memory, Z, G)
-        trial, new_value, new_G, expected = line_search(objective, Z, value, G, step, noise * abs(value))
-        new_left = objective.pseudo_gradient(trial, new_G)
+        last_Z, last_G, slack = Z, G, noise * abs(value)
+        Z, value, G, expected = line_search(objective, Z, value, G, step, slack)
         if expected > 0:
-            memory.add(trial - Z, new_G - G)
+            memory.add(Z - last_Z, G - last_G)
         else:  # uphill, after what rounding has made of it
             memory.pairs = []
-        # Rounding hides what is left to gain: steps that do not make the gradient smaller are in vain.
-        if expected < noise * abs(value) and np.abs(new_left).max() >= np.abs(left).max():
+        gradient = np.abs(objective.pseudo_gradient(Z, G)).max()
+        moved = np.abs(Z - last_Z).max() > change_tol * np.abs(Z).max()
+        # Where rounding hides what is left to gain, steps that do not make the gradient smaller are in vain.
+        if expected < slack and gradient >= best[2]:
             stalled += 1
         else:
-            stalled = 0
-            moved = np.abs(trial - Z).max() > change_tol * np.abs(trial).max()
-            Z, value, G, left = trial, new_value, new_G, new_left
+            best, stalled = (Z, value, gradient), 0
         n_iter += 1
-        stopped = callback is not None and bool(callback(Z, value, n_iter))
-    gradient = np.abs(left).max()
-    return Result(Z, value, gradient, n_iter, gradient <= tol, stopped)
+        stopped = callback is not None and bool(callback(*best[:2], n_iter))
+    return Result(*best, n_iter, best[2] <= tol, stopped)
 
 
 def line_search(objective, Z, value, G, step, slack):

@@ -99,20 +99,16 @@ class Objective:
             return G
         return np.where(Z == 0, soft_threshold(G, self.l1), G + self.l1 * np.sign(Z))
 
-    def probabilities(self, Z, idx):
-        """Probabilities (n, C) of the rows `idx` (None: all) at Z."""
-        probs = np.empty((len(self.X) if idx is None else len(idx), self.n_classes), self.X.dtype)
-        _kernels.scores(self.X, idx, *self._weights(Z), probs, self.n_threads)
-        _kernels.softmax(probs, self.n_threads)
-        return probs
-
     def curvature(self, Z):
         """Mean over the classes of p (1 - p) at Z, times the weight of the row: (N,) of X.dtype."""
         out = np.zeros(len(self.X), self.X.dtype)
         chunk = max(1, CHUNK_BYTES // (self.n_classes * self.X.dtype.itemsize))
+        weights = self._weights(Z)
         for first in range(0, len(self.rows), chunk):
             idx = self.rows[first : first + chunk]
-            probs = self.probabilities(Z, idx)
+            probs = np.empty((len(idx), self.n_classes), self.X.dtype)
+            _kernels.scores(self.X, idx, *weights, probs, self.n_threads)
+            _kernels.softmax(probs, self.n_threads)
             out[idx] = np.mean(probs * (1 - probs), axis=1)
         if self.sample_weight is not None:
             out *= self.sample_weight
