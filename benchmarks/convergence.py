@@ -49,6 +49,7 @@ import peers
 TARGETS = (1e-2, 1e-3, 1e-4, 1e-6)
 ENOUGH = 5e-7  # relative suboptimality at which a run ends
 WARM_UP_ROWS = 2_000
+NO_MORE = 12  # equal values that end a series of fits
 PROBE = 50_000, 512, 1000  # rows, features, classes
 
 
@@ -155,7 +156,7 @@ def minimum(problem, data_dir):
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = LogisticRegression(C=1 / (problem.alpha * len(X)), tol=1e-10, max_iter=5000)
+        model = LogisticRegression(C=1 / (problem.alpha * len(X)), tol=1e-12, max_iter=5000)
         model.fit(X.astype(float), y)
     seconds = time.perf_counter() - start
     value, bound = objective(X, y, problem.alpha, model.coef_, model.intercept_, certify=True)
@@ -212,7 +213,7 @@ def whole_fits(make, counts, X, y, alpha, watch):
         elapsed = time.perf_counter() - start
         by_feature = model.coef_.shape[0] == X.shape[1]  # Cyanure's are
         watch.add(elapsed, model.coef_.T if by_feature else model.coef_, np.ravel(model.intercept_))
-        if watch.values[-1] in watch.values[:-1]:  # it finds no more to do
+        if watch.values[-NO_MORE:].count(watch.values[-1]) == NO_MORE:  # it finds no more to do
             break
 
 
