@@ -11,8 +11,8 @@ whole. `n_threads` None means: what the process may use, less where the work is 
 
 import os
 
-from cython.parallel cimport prange, threadid
-from libc.math cimport pow, sqrt
+from cython.parallel cimport parallel, prange, threadid
+from libc.math cimport INFINITY, pow, sqrt
 from libc.stdint cimport int32_t, uintptr_t
 
 import numpy as np
@@ -688,44 +688,57 @@ def column_stats(X, const ptrdiff_t[::1] idx, weight, n_threads=None):
 cdef int _column_stats(X, const ptrdiff_t[::1] idx, const real[::1] weight, double[::1] mean,
                        double[::1] squares, real[::1] low, real[::1] high, n_threads) except -1:
     cdef softline_rows rows = rows_of(X, <real>0)
-    cdef ptrdiff_t D = X.shape[1], n = idx.shape[0], lanes = 64 // sizeof(real), slab = slab_of(D, <real>0)
+    cdef ptrdiff_t D = X.shape[1], n = idx.shape[0], lanes = 64 // sizeof(real)
     cdef int threads = threads_for(n_threads, 8.0 * n * D), thread
     # By blocks of rows, each about its own mean, merged in float64 (Chan, Golub and LeVeque, 1983): a long
     # sum in float32 would lose the last rows, a sum of squares all digits of a variance beside a large mean.
-    cdef ptrdiff_t block = 256, blocks = (n + block - 1) // block, task, first, width, k, i, d, count
+    # Threads share the blocks of a wave, and then the features of the merging.
+    cdef ptrdiff_t block = 128, wave = 32, blocks = (n + block - 1) // block, slots = min(wave, blocks)
+    cdef ptrdiff_t slab = min((D + lanes - 1) // lanes * lanes, <ptrdiff_t>1024), width, first
+    cdef ptrdiff_t task, w, begin, end, k, i, d, count
     cdef real[:, :] packed = matrix(threads, block * slab, np.empty, <real>0)
-    cdef real[:, :] scratch = matrix(threads, 2 * slab, np.empty, <real>0)
-    cdef real *m
-    cdef real *s
-    cdef double[::1] weights = np.empty(blocks)
-    cdef double total, share, delta
+    cdef real[:, :] means = matrix(slots, D, np.empty, <real>0)
+    cdef real[:, :] deviations = matrix(slots, D, np.empty, <real>0)
+    cdef real[:, :] lows = matrix(threads, D, np.empty, <real>0)
+    cdef real[:, :] highs = matrix(threads, D, np.empty, <real>0)
+    cdef double[::1] weights = np.empty(blocks), totals = np.empty(blocks)
+    cdef double total = 0, share, delta
+    lows[...] = INFINITY
+    highs[...] = -INFINITY
     for k in range(blocks):
-        count = min(block, n - k * block)
-        weights[k] = count
+        weights[k] = count = min(block, n - k * block)
         if weight is not None:
             weights[k] = 0
             for i in range(count):
                 weights[k] += weight[k * block + i]
-    with nogil:
-        for task in prange((D + slab - 1) // slab, num_threads=threads, use_threads_if=threads > 1,
-                           schedule="static"):
-            thread = threadid()
-            first = task * slab
-            width = min(slab, D - first)
-            m = &scratch[thread, 0]
-            s = &scratch[thread, slab]
-            total = 0
-            for k in range(blocks):
-                count = min(block, n - k * block)
-                pack_of(&rows, &idx[k * block], count, first, width, &packed[thread, 0], lanes * slab)
-                column_stats_of(<const real *>&packed[thread, 0], lanes * slab, count, width,
-                                &weight[k * block] if weight is not None else <const real *>NULL,
-                                1 / weights[k] if weights[k] > 0 else 0, m, s, &low[first], &high[first])
-                total = total + weights[k]
-                if total > 0:
-                    share = weights[k] / total
-                    for d in range(width):
-                        delta = m[d] - mean[first + d]
-                        mean[first + d] += delta * share
-                        squares[first + d] += s[d] + delta * delta * (total - weights[k]) * share
+        total += weights[k]
+        totals[k] = total
+    with nogil, parallel(num_threads=threads, use_threads_if=threads > 1):
+        for w in range((blocks + wave - 1) // wave):
+            begin = w * wave
+            end = min(begin + wave, blocks)
+            for task in prange(begin, end, schedule="dynamic", chunksize=1):
+                thread = threadid()
+                count = min(block, n - task * block)
+                share = 1 / weights[task] if weights[task] > 0 else 0
+                for k in range((D + slab - 1) // slab):
+                    first = k * slab
+                    width = min(slab, D - first)
+                    pack_of(&rows, &idx[task * block], count, first, width, &packed[thread, 0], lanes * slab)
+                    column_stats_of(<const real *>&packed[thread, 0], lanes * slab, count, width,
+                                    &weight[task * block] if weight is not None else <const real *>NULL,
+                                    share, &means[task - begin, first], &deviations[task - begin, first],
+                                    &lows[thread, first], &highs[thread, first])
+            for d in prange(D, schedule="static"):
+                for k in range(begin, end):
+                    if totals[k] > 0:
+                        share = weights[k] / totals[k]
+                        delta = means[k - begin, d] - mean[d]
+                        mean[d] += delta * share
+                        squares[d] += deviations[k - begin, d]
+                        squares[d] += delta * delta * (totals[k] - weights[k]) * share
+    for thread in range(threads):
+        for d in range(D):
+            low[d] = min(low[d], lows[thread, d])
+            high[d] = max(high[d], highs[thread, d])
     return 0
