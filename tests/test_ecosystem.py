@@ -62,7 +62,11 @@ def fails_as_scikit_learns_does(estimator):
 
 
 @parametrize_with_checks(
-    [*(LogisticRegression(solver=solver) for solver in SOLVERS), LogisticRegression(C=np.inf)],
+    [
+        *(LogisticRegression(solver=solver) for solver in SOLVERS),
+        LogisticRegression(C=np.inf),
+        LogisticRegression(solver="saga", l1_ratio=1),
+    ],
     expected_failed_checks=fails_as_scikit_learns_does,
 )
 def test_check_estimator_of_logistic_regression(estimator, check):
