@@ -455,7 +455,7 @@ def plot(results, path):
             )
         axis.set_ylim(ENOUGH / 2, 2)
         # not the zeros that some begin with
-        axis.set_xlim(left=min(runs[0]["seconds"][1] for runs in entry["curves"].values()) / 2)
+        axis.set_xlim(left=min(runs[0]["seconds"][:2][-1] for runs in entry["curves"].values()) / 2)
         axis.set_title(f"{PROBLEMS[key].title}, alpha {PROBLEMS[key].alpha:g}", fontsize=10)
         axis.set_xlabel("seconds of fit")
         axis.set_ylabel("(f - f*) / f*")

@@ -428,18 +428,21 @@ def test_coordinate_descent(dtype):
         A = rng.standard_normal((2 * D, D)).astype(dtype)
         A = A.T @ A / D + np.eye(D, dtype=dtype)
         T, signs = 0.3 * rng.standard_normal((K, C, D)), np.where(np.arange(K) % 4, 1.0, -0.01)
-        G, Z, begin = 3 * rng.standard_normal((C, D)), *rng.standard_normal((2, C, D))
-        l1 = rng.random(D)
-        for tol, rounds in ((0.1, 10), (1e-12, 1000), (0.0, 1)):
-            exact, V = begin.copy(), begin.copy()
-            reference.coordinate_descent(wide(A), 1.5, T, signs, G, l1, Z, exact, tol, rounds)
-            _objective.coordinate_descent(A, 1.5, T, signs, G, l1, Z, V, tol, rounds)
-            np.testing.assert_allclose(V, exact, atol=1e-10)
-        _objective.coordinate_descent(A, 1.5, T, signs, G, l1, Z, V, 1e-13, 10_000)
-        slope = G + 1.5 * (V - Z) @ wide(A)
-        for sign, term in zip(signs, T, strict=True):
-            slope += sign * np.sum(term * (V - Z)) * term
-        assert np.all(np.where(V == 0, np.abs(slope) <= l1 + 1e-9, np.abs(slope + l1 * np.sign(V)) < 1e-9))
+        G, Z, l1 = 3 * rng.standard_normal((C, D)), rng.standard_normal((C, D)), rng.random(D)
+        for matrix, exact_matrix in ((A, wide(A)), (None, np.eye(D))):
+            args = 1.5, T, signs, G, l1
+            for tol, rounds in ((0.1, 10), (1e-12, 1000), (0.0, 1)):
+                exact, V = Z.copy(), Z.copy()
+                reference.coordinate_descent(exact_matrix, *args, exact, tol, rounds)
+                _objective.coordinate_descent(matrix, *args, V, tol, rounds)
+                np.testing.assert_allclose(V, exact, atol=1e-10)
+            V = Z.copy()
+            _objective.coordinate_descent(matrix, *args, V, 1e-13, 10_000)
+            slope = G + 1.5 * (V - Z) @ exact_matrix
+            for sign, term in zip(signs, T, strict=True):
+                slope += sign * np.sum(term * (V - Z)) * term
+            balanced = np.abs(slope + l1 * np.sign(V)) < 1e-9
+            assert np.all(np.where(V == 0, np.abs(slope) <= l1 + 1e-9, balanced))
 
 
 @dtypes

@@ -1,6 +1,7 @@
 """LogisticRegression against scikit-learn's, and against the conditions of a minimum."""
 
 import pickle
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -125,6 +126,20 @@ def test_l1_meets_the_conditions_of_a_minimum(name, C, l1_ratio):
     np.testing.assert_allclose(G[:, :-1][~zero], -l1 * np.sign(model.coef_[~zero]), atol=2e-8)
     assert np.abs(G[:, :-1][zero]).max() <= l1 + 2e-8
     assert np.abs(G[:, -1]).max() <= 2e-8
+
+
+def test_l1_of_many_features_needs_no_matrix_of_them():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 6000))
+    y = np.digitize(X[:, 0], [-0.5, 0.5])
+    tracemalloc.start()
+    model = LogisticRegression(C=1.0, solver="saga", tol=1e-5, max_iter=1000, **mixing(1)).fit(X, y)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * X.nbytes < 6000**2 * 8
+    G, l1 = gradient(model, X, y, l1_ratio=1)[:, :-1], 1 / len(y)
+    assert 0 < np.count_nonzero(model.coef_) < 180
+    assert np.abs(G).max() <= l1 + 1e-5
 
 
 @pytest.mark.parametrize("l1_ratio", [0, 1])

@@ -696,7 +696,8 @@ cdef int _column_stats(X, const ptrdiff_t[::1] idx, const real[::1] weight, doub
     cdef ptrdiff_t block = 128, wave = 32, blocks = (n + block - 1) // block, slots = min(wave, blocks)
     cdef ptrdiff_t slab = min((D + lanes - 1) // lanes * lanes, <ptrdiff_t>1024), width, first
     cdef ptrdiff_t task, w, begin, end, k, i, d, count
-    cdef real[:, :] packed = matrix(threads, block * slab, np.empty, <real>0)
+    cdef ptrdiff_t height = min(block, (n + lanes - 1) // lanes * lanes)
+    cdef real[:, :] packed = matrix(threads, height * slab, np.empty, <real>0)
     cdef real[:, :] means = matrix(slots, D, np.empty, <real>0)
     cdef real[:, :] deviations = matrix(slots, D, np.empty, <real>0)
     cdef real[:, :] lows = matrix(threads, D, np.empty, <real>0)

@@ -144,33 +144,33 @@ cdef double pass_over(X, const int32_t[::1] y, const real[::1] sample_weight, co
     return scale * sum
 
 
-def coordinate_descent(A, double scale, T, signs, G, l1, Z, V, double tol, ptrdiff_t most_rounds):
-    """V := the minimum of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), from the V given.
+def coordinate_descent(A, double scale, T, signs, G, l1, V, double tol, ptrdiff_t most_rounds):
+    """V := the minimum of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), Z being the V given.
 
     H is scale A for each row, and of all elements together the sum of signs[k] T[k] T[k]^T. A (D, D) is
-    symmetric; G, Z, V (C, D), T (K, C, D), signs (K,) and l1 (D,) are float64. Coordinates are minimised in
-    turn, all and then those that are not zero, until none of all moves by more than `tol` of the farthest
-    move of the first round; in at most so many rounds.
+    symmetric, or None for the identity; G, V (C, D), T (K, C, D), signs (K,) and l1 (D,) are float64.
+    Coordinates are minimised in turn, all and then those that are not zero, until none of all moves by more
+    than `tol` of the farthest move of the first round; in at most so many rounds.
     """
     C, D = V.shape
-    check_length("A", A.shape[0], D, "rows")
-    check_length("A", A.shape[1], D, "columns")
+    if A is not None:
+        check_length("A", A.shape[0], D, "rows")
+        check_length("A", A.shape[1], D, "columns")
     check_length("l1", len(l1), D, "elements")
     check_length("signs", len(signs), len(T), "elements")
     check_length("T", T.shape[1], C, "rows")
     check_length("T", T.shape[2], D, "columns")
-    for name, array in (("G", G), ("Z", Z)):
-        check_length(name, array.shape[0], C, "rows")
-        check_length(name, array.shape[1], D, "columns")
-    if A.dtype == np.float32:
-        descend[float](A, scale, T, signs, G, l1, Z, V, tol, most_rounds)
+    check_length("G", G.shape[0], C, "rows")
+    check_length("G", G.shape[1], D, "columns")
+    if A is not None and A.dtype == np.float32:
+        descend[float](A, scale, T, signs, G, l1, V, tol, most_rounds)
     else:
-        descend[double](A, scale, T, signs, G, l1, Z, V, tol, most_rounds)
+        descend[double](A, scale, T, signs, G, l1, V, tol, most_rounds)
 
 
 cdef int descend(const real[:, ::1] A, double scale, const double[:, :, ::1] T, const double[::1] signs,
-                 const double[:, ::1] G, const double[::1] l1, const double[:, ::1] Z, double[:, ::1] V,
-                 double tol, ptrdiff_t most_rounds) except -1:
+                 const double[:, ::1] G, const double[::1] l1, double[:, ::1] V, double tol,
+                 ptrdiff_t most_rounds) except -1:
     cdef ptrdiff_t C = V.shape[0], D = V.shape[1], K = T.shape[0], c, d, i, k, round
     # The gradient of the model but for its terms T, and the shares of these: signs[k] T[k] (V - Z).
     cdef double[:, ::1] slopes = np.array(G)
@@ -183,13 +183,7 @@ cdef int descend(const real[:, ::1] A, double scale, const double[:, :, ::1] T, 
     with nogil:
         for c in range(C):
             for i in range(D):
-                curvatures[c, i] += scale * A[i, i]
-                moved = V[c, i] - Z[c, i]
-                if moved != 0:
-                    for d in range(D):
-                        slopes[c, d] += scale * moved * A[i, d]
-                    for k in range(K):
-                        shares[k] += signs[k] * moved * turned[c, i, k]
+                curvatures[c, i] += scale if A is None else scale * A[i, i]
         for round in range(most_rounds):
             farthest = 0
             for c in range(C):
@@ -204,8 +198,11 @@ cdef int descend(const real[:, ::1] A, double scale, const double[:, :, ::1] T, 
                     moved = best - V[c, i]
                     if moved != 0:
                         V[c, i] = best
-                        for d in range(D):
-                            slopes[c, d] += scale * moved * A[i, d]
+                        if A is None:
+                            slopes[c, i] += scale * moved
+                        else:
+                            for d in range(D):
+                                slopes[c, d] += scale * moved * A[i, d]
                         for k in range(K):
                             shares[k] += signs[k] * moved * turned[c, i, k]
                         farthest = fmax(farthest, fabs(moved) * sqrt(curvatures[c, i]))

@@ -46,8 +46,9 @@ class AverageCurvature:
         Of the features; 0 if not `centred`.
     roots : (D + 1,) array
         Of the curvature along each feature about its mean, and along the intercept.
-    correlations : (D + 1, D + 1) array of X.dtype, or None if they are not kept
-        The curvature in the coordinates U = (W, b + W mean) * roots, the same for each row of U.
+    correlations : (D + 1, D + 1) array of X.dtype, or None
+        The curvature in the coordinates U = (W, b + W mean) * roots, the same for each row of U. None is the
+        identity, of features taken one by one, or that they are not kept.
     """
 
     def __init__(
@@ -66,14 +67,14 @@ class AverageCurvature:
     ):
         D, dtype = X.shape[1], X.dtype
         self.n_threads = n_threads
-        self.mean, squares, _, _ = _kernels.column_stats(X, rows, curvature[rows], n_threads)
-        summed = curvature[rows].sum(dtype=float)
+        of_rows = curvature[rows]
+        self.mean, squares, _, _ = _kernels.column_stats(X, rows, of_rows, n_threads)
+        summed = of_rows.sum(dtype=float)
         if not centred:
             squares, self.mean = squares + summed * self.mean**2, np.zeros(D)
         diagonal = np.append(squares / total + alpha, summed / total + intercept_alpha)
         self.roots = np.sqrt(np.where(diagonal > np.finfo(dtype).tiny, diagonal, 1))
-        self.correlations = np.eye(D + 1, dtype=dtype) if keep_correlations else None
-        self.inverse_root = None
+        self.correlations = self.inverse_root = None
         if 1 < D <= MOST_FEATURES:
             of_sample = curvature[sample].astype(float)
             of_sample *= summed / total / max(of_sample.sum(), np.finfo(dtype).tiny)
@@ -83,6 +84,7 @@ class AverageCurvature:
             diagonal = np.maximum(np.diagonal(upper) + alpha / self.roots[:D] ** 2, 1)
             upper[np.diag_indices(D)] = diagonal * (1 + np.finfo(dtype).eps ** 0.625)
             if keep_correlations:
+                self.correlations = np.eye(D + 1, dtype=dtype)
                 self.correlations[:D, :D] = np.triu(upper) + np.triu(upper, 1).T
             self.inverse_root = invert_cholesky(upper, n_threads)
 
@@ -141,6 +143,8 @@ class AverageCurvature:
 
     def product(self, U):
         """The curvature times U, in its coordinates."""
+        if self.correlations is None:
+            return U
         dtype = self.correlations.dtype
         out = np.empty(U.T.shape, dtype)
         _kernels.scores(self.correlations, None, U.astype(dtype), None, out, self.n_threads)

@@ -67,7 +67,7 @@ class Memory:
         """Remember a step and the change of the gradient, if the function curves along it."""
         slope = dot(step, change)
         if slope > np.finfo(float).eps * np.sqrt(dot(step, step) * dot(change, change)):
-            self.pairs = [*self.pairs[1 - self.most :], (step, change, slope)]
+            self.pairs = [*self.pairs, (step, change, slope)][-self.most :]
 
 
 class InverseHessian:

@@ -48,8 +48,7 @@ class Hessian:
     def minimum(self, Z, G, l1):
         """The minimum V of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), about."""
         metric = self.metric
-        U = metric.to_coordinates(Z)
-        V = U.copy()
+        V = metric.to_coordinates(Z)
         coordinate_descent(
             metric.correlations,
             self.scale,
@@ -57,7 +56,6 @@ class Hessian:
             np.array([sign for sign, _ in self.terms]),
             metric.gradient(G),
             l1 / metric.roots,
-            U,
             V,
             DESCENT_TOL,
             MOST_ROUNDS,

@@ -484,8 +484,8 @@ def loss_gradient(X, y, sample_weight, W, b, dW, db, n_threads=None):
     return weight @ losses / weight.sum()
 
 
-def coordinate_descent(A, scale, T, signs, G, l1, Z, V, tol, most_rounds):
-    """V := the minimum of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), from the V given.
+def coordinate_descent(A, scale, T, signs, G, l1, V, tol, most_rounds):
+    """V := the minimum of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), Z being the V given.
 
     H is scale A for each row, and of all elements together the sum of signs[k] T[k] T[k]^T. Coordinates are
     minimised in turn (Friedman, Hastie and Tibshirani, 2010, "Regularization paths for generalized linear
@@ -494,24 +494,24 @@ def coordinate_descent(A, scale, T, signs, G, l1, Z, V, tol, most_rounds):
 
     Parameters
     ----------
-    A : (D, D) float array
-        Symmetric, with a positive diagonal.
+    A : (D, D) float array or None
+        Symmetric, with a positive diagonal; None is the identity.
     scale : float
     T : (K, C, D) float64 array
     signs : (K,) float64 array
         1 or -1.
-    G, Z : (C, D) float64 arrays
+    G : (C, D) float64 array
     l1 : (D,) float64 array
     V : (C, D) float64 array
-        Where to begin; overwritten.
+        Overwritten.
     tol : float
     most_rounds : int
     """
     C, D = V.shape
-    H = np.kron(np.eye(C), scale * A)
+    H = np.kron(np.eye(C), scale * (np.eye(D) if A is None else A))
     for sign, term in zip(signs, T, strict=True):
         H += sign * np.outer(term, term)
-    v, z, g = V.ravel(), Z.ravel(), G.ravel()
+    v, z, g = V.ravel(), V.ravel().copy(), G.ravel()
     every, enough = True, 0.0
     for k in range(most_rounds):
         farthest = 0.0
