@@ -36,15 +36,15 @@ def metric_of(X, h, alpha=0.1, sample=None, **options):
     return AverageCurvature(X, rows, sample, h, len(X), alpha, 0.0, **options)
 
 
-@pytest.mark.parametrize("centred", [True, False])
-def test_the_curvature_and_its_inverse(centred):
+@pytest.mark.parametrize(("fit_intercept", "centred"), [(True, True), (True, False), (False, False)])
+def test_the_curvature_and_its_inverse(fit_intercept, centred):
     """For one class it is a matrix: h-weighted second moments of (x, 1), and the penalty."""
     X, h = problem()
     n, D = X.shape
-    metric = metric_of(X, h, centred=centred, keep_correlations=True)
+    metric = metric_of(X, h, fit_intercept=fit_intercept, centred=centred, keep_correlations=True)
     ones = np.column_stack([X.array, np.ones(n)])
     curvature = (ones * h[:, None]).T @ ones / n + np.diag(np.append(np.full(D, 0.1), 0))
-    if not centred:
+    if not fit_intercept:
         curvature[D, :D] = curvature[:D, D] = 0
     Z = np.random.default_rng(1).standard_normal((3, D + 1))
     np.testing.assert_allclose(metric.solve(Z @ curvature), Z, atol=1e-6)

@@ -84,7 +84,8 @@ def test_the_inverse_hessian_knows_the_last_step(fit_intercept):
 
 def test_the_minimum_of_the_model_without_penalty_is_the_step_of_the_inverse_hessian(monkeypatch):
     monkeypatch.setattr(proximal, "DESCENT_TOL", 1e-13)
-    monkeypatch.setattr(proximal, "MOST_ROUNDS", 100_000)
+    for name in ("MOST_ROUNDS", "FEWEST_ROUNDS"):
+        monkeypatch.setattr(proximal, name, 100_000)
     objective = problem(l1=1e-300)
     Z = random_weights(objective)
     metric, memory, G = objective.metric(Z), memory_of(objective, 4), objective(Z)[1]

@@ -152,6 +152,22 @@ def test_liblinear_penalises_the_intercept(l1_ratio):
     np.testing.assert_allclose(ours.intercept_, theirs.intercept_, atol=1e-4)
 
 
+def test_liblinear_with_l1_converges_on_raw_features():
+    """The intercept is penalised, so features cannot be taken about their means."""
+    X, y = LOADERS["load_breast_cancer"](return_X_y=True)
+    params = {"solver": "liblinear", **mixing(1)}
+    theirs = SklearnLogisticRegression(max_iter=10_000, random_state=0, **params).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        ours = LogisticRegression(**params).fit(X, y)
+
+    def value(model):
+        losses = np.logaddexp(0, -(2 * y - 1) * model.decision_function(X))
+        return losses.sum() + np.abs(model.coef_).sum() + np.abs(model.intercept_).sum()
+
+    assert value(ours) <= value(theirs)
+
+
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "newton-cholesky", "sag", "saga"])
 def test_every_solver_reaches_the_same_minimum(solver):
     X, y = standardised("load_wine")
@@ -229,6 +245,17 @@ def test_convergence_warning_says_what_was_reached():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         LogisticRegression().fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+@pytest.mark.parametrize(("dtype", "scale"), [(np.float32, 1e30), (np.float64, 1e300)])
+@pytest.mark.parametrize("rows", [slice(None), slice(0, 1)])
+def test_features_that_overflow_leave_finite_weights(dtype, scale, rows):
+    X, y = load_iris(return_X_y=True)
+    X[rows] *= scale / 8
+    with pytest.warns(ConvergenceWarning, match="scale them"):
+        model = LogisticRegression().fit(X.astype(dtype), y)
+    assert np.isfinite(model.coef_).all() and np.isfinite(model.intercept_).all()
 
 
 def test_max_iter_0_keeps_the_start():

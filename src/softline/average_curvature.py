@@ -34,8 +34,9 @@ class AverageCurvature:
         Sum of the weights.
     alpha, intercept_alpha : float
         L2 penalties of W and of b.
+    fit_intercept : bool
     centred : bool
-        Whether what the features have in common with the intercept is told apart.
+        Whether features are taken about their mean, which leaves nothing that they share with the intercept.
     keep_correlations : bool
         For `product` and coordinate descent.
     n_threads : int or None
@@ -61,6 +62,7 @@ class AverageCurvature:
         alpha,
         intercept_alpha,
         *,
+        fit_intercept=True,
         centred=True,
         keep_correlations=False,
         n_threads=None,
@@ -75,32 +77,34 @@ class AverageCurvature:
         diagonal = np.append(squares / total + alpha, summed / total + intercept_alpha)
         self.roots = np.sqrt(np.where(diagonal > np.finfo(dtype).tiny, diagonal, 1))
         self.correlations = self.inverse_root = None
-        if 1 < D <= MOST_FEATURES:
+        if D <= MOST_FEATURES:
             of_sample = curvature[sample].astype(float)
             of_sample *= summed / total / max(of_sample.sum(), np.finfo(dtype).tiny)
-            upper = self._gram(X, sample, np.sqrt(of_sample).astype(dtype))
+            shared = 1 / self.roots[D] if fit_intercept and not centred else 0
+            upper = self._gram(X, sample, np.sqrt(of_sample).astype(dtype), shared)
             # No less than all rows have, and so much more that features that repeat others do not amplify
             # rounding.
-            diagonal = np.maximum(np.diagonal(upper) + alpha / self.roots[:D] ** 2, 1)
-            upper[np.diag_indices(D)] = diagonal * (1 + np.finfo(dtype).eps ** 0.625)
+            penalties = np.append(np.full(D, alpha), intercept_alpha) / self.roots**2
+            diagonal = np.maximum(np.diagonal(upper) + penalties, 1)
+            upper[np.diag_indices(D + 1)] = diagonal * (1 + np.finfo(dtype).eps ** 0.625)
             if keep_correlations:
-                self.correlations = np.eye(D + 1, dtype=dtype)
-                self.correlations[:D, :D] = np.triu(upper) + np.triu(upper, 1).T
+                self.correlations = np.triu(upper) + np.triu(upper, 1).T
             self.inverse_root = invert_cholesky(upper, n_threads)
 
-    def _gram(self, X, idx, root):
-        """Upper triangle of sum_i root_i^2 z_i z_i^T, z the rows centred and scaled."""
-        D, n = X.shape[1], len(idx)
+    def _gram(self, X, idx, root, last):
+        """Upper triangle of sum_i root_i^2 z_i z_i^T, z the rows centred and scaled, then `last`."""
+        D, n = X.shape[1] + 1, len(idx)
         width, height = min(D, 256), min(n, 1024)
         # Padded: rows of 4 KiB apart would share cache sets.
         gram, part, z = (_kernels.padded(size, D, X.dtype) for size in (D, width, height))
         sums = np.empty(width, X.dtype)
-        mean, scale = self.mean.astype(X.dtype), (1 / self.roots[:D]).astype(X.dtype)
+        mean, scale = self.mean.astype(X.dtype), (1 / self.roots[:-1]).astype(X.dtype)
         for first in range(0, n, height):
             rows = idx[first : first + height]
             z = z[: len(rows)]
-            np.subtract(X[rows], mean, out=z)
-            z *= scale
+            np.subtract(X[rows], mean, out=z[:, :-1])
+            z[:, :-1] *= scale
+            z[:, -1] = last
             z *= root[first : first + height, None]
             for c in range(0, D, width):
                 here = slice(c, min(c + width, D))
@@ -113,14 +117,14 @@ class AverageCurvature:
         """The inverse of the curvature times G (C, D + 1)."""
         U = self.gradient(G)
         if self.inverse_root is not None:
-            D, V = len(self.inverse_root), self.inverse_root
-            Z = U[:, :D].astype(V.dtype)
-            turned, back = np.empty_like(Z), np.empty((D, len(Z)), V.dtype)
+            V = self.inverse_root
+            Z = U.astype(V.dtype)
+            turned, back = np.empty_like(Z), np.empty(Z.T.shape, V.dtype)
             _kernels.gradient(
                 V, None, np.ascontiguousarray(Z.T), turned, np.empty(len(Z), V.dtype), self.n_threads
             )
             _kernels.scores(V, None, turned, None, back, self.n_threads)
-            U[:, :D] = back.T
+            U = back.T.astype(float)
         return self.from_coordinates(U)
 
     def to_coordinates(self, Z):

@@ -146,11 +146,13 @@ def minimize(objective, Z, tol, max_iter, callback=None, change_tol=np.inf):
         step = newton_step(objective, metric, memory, Z, G)
         last_Z, last_G, slack = Z, G, noise * abs(value)
         Z, value, G, expected = line_search(objective, Z, value, G, step, slack)
+        gradient = np.abs(objective.pseudo_gradient(Z, G)).max()
+        if not np.isfinite(value + gradient):  # features so large that numbers overflow
+            break
         if expected > 0:
             memory.add(Z - last_Z, G - last_G)
         else:  # uphill, after what rounding has made of it
             memory.pairs = []
-        gradient = np.abs(objective.pseudo_gradient(Z, G)).max()
         moved = np.abs(Z - last_Z).max() > change_tol * np.abs(Z).max()
         # Where rounding hides what is left to gain, steps that do not make the gradient smaller are in vain.
         if expected < slack and gradient >= best[2]:

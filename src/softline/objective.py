@@ -138,6 +138,7 @@ class Objective:
             float(total),
             self.l2[0],
             self.l2[-1],
+            fit_intercept=self.fit_intercept,
             centred=self.fit_intercept and not self.l1[-1],
             keep_correlations=bool(self.l1.any()),
             n_threads=self.n_threads,

@@ -13,8 +13,9 @@ from softline.average_curvature import dot
 # Steps in memory that add to the Hessian.
 MOST_PAIRS = 10
 # Coordinate descent ends when no coordinate moves by more than this share of the farthest move of the first
-# round, or after so many rounds.
-DESCENT_TOL, MOST_ROUNDS = 0.05, 100
+# round, or after so many rounds: the more features, the dearer, and the fewer.
+DESCENT_TOL = 0.05
+FEWEST_ROUNDS, MOST_ROUNDS, ROUNDS_TIMES_FEATURES = 100, 1000, 100_000
 
 
 class Hessian:
@@ -49,6 +50,7 @@ class Hessian:
         """The minimum V of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), about."""
         metric = self.metric
         V = metric.to_coordinates(Z)
+        rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, ROUNDS_TIMES_FEATURES // Z.shape[1]))
         coordinate_descent(
             metric.correlations,
             self.scale,
@@ -58,6 +60,6 @@ class Hessian:
             l1 / metric.roots,
             V,
             DESCENT_TOL,
-            MOST_ROUNDS,
+            rounds,
         )
         return metric.from_coordinates(V)
