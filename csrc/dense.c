@@ -15,7 +15,7 @@ typedef softline_f32 table;
 typedef softline_f32_update update;
 #endif
 
-#define TILE (LANES * LANES)
+#define TILE (LANES * (LANES + 1))
 #define PREFETCH(p) __builtin_prefetch(p, 0, 2)
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
@@ -659,21 +659,20 @@ static void gradient(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, p
     for (ptrdiff_t first = 0; first < D; first += slab) {
         const ptrdiff_t end = MIN(first + slab, D);
         if (u) clear_drift(u, C);
-        ptrdiff_t width;
-        for (ptrdiff_t d = first; d < end; d += width, X += width * LANES) {
-            const int vecs = d + GRADIENT_VECS * LANES <= end ? GRADIENT_VECS : 1;
-            width = vecs * LANES;
+        int vecs;
+        for (ptrdiff_t d = first; d < end; d += vecs * LANES, X += vecs * TILE) {
+            vecs = d + GRADIENT_VECS * LANES <= end ? GRADIENT_VECS : 1;
+            const ptrdiff_t width = MIN(vecs * LANES, end - d);
             /* While the first classes pass, the next rows come. */
             fetch *soon = next_idx ? &rows : NULL;
             ptrdiff_t c = 0;
 #define CLASSES(classes)                                                                           \
     for (; c + (classes) <= C; c += (classes), soon = NULL) {                                      \
         if (vecs == GRADIENT_VECS)                                                                 \
-            gradient_tile(classes, GRADIENT_VECS, X, strip, n, d, MIN(width, end - d), dS, C, c,   \
-                          dW, ldw, add, u, soon);                                                  \
-        else                                                                                       \
-            gradient_tile(classes, 1, X, strip, n, d, MIN(width, end - d), dS, C, c, dW, ldw, add, \
+            gradient_tile(classes, GRADIENT_VECS, X, strip, n, d, width, dS, C, c, dW, ldw, add,   \
                           u, soon);                                                                \
+        else                                                                                       \
+            gradient_tile(classes, 1, X, strip, n, d, width, dS, C, c, dW, ldw, add, u, soon);     \
     }
             CLASSES(GRADIENT_CLASSES)
 #if GRADIENT_CLASSES > 5

@@ -6,7 +6,8 @@
  *
  * N rows, D features, C classes, L = SOFTLINE_LANES elements in a virtual vector of 64 bytes: the
  * same on every ISA, so that lanes sum alike. Two layouts, both by strips of L rows:
- *   X, packed:  for each strip (`strip` elements apart) tiles of L features, in a tile L rows of L;
+ *   X, packed:  for each strip (`strip` elements apart) tiles of L features, in a tile L rows of L,
+ *               and a vector to spare (see softline_packed);
  *   S, scores:  for each strip C vectors of L rows, a row a lane (C * L elements).
  * W and dW are plain (C, D) matrices, rows `ldw` elements apart. */
 #ifndef SOFTLINE_H
@@ -22,6 +23,13 @@
 static inline ptrdiff_t softline_block(ptrdiff_t D, ptrdiff_t lanes) {
     const ptrdiff_t most = 512, blocks = (D + most - 1) / most;
     return blocks ? ((D + blocks - 1) / blocks + lanes - 1) / lanes * lanes : lanes;
+}
+
+/* Elements of a packed strip of D features, and where a tile begins: that of feature D, a multiple
+ * of the lanes. Without the vector to spare a row's vectors would lie 1 KiB apart, and share four
+ * sets of the level-1 cache. */
+static inline ptrdiff_t softline_packed(ptrdiff_t D, ptrdiff_t lanes) {
+    return (D + lanes - 1) / lanes * lanes * (lanes + 1);
 }
 
 /* What the elements of X may be; a bool is a U8. */

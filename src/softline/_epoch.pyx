@@ -21,7 +21,7 @@ from softline._kernels cimport (
     check_labels, check_length, check_smoothing, check_targets, clip_scale, cross_entropy_gradient_of,
     gradient_norm, gradient_of, gradient_step, load_strip_of, matrix, next_step, onehot, optimizer_rule,
     project_of, real, row_stride, rows_of, rule_of, scores_of, slab_of, soft_cross_entropy_of,
-    softline_block, softline_rows, softline_rule, square_norm_of, threads_for, update_of,
+    softline_block, softline_packed, softline_rows, softline_rule, square_norm_of, threads_for, update_of,
 )
 
 import numpy as np
@@ -112,7 +112,7 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
     cdef ptrdiff_t slab = slab_of(D, <real>0), n_slabs = (D + slab - 1) // slab
     cdef ptrdiff_t n_tasks = min(n_slabs, <ptrdiff_t>2 * threads) if threads > 1 else 1  # of the gradient
     # A strip: packed, with a tile to spare so that strips do not fall on the same sets of the L1 cache.
-    cdef ptrdiff_t strip = (D + 2 * lanes - 1) // lanes * lanes * lanes
+    cdef ptrdiff_t strip = softline_packed(D + lanes, lanes)
     cdef ptrdiff_t batch_strips = (batch_size + lanes - 1) // lanes
     cdef ptrdiff_t most_strips = max(<ptrdiff_t>1, min(
         threads * PACKED_BYTES // (strip * <ptrdiff_t>sizeof(real)), SCORE_BYTES // (64 * C)))
@@ -187,7 +187,7 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                     col = k // strips * block
                     count = min(lanes, n_rows - s * lanes)
                     scores_of(&rows, idx + s * lanes, count, col, min(block, D - col),
-                              &packed[0, s * strip + col * lanes], strip, &W[0, col], ldw, C,
+                              &packed[0, s * strip + softline_packed(col, lanes)], strip, &W[0, col], ldw, C,
                               &parts[0, k // strips * part + s * lanes * C])
                     mine = mine + 1
                     k = softline_take(team, thread, phase, n_blocks * strips)
@@ -247,15 +247,15 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                     if last and not clips:
                         mu = &shift[col] if shift is not None else NULL
                         m = &metric[col] if metric is not None else NULL
-                        gradient_step(<const real *>&packed[0, col * lanes], strip, n_rows, count, slab,
-                                      <const real *>&dscores[0, 0], C, &dW[0, 0] + col, lddw, add,
-                                      &W[0, col], ldw, <const real *>&db[0], at.first * learning_rates[step],
-                                      0 if rule.decoupled else alpha, mu, m, &drift[0, s * C * lanes], by,
-                                      &rows, next_idx, col)
+                        gradient_step(<const real *>&packed[0, softline_packed(col, lanes)], strip, n_rows,
+                                      count, slab, <const real *>&dscores[0, 0], C, &dW[0, 0] + col,
+                                      lddw, add, &W[0, col], ldw, <const real *>&db[0],
+                                      at.first * learning_rates[step], 0 if rule.decoupled else alpha,
+                                      mu, m, &drift[0, s * C * lanes], by, &rows, next_idx, col)
                     else:
-                        gradient_of(<const real *>&packed[0, col * lanes], strip, n_rows, count,
-                                    <const real *>&dscores[0, 0], C, &dW[0, 0] + col, lddw, add, &rows,
-                                    next_idx, col)
+                        gradient_of(<const real *>&packed[0, softline_packed(col, lanes)], strip, n_rows,
+                                    count, <const real *>&dscores[0, 0], C, &dW[0, 0] + col, lddw, add,
+                                    &rows, next_idx, col)
                     mine = mine + 1
                     k = softline_take(team, thread, phase, n_tasks)
                 if softline_done(team, mine, n_tasks):

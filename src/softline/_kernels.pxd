@@ -133,6 +133,7 @@ cdef extern from "softline.h" nogil:
         const softline_f32 *f32
         const softline_f64 *f64
     ptrdiff_t softline_block(ptrdiff_t D, ptrdiff_t lanes)
+    ptrdiff_t softline_packed(ptrdiff_t D, ptrdiff_t lanes)
 
 cdef const softline_isa *isa
 

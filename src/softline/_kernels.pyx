@@ -368,7 +368,7 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
     cdef ptrdiff_t block = softline_block(D, lanes), n_blocks = (D + block - 1) // block
     cdef int threads = threads_for(n_threads, <double>n * C * D)
     cdef ptrdiff_t strips = min(<ptrdiff_t>TASK_STRIPS, (n + lanes - 1) // lanes)
-    cdef ptrdiff_t strip = block * lanes, part = strips * C * lanes
+    cdef ptrdiff_t strip = softline_packed(block, lanes), part = strips * C * lanes
     # Not two matrices: making those takes longer than the scores of a row.
     cdef ptrdiff_t ldp = padded_stride(strips * strip, <real>0)
     cdef ptrdiff_t lds = padded_stride((n_blocks + 1) * part, <real>0)
@@ -507,7 +507,8 @@ def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] d
     cdef ptrdiff_t lanes = 64 // sizeof(real), slab = slab_of(D, <real>0), n_strips = (n + lanes - 1) // lanes
     cdef int threads = threads_for(n_threads, <double>n * C * D), thread
     cdef ptrdiff_t lds = row_stride(dscores, "dscores")
-    cdef real[:, :] packed = matrix(threads, TASK_STRIPS * lanes * slab, np.empty, <real>0)
+    cdef ptrdiff_t strip = softline_packed(slab, lanes)
+    cdef real[:, :] packed = matrix(threads, TASK_STRIPS * strip, np.empty, <real>0)
     cdef real[:, :] dS = matrix(1, n_strips * C * lanes, np.empty, <real>0)
     cdef real[:, :] sums = matrix(1, C * lanes, np.empty, <real>0)
     cdef ptrdiff_t task, col, width, first, count, k
@@ -523,8 +524,8 @@ def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] d
             for k in range((n_strips + TASK_STRIPS - 1) // TASK_STRIPS):
                 first = k * TASK_STRIPS * lanes
                 count = min(TASK_STRIPS * lanes, n - first)
-                pack_of(&rows, &idx[first], count, col, width, &packed[thread, 0], lanes * slab)
-                gradient_of(<const real *>&packed[thread, 0], lanes * slab, count, width,
+                pack_of(&rows, &idx[first], count, col, width, &packed[thread, 0], strip)
+                gradient_of(<const real *>&packed[thread, 0], strip, count, width,
                             <const real *>&dS[0, first * C], C, &dW[0, col], ldw, k > 0, NULL, NULL, 0)
         bias_gradient_of(<const real *>&dS[0, 0], n, C, &sums[0, 0], &db[0], False)
 
@@ -696,8 +697,8 @@ cdef int _column_stats(X, const ptrdiff_t[::1] idx, const real[::1] weight, doub
     cdef ptrdiff_t block = 128, wave = 32, blocks = (n + block - 1) // block, slots = min(wave, blocks)
     cdef ptrdiff_t slab = min((D + lanes - 1) // lanes * lanes, <ptrdiff_t>1024), width, first
     cdef ptrdiff_t task, w, begin, end, k, i, d, count
-    cdef ptrdiff_t height = min(block, (n + lanes - 1) // lanes * lanes)
-    cdef real[:, :] packed = matrix(threads, height * slab, np.empty, <real>0)
+    cdef ptrdiff_t strip = softline_packed(slab, lanes), strips = (min(block, n) + lanes - 1) // lanes
+    cdef real[:, :] packed = matrix(threads, strips * strip, np.empty, <real>0)
     cdef real[:, :] means = matrix(slots, D, np.empty, <real>0)
     cdef real[:, :] deviations = matrix(slots, D, np.empty, <real>0)
     cdef real[:, :] lows = matrix(threads, D, np.empty, <real>0)
@@ -725,8 +726,8 @@ cdef int _column_stats(X, const ptrdiff_t[::1] idx, const real[::1] weight, doub
                 for k in range((D + slab - 1) // slab):
                     first = k * slab
                     width = min(slab, D - first)
-                    pack_of(&rows, &idx[task * block], count, first, width, &packed[thread, 0], lanes * slab)
-                    column_stats_of(<const real *>&packed[thread, 0], lanes * slab, count, width,
+                    pack_of(&rows, &idx[task * block], count, first, width, &packed[thread, 0], strip)
+                    column_stats_of(<const real *>&packed[thread, 0], strip, count, width,
                                     &weight[task * block] if weight is not None else <const real *>NULL,
                                     share, &means[task - begin, first], &deviations[task - begin, first],
                                     &lows[thread, first], &highs[thread, first])

@@ -13,7 +13,8 @@ from libc.math cimport copysign, fabs, fmax, sqrt
 from libc.stdint cimport int32_t
 from softline._kernels cimport (
     add_scores_of, bias_gradient_of, check_labels, check_length, cross_entropy_gradient_of, gradient_of,
-    indices, matrix, real, row_stride, rows_of, scores_of, softline_block, softline_rows, threads_for,
+    indices, matrix, real, row_stride, rows_of, scores_of, softline_block, softline_packed, softline_rows,
+    threads_for,
 )
 
 import numpy as np
@@ -65,7 +66,7 @@ cdef double pass_over(X, const int32_t[::1] y, const real[::1] sample_weight, co
     cdef bint dense_rows = 0 < rows.column_bytes <= 16
     cdef ptrdiff_t lanes = 64 // sizeof(real)
     cdef ptrdiff_t block = softline_block(D, lanes), n_parts = (D + block - 1) // block
-    cdef ptrdiff_t strip = (D + 2 * lanes - 1) // lanes * lanes * lanes
+    cdef ptrdiff_t strip = softline_packed(D + lanes, lanes)
     cdef ptrdiff_t strips = (n + lanes - 1) // lanes
     cdef ptrdiff_t n_blocks = max(FEWEST_BLOCKS, GRADIENT_BYTES // max(1, C * D * <ptrdiff_t>sizeof(real)))
     n_blocks = max(<ptrdiff_t>1, min(min(n_blocks, MOST_BLOCKS), n // ROWS_PER_BLOCK))
@@ -106,7 +107,7 @@ cdef double pass_over(X, const int32_t[::1] y, const real[::1] sample_weight, co
                 for k in range(n_parts):
                     col = k * block
                     scores_of(&rows, rows_here, n_rows, col, min(block, D - col),
-                              &packed[thread, col * lanes], strip, &W[0, col], ldw, C,
+                              &packed[thread, softline_packed(col, lanes)], strip, &W[0, col], ldw, C,
                               &parts[thread, k * part])
                 for s in range((n_rows + lanes - 1) // lanes):
                     count = min(lanes, n_rows - s * lanes)
