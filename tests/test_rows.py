@@ -5,7 +5,7 @@ import pytest
 
 from softline import _epoch, _kernels, reference
 from softline.column_stats import ColumnStats
-from softline.rows import KERNEL_DTYPES, Rows
+from softline.rows import KERNEL_DTYPES, Rows, in_row_order
 
 isas = pytest.mark.parametrize("isa", [name for name, runs in _kernels.isas().items() if runs], indirect=True)
 N, D, C = 37, 150, 5
@@ -172,3 +172,12 @@ def test_a_variance_beside_a_large_mean_keeps_its_digits():
     X = (1e4 + np.random.default_rng(5).standard_normal((5000, 3))).astype(np.float32)
     _, squares, _, _ = _kernels.column_stats(X, None, None)
     np.testing.assert_allclose(squares / len(X), X.astype(float).var(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (255, 257), (600, 300)])
+def test_copies_in_row_order_only_what_is_not(shape):
+    X = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+    assert in_row_order(X) is X
+    copy = in_row_order(np.asfortranarray(X))
+    assert copy.flags.c_contiguous
+    np.testing.assert_array_equal(copy, X)

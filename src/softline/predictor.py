@@ -6,7 +6,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from softline import _kernels
-from softline.rows import Rows, kernels_read
+from softline.rows import Rows, in_row_order, kernels_read
 from softline.targets import check_targets, n_columns
 
 
@@ -49,9 +49,7 @@ class SoftmaxPredictor:
             X, y = validate_data(self, X, y, reset=reset, multi_output=soft, **options)
             if not soft:
                 y = _labels(y)
-            if abs(X.strides[1]) > abs(X.strides[0]):
-                X = np.ascontiguousarray(X)
-            X = Rows(X)
+            X = Rows(in_row_order(X))
             zeros, scores = np.zeros((1, X.shape[1]), X.dtype), np.empty((len(X), 1), X.dtype)
             _kernels.scores(X, None, zeros, None, scores, self.n_threads)
             if not np.isfinite(scores).all():  # 0 times infinity or NaN is NaN

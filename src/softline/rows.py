@@ -67,6 +67,17 @@ class Rows:
         return W, b
 
 
+def in_row_order(array):
+    """The array (N, D), its rows one after the other: itself, or a copy made by blocks that fit in cache."""
+    if abs(array.strides[1]) <= abs(array.strides[0]):
+        return array
+    copy, (N, D), block = np.empty(array.shape, array.dtype), array.shape, 256
+    for i in range(0, N, block):
+        for d in range(0, D, block):
+            copy[i : i + block, d : d + block] = array[i : i + block, d : d + block]
+    return copy
+
+
 def as_rows(X):
     """X as Rows; Rows pass through."""
     return X if isinstance(X, Rows) else Rows(X)
