@@ -109,24 +109,57 @@ static void pack(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrd
         }
 }
 
+/* ---- prefetch: rows to come, while others are computed with -----------------------------------
+ */
+
+/* The lines of some rows, row by row, asked for a few at a time: memory takes only so many requests
+ * at once, and long runs of lines are what processors are made for. */
+typedef struct fetch {
+    const char *data;
+    ptrdiff_t row_bytes, bytes, at, at_once;
+    const ptrdiff_t *row, *end;
+} fetch;
+
+/* The rows from idx to `end` of X, features col to col + D, in `steps` calls of fetch_some. */
+INLINE fetch fetch_of(const softline_rows *X, const ptrdiff_t *idx, const ptrdiff_t *end,
+                      ptrdiff_t col, ptrdiff_t D, ptrdiff_t steps) {
+    const ptrdiff_t bytes = D * X->column_bytes, lines = STEPS(bytes, 64) * (end - idx);
+    return (fetch){.data = X->data + col * X->column_bytes,
+                   .row_bytes = X->row_bytes,
+                   .bytes = bytes,
+                   .at_once = STEPS(lines, steps),
+                   .row = idx,
+                   .end = end};
+}
+
+INLINE void fetch_some(fetch *f) {
+    for (ptrdiff_t i = 0; i < f->at_once && f->row < f->end; i++) {
+        PREFETCH(f->data + *f->row * f->row_bytes + f->at);
+        f->at += 64;
+        if (f->at >= f->bytes) {
+            f->at = 0;
+            f->row++;
+        }
+    }
+}
+
 /* ---- scores ---------------------------------------------------------------------------------- */
 
 /* S[k, r] = W[k] . x[r] for `classes` x `rows` (constants once inlined), x packed; or the
- * rows are at `from` and are packed into x on the way, while those at `ahead` come into the cache.
+ * rows are at `from` and are packed into x on the way. Meanwhile, rows come that are wanted `soon`.
  */
-INLINE void dot_tile(const int rows, const int classes, const real *const *from,
-                     const char *const *ahead, real *x, const real *W, ptrdiff_t ldw, ptrdiff_t D,
-                     real *S) {
+INLINE void dot_tile(const int rows, const int classes, const real *const *from, fetch *soon,
+                     real *x, const real *W, ptrdiff_t ldw, ptrdiff_t D, real *S) {
     vec sum[TILE_ROWS * TILE_CLASSES];
     UNROLL(i, rows * classes) sum[i] = vset1(0);
     ptrdiff_t d = 0;
     for (; d + LANES <= D; d += LANES, x += TILE) {
         /* register by register of the vectors, so that few registers hold operands */
+        if (soon) fetch_some(soon);
         UNROLL(g, REGS) {
             reg xr[TILE_ROWS];
             UNROLL(r, rows) {
                 real *packed = x + r * LANES + g * REG_LANES;
-                if (from && ahead && g == 0) PREFETCH(ahead[r] + d * (ptrdiff_t)sizeof(real));
                 xr[r] = r_keep(r_load(from ? from[r] + d + g * REG_LANES : packed));
                 if (from) r_store(packed, xr[r]);
             }
@@ -153,11 +186,10 @@ INLINE void dot_tile(const int rows, const int classes, const real *const *from,
 }
 
 /* A panel of classes for a tile of rows; fewer of either at the edges. */
-INLINE void dot_panel(const int rows, ptrdiff_t classes, const real *const *from,
-                      const char *const *ahead, real *x, const real *W, ptrdiff_t ldw, ptrdiff_t D,
-                      real *S) {
+INLINE void dot_panel(const int rows, ptrdiff_t classes, const real *const *from, fetch *soon,
+                      real *x, const real *W, ptrdiff_t ldw, ptrdiff_t D, real *S) {
 #define DOT(classes)                                                                               \
-    case classes: dot_tile(rows, classes, from, ahead, x, W, ldw, D, S); break
+    case classes: dot_tile(rows, classes, from, soon, x, W, ldw, D, S); break
     switch (classes) {
 #if TILE_CLASSES > 4
         DOT(5);
@@ -179,7 +211,7 @@ INLINE void dot_panel(const int rows, ptrdiff_t classes, const real *const *from
 
 static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col,
                    ptrdiff_t D, real *packed, ptrdiff_t strip, const real *W, ptrdiff_t ldw,
-                   ptrdiff_t C, real *S) {
+                   ptrdiff_t C, real *S, const softline_ahead *ahead) {
     /* Rows of `real` as they should be are packed while they are first used; short ones before, for
      * then more of them are in flight from memory at once. */
     const int as_is = D > 8 * LANES &&
@@ -189,6 +221,12 @@ static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, pt
     const ptrdiff_t fit = CLASS_BLOCK_BYTES / (MAX(D, 1) * (ptrdiff_t)sizeof(real));
     const ptrdiff_t class_block = MAX(fit / TILE_CLASSES, 1) * TILE_CLASSES;
     const char *data = X->data + col * X->column_bytes;
+    fetch soon = {0};
+    if (ahead) {
+        const ptrdiff_t tiles = n / LANES * STEPS(LANES, TILE_ROWS) + STEPS(n % LANES, TILE_ROWS);
+        soon = fetch_of(X, ahead->idx, ahead->idx + ahead->n, ahead->col, ahead->D,
+                        MAX(tiles * (D / LANES), 1));
+    }
     for (ptrdiff_t c0 = 0; c0 < C; c0 += class_block) {
         const ptrdiff_t c1 = MIN(c0 + class_block, C);
         for (ptrdiff_t first = 0; first < n; first += LANES) {
@@ -199,22 +237,22 @@ static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, pt
                 rows = MIN(TILE_ROWS, count - r);
                 if (TILE_ROWS == 3 && count - r == 4) rows = 2;
                 const real *from[TILE_ROWS];
-                const char *ahead[TILE_ROWS];
-                const int more = first + LANES + r + rows <= n;
-                for (ptrdiff_t i = 0; i < rows; i++) {
+                for (ptrdiff_t i = 0; i < rows; i++)
                     from[i] = (const real *)(data + idx[first + r + i] * X->row_bytes);
-                    if (more) ahead[i] = data + idx[first + LANES + r + i] * X->row_bytes;
-                }
                 for (ptrdiff_t c = c0; c < c1; c += TILE_CLASSES) {
-#define PANEL(rows, from)                                                                          \
-    dot_panel(rows, MIN(TILE_CLASSES, c1 - c), from, more ? ahead : NULL, x + r * LANES,           \
-              W + c * ldw, ldw, D, s + c * LANES + r)
+#define PANEL(rows, from, soon)                                                                    \
+    dot_panel(rows, MIN(TILE_CLASSES, c1 - c), from, soon, x + r * LANES, W + c * ldw, ldw, D,     \
+              s + c * LANES + r)
 #define PANELS(rows)                                                                               \
     case rows:                                                                                     \
-        if (as_is && c == 0)                                                                       \
-            PANEL(rows, from);                                                                     \
+        if (c == 0 && as_is && ahead)                                                              \
+            PANEL(rows, from, &soon);                                                              \
+        else if (c == 0 && as_is)                                                                  \
+            PANEL(rows, from, NULL);                                                               \
+        else if (c == 0 && ahead)                                                                  \
+            PANEL(rows, NULL, &soon);                                                              \
         else                                                                                       \
-            PANEL(rows, NULL);                                                                     \
+            PANEL(rows, NULL, NULL);                                                               \
         break
                     switch (rows) {
 #if TILE_ROWS > 3
@@ -557,40 +595,6 @@ static void project(real *W, ptrdiff_t D, real *b, real most, const real *shift,
         vstore_n(mean + d, vfma(vset1(share), vsub(vload_n(W + d, n, 0), m), m), n);
     }
     *mean_b += share * (*b - *mean_b);
-}
-
-/* ---- prefetch: rows to come, while others are computed with -----------------------------------
- */
-
-/* The lines of some rows, row by row, asked for a few at a time: memory takes only so many requests
- * at once, and long runs of lines are what processors are made for. */
-typedef struct fetch {
-    const char *data;
-    ptrdiff_t row_bytes, bytes, at, at_once;
-    const ptrdiff_t *row, *end;
-} fetch;
-
-/* The rows from idx to `end` of X, features col to col + D, in `steps` calls of fetch_some. */
-INLINE fetch fetch_of(const softline_rows *X, const ptrdiff_t *idx, const ptrdiff_t *end,
-                      ptrdiff_t col, ptrdiff_t D, ptrdiff_t steps) {
-    const ptrdiff_t bytes = D * X->column_bytes, lines = STEPS(bytes, 64) * (end - idx);
-    return (fetch){.data = X->data + col * X->column_bytes,
-                   .row_bytes = X->row_bytes,
-                   .bytes = bytes,
-                   .at_once = STEPS(lines, steps),
-                   .row = idx,
-                   .end = end};
-}
-
-INLINE void fetch_some(fetch *f) {
-    for (ptrdiff_t i = 0; i < f->at_once && f->row < f->end; i++) {
-        PREFETCH(f->data + *f->row * f->row_bytes + f->at);
-        f->at += 64;
-        if (f->at >= f->bytes) {
-            f->at = 0;
-            f->row++;
-        }
-    }
 }
 
 /* dW[c..c+classes, d..d+width] += sum over rows of dS X, then the step if there is one to take. */

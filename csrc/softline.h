@@ -45,6 +45,12 @@ typedef struct softline_rows {
     int dtype;
 } softline_rows;
 
+/* Rows of X that come into the cache meanwhile: features col to col + D of the n rows idx. */
+typedef struct softline_ahead {
+    const ptrdiff_t *idx;
+    ptrdiff_t n, col, D;
+} softline_ahead;
+
 /* How a step is made of the gradient, where that is not plain descent. Its state is laid out as W:
  * m and v (C, D) with rows `ld` apart, mb and vb (C) for the bias. */
 enum {
@@ -80,10 +86,11 @@ typedef struct softline_rule {
         /* out = the rows idx of X, features col to col + D, packed and converted */               \
         void (*pack)(const softline_rows *X, const ptrdiff_t *idx /* (n) */, ptrdiff_t n,          \
                      ptrdiff_t col, ptrdiff_t D, real *out, ptrdiff_t strip);                      \
-        /* S = W X for the rows idx of X, features col to col + D, which are left `packed` */      \
+        /* S = W X for the rows idx of X, features col to col + D, which are left `packed`;        \
+         * `ahead` may be NULL */                                                                  \
         void (*scores)(const softline_rows *X, const ptrdiff_t *idx /* (n) */, ptrdiff_t n,        \
                        ptrdiff_t col, ptrdiff_t D, real *packed, ptrdiff_t strip, const real *W,   \
-                       ptrdiff_t ldw, ptrdiff_t C, real *S);                                       \
+                       ptrdiff_t ldw, ptrdiff_t C, real *S, const softline_ahead *ahead);          \
         /* out = b + the sum of `parts` strips of scores, `part` elements apart */                 \
         void (*add_scores)(const real *S, ptrdiff_t part, ptrdiff_t parts,                         \
                            const real *b /* (C) */, ptrdiff_t C, real *out);                       \

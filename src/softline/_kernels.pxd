@@ -22,6 +22,9 @@ cdef extern from "softline.h" nogil:
         const void *shift
         const void *scale
         int dtype
+    ctypedef struct softline_ahead:
+        const ptrdiff_t *idx
+        ptrdiff_t n, col, D
     enum:
         SOFTLINE_SGD
         SOFTLINE_MOMENTUM
@@ -62,7 +65,7 @@ cdef extern from "softline.h" nogil:
                      float *out, ptrdiff_t strip) noexcept nogil
         void (*scores)(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col, ptrdiff_t D,
                        float *packed, ptrdiff_t strip, const float *W, ptrdiff_t ldw, ptrdiff_t C,
-                       float *S) noexcept nogil
+                       float *S, const softline_ahead *ahead) noexcept nogil
         void (*add_scores)(const float *S, ptrdiff_t part, ptrdiff_t parts, const float *b, ptrdiff_t C,
                            float *out) noexcept nogil
         void (*load_strip)(const float *M, ptrdiff_t ldm, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t C,
@@ -97,7 +100,7 @@ cdef extern from "softline.h" nogil:
                      double *out, ptrdiff_t strip) noexcept nogil
         void (*scores)(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col, ptrdiff_t D,
                        double *packed, ptrdiff_t strip, const double *W, ptrdiff_t ldw, ptrdiff_t C,
-                       double *S) noexcept nogil
+                       double *S, const softline_ahead *ahead) noexcept nogil
         void (*add_scores)(const double *S, ptrdiff_t part, ptrdiff_t parts, const double *b, ptrdiff_t C,
                            double *out) noexcept nogil
         void (*load_strip)(const double *M, ptrdiff_t ldm, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t C,
@@ -197,11 +200,12 @@ cdef inline void pack_of(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t
 
 cdef inline void scores_of(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col,
                            ptrdiff_t D, real *packed, ptrdiff_t strip, const real *W, ptrdiff_t ldw,
-                           ptrdiff_t C, real *S) noexcept nogil:
+                           ptrdiff_t C, real *S,
+                           const softline_ahead *ahead=NULL) noexcept nogil:
     if real is float:
-        isa.f32.scores(X, idx, n, col, D, packed, strip, W, ldw, C, S)
+        isa.f32.scores(X, idx, n, col, D, packed, strip, W, ldw, C, S, ahead)
     else:
-        isa.f64.scores(X, idx, n, col, D, packed, strip, W, ldw, C, S)
+        isa.f64.scores(X, idx, n, col, D, packed, strip, W, ldw, C, S, ahead)
 
 
 cdef inline void add_scores_of(const real *S, ptrdiff_t part, ptrdiff_t parts, const real *b, ptrdiff_t C,

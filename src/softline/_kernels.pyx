@@ -200,9 +200,11 @@ cdef softline_rows rows_of(X, real unused) except *:
     return rows
 
 
-# Strips of one task: their rows, packed, and a block of W share the level-2 cache.
+# Most strips of one task, and bytes of their rows: packed, with the next rows on their way and a block of W,
+# they share the level-2 cache.
 cdef enum:
     TASK_STRIPS = 4
+    TASK_BYTES = 400 << 10
 
 
 # ---- checks: C trusts what passes these ----------------------------------------------------------------
@@ -367,7 +369,9 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
     cdef ptrdiff_t lanes = 64 // sizeof(real)
     cdef ptrdiff_t block = softline_block(D, lanes), n_blocks = (D + block - 1) // block
     cdef int threads = threads_for(n_threads, <double>n * C * D)
-    cdef ptrdiff_t strips = min(<ptrdiff_t>TASK_STRIPS, (n + lanes - 1) // lanes)
+    cdef ptrdiff_t row_bytes = max(<ptrdiff_t>1, D * <ptrdiff_t>X.array.itemsize)
+    cdef ptrdiff_t strips = max(<ptrdiff_t>1, min(<ptrdiff_t>TASK_STRIPS, TASK_BYTES // (lanes * row_bytes)))
+    strips = min(strips, (n + lanes - 1) // lanes)
     cdef ptrdiff_t strip = softline_packed(block, lanes), part = strips * C * lanes
     # Not two matrices: making those takes longer than the scores of a row.
     cdef ptrdiff_t ldp = padded_stride(strips * strip, <real>0)
@@ -377,7 +381,9 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
     cdef real *parts = packed + threads * ldp
     memset(parts, 0, threads * lds * sizeof(real))
     cdef real *sums
-    cdef ptrdiff_t task, first, count, k, i, col
+    cdef bint dense_rows = 0 < rows.column_bytes <= 16
+    cdef ptrdiff_t task, first, count, left, k, i, col
+    cdef softline_ahead ahead
     cdef int thread
     with nogil:
         for task in prange((n + strips * lanes - 1) // (strips * lanes), num_threads=threads,
@@ -385,10 +391,13 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
             thread = threadid()
             first = task * strips * lanes
             count = min(strips * lanes, n - first)
+            left = min(strips * lanes, n - first - count) if dense_rows else 0
             for k in range(n_blocks):
                 col = k * block
+                i = first + count + left * k // n_blocks
+                ahead = softline_ahead(&idx[0] + i, first + count + left * (k + 1) // n_blocks - i, 0, D)
                 scores_of(&rows, &idx[first], count, col, min(block, D - col), packed + thread * ldp, strip,
-                          &W[0, col], ldw, C, parts + thread * lds + k * part)
+                          &W[0, col], ldw, C, parts + thread * lds + k * part, &ahead)
             sums = parts + thread * lds + n_blocks * part
             for k in range((count + lanes - 1) // lanes):
                 i = k * lanes
