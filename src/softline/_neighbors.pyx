@@ -40,6 +40,7 @@ cdef extern from "neighbors.h" nogil:
                                     int32_t *found) noexcept nogil
         void (*byte_sums)(int metric, const softline_rows *X, ptrdiff_t first, ptrdiff_t n, ptrdiff_t D,
                           const void *Q, ptrdiff_t q_bytes, ptrdiff_t C, int32_t *S) noexcept nogil
+        int (*byte_query_width)(int metric) noexcept nogil
         int32_t (*byte_norm)(const char *x, ptrdiff_t D) noexcept nogil
     ctypedef struct softline_exact:
         void (*differences)(int metric, const double *packed, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
@@ -390,12 +391,16 @@ cdef class Search:
         Q = self.Q[first:first + n]
         D = Q.shape[1]
         if self.bytes:
-            wide = np.uint8 if self.metric == SOFTLINE_L1 else np.int16
             pad = SOFTLINE_BYTES_PAD
-            converted = np.zeros((n, (D + pad) // pad * pad), wide)
-            converted[:, :D] = Q
-            norms = np.einsum("ij,ij->i", converted, converted, dtype=np.int64)
-            high = np.zeros(n) if self.metric == SOFTLINE_L1 else -norms.astype(float)
+            shape = n, (D + pad) // pad * pad
+            if self.metric == SOFTLINE_L1:
+                converted, high = np.zeros(shape, np.uint8), np.zeros(n)
+                converted[:, :D] = Q
+                return converted, high
+            width = softline_neighbors_of(isa.name).filter.byte_query_width(self.metric)
+            converted = np.zeros(shape, np.int8 if width == 1 else np.int16)
+            converted[:, :D] = Q.astype(np.int16) - 128
+            high = -np.einsum("ij,ij->i", Q, Q, dtype=float)
             return converted.view(np.uint8), high
         converted = padded(n, D, np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
