@@ -4,6 +4,7 @@
  * neither tile sizes nor the split over threads can change a bit. */
 #include <string.h>
 
+#include "elements.h"
 #include "simd.h"
 #include "softline.h"
 
@@ -15,76 +16,22 @@ typedef softline_f32 table;
 typedef softline_f32_update update;
 #endif
 
-#define TILE (LANES * LANES)
 #define PREFETCH(p) __builtin_prefetch(p, 0, 2)
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 #define STEPS(n, size) (((n) + (size) - 1) / (size))
 
-/* For the vectors of a row of n elements: `i` is the first element, `count` how many there are. */
-#define FOR_VECS(n, i, count)                                                                      \
-    for (ptrdiff_t i = 0, count = MIN(LANES, n); i < (n); i += LANES, count = MIN(LANES, (n) - i))
-
 /* ---- pack: rows as they come become tiles of `real` ------------------------------------------ */
-
-INLINE real element(const int dtype, const char *p) {
-    union {
-        float f32;
-        double f64;
-        uint16_t u16;
-        uint8_t u8;
-        int8_t i8;
-    } x;
-    switch (dtype) {
-    case SOFTLINE_F32: memcpy(&x, p, 4); return (real)x.f32;
-    case SOFTLINE_F64: memcpy(&x, p, 8); return (real)x.f64;
-    case SOFTLINE_F16: memcpy(&x, p, 2); return (real)half_to_float(x.u16);
-    case SOFTLINE_BF16: memcpy(&x, p, 2); return (real)bfloat_to_float(x.u16);
-    case SOFTLINE_U8: memcpy(&x, p, 1); return x.u8;
-    default: memcpy(&x, p, 1); return x.i8;
-    }
-}
-
-/* LANES adjacent elements from p. */
-INLINE vec vload_as(const int dtype, const char *p) {
-#ifdef SOFTLINE_DOUBLE
-    if (dtype == SOFTLINE_F64) return vload((const real *)p);
-#else
-    switch (dtype) {
-    case SOFTLINE_F32: return vload((const real *)p);
-    case SOFTLINE_F16: return vload_f16(p);
-    case SOFTLINE_BF16: return vload_bf16(p);
-    case SOFTLINE_U8: return vload_u8(p);
-    case SOFTLINE_I8: return vload_i8(p);
-    default: break;
-    }
-#endif
-    static const int bytes[] = SOFTLINE_DTYPE_BYTES;
-    real lanes[64 / sizeof(real)];
-    for (ptrdiff_t i = 0; i < LANES; i++) lanes[i] = element(dtype, p + i * bytes[dtype]);
-    return vload(lanes);
-}
 
 INLINE void pack_as(const int dtype, const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n,
                     ptrdiff_t col, ptrdiff_t D, const real *shift, const real *scale, real *out) {
-    static const int bytes[] = SOFTLINE_DTYPE_BYTES;
     const char *data = X->data + col * X->column_bytes;
-    const int adjacent = X->column_bytes == bytes[dtype];
     for (ptrdiff_t d = 0; d < D; d += LANES, out += TILE) {
         const ptrdiff_t width = MIN(LANES, D - d);
         const vec mu = shift ? vload_n(shift + d, width, 0) : vset1(0);
         const vec by = scale ? vload_n(scale + d, width, 0) : vset1(1);
         for (ptrdiff_t r = 0; r < n; r++) {
             const char *x = data + idx[r] * X->row_bytes + d * X->column_bytes;
-            vec v;
-            if (adjacent && width == LANES) {
-                v = vload_as(dtype, x);
-            } else {
-                real lanes[64 / sizeof(real)] = {0};
-                for (ptrdiff_t i = 0; i < width; i++)
-                    lanes[i] = element(dtype, x + i * X->column_bytes);
-                v = vload(lanes);
-            }
+            vec v = vload_elements(dtype, x, X->column_bytes, width);
             if (shift) v = vsub(v, mu);
             if (scale) v = vmul(v, by);
             vstore(out + r * LANES, v);

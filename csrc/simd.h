@@ -80,6 +80,9 @@ typedef int32_t bits;
 #define GRADIENT_CLASSES 5
 #define GRADIENT_VECS 1
 #else /* baseline: what every processor of the architecture has (SSE2 on x86-64) */
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 #define REG_BYTES 16
 #define r_fma(a, b, c) ((a) * (b) + (c))
 #define r_max(a, b) r_select((a) > (b), a, b)
@@ -130,6 +133,11 @@ INLINE reg r_sqrt(reg a) {
     return a;
 }
 #endif
+
+INLINE reg r_abs(reg a) {
+    const bits all = sizeof(real) == 4 ? (bits)INT32_MAX : (bits)INT64_MAX;
+    return (reg)((mask)a & ((mask){0} + all));
+}
 
 INLINE reg r_select(mask m, reg yes, reg no) { return (reg)((m & (mask)yes) | (~m & (mask)no)); }
 
@@ -189,6 +197,7 @@ INLINE vec vmul(vec a, vec b) { LANEWISE(a.r[i] * b.r[i]); }
 INLINE vec vdiv(vec a, vec b) { LANEWISE(a.r[i] / b.r[i]); }
 INLINE vec vfma(vec a, vec b, vec c) { LANEWISE(r_fma(a.r[i], b.r[i], c.r[i])); }
 INLINE vec vsqrt(vec a) { LANEWISE(r_sqrt(a.r[i])); }
+INLINE vec vabs(vec a) { LANEWISE(r_abs(a.r[i])); }
 /* a b, and 0 where a is 0, whatever b. */
 INLINE vec vmul_or_0(vec a, vec b) {
     LANEWISE(r_select(a.r[i] == r_set1(0), a.r[i], a.r[i] * b.r[i]));
@@ -274,6 +283,90 @@ INLINE reg r_half(mask h) {
     return (reg)((huge & (magnitude | 0x7f800000)) | (~huge & (mask)scaled) | ((h & 0x8000) << 16));
 }
 INLINE vec vload_f16(const char *p) { LANEWISE(r_half(r_widen_u16(p + 2 * i * REG_LANES))); }
+#endif
+
+/* Integers, exact in any order. Of a register: bytes widened to 16 bits each; sums by lane of 32
+ * bits of a product of 16-bit elements, or of differences of bytes; whether a lane is not 0. */
+#ifndef SOFTLINE_DOUBLE
+#if defined(SOFTLINE_ISA_AVX512)
+INLINE mask r_bytes16(const void *p) {
+    return (mask)_mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p));
+}
+INLINE mask r_dot16(mask a, mask b, mask sum) {
+    return sum + (mask)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+}
+INLINE mask r_sad(mask a, mask b, mask sum) {
+    return sum + (mask)_mm512_sad_epu8((__m512i)a, (__m512i)b);
+}
+INLINE int r_any(mask m) { return _mm512_movepi32_mask((__m512i)m) != 0; }
+#elif defined(SOFTLINE_ISA_AVX2)
+INLINE mask r_bytes16(const void *p) {
+    return (mask)_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
+}
+INLINE mask r_dot16(mask a, mask b, mask sum) {
+    return sum + (mask)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+}
+INLINE mask r_sad(mask a, mask b, mask sum) {
+    return sum + (mask)_mm256_sad_epu8((__m256i)a, (__m256i)b);
+}
+INLINE int r_any(mask m) { return _mm256_movemask_ps((__m256)m) != 0; }
+#elif defined(SOFTLINE_ISA_NEON)
+INLINE mask r_bytes16(const void *p) { return (mask)vmovl_u8(vld1_u8(p)); }
+INLINE mask r_dot16(mask a, mask b, mask sum) {
+    const int16x8_t x = (int16x8_t)a, y = (int16x8_t)b;
+    sum = (mask)vmlal_s16((int32x4_t)sum, vget_low_s16(x), vget_low_s16(y));
+    return (mask)vmlal_high_s16((int32x4_t)sum, x, y);
+}
+INLINE mask r_sad(mask a, mask b, mask sum) {
+    return (mask)vpadalq_u16((uint32x4_t)sum, vpaddlq_u8(vabdq_u8((uint8x16_t)a, (uint8x16_t)b)));
+}
+INLINE int r_any(mask m) { return vmaxvq_u32((uint32x4_t)m) != 0; }
+#elif defined(__SSE2__)
+INLINE mask r_bytes16(const void *p) {
+    return (mask)_mm_unpacklo_epi8(_mm_loadl_epi64(p), _mm_setzero_si128());
+}
+INLINE mask r_dot16(mask a, mask b, mask sum) {
+    return sum + (mask)_mm_madd_epi16((__m128i)a, (__m128i)b);
+}
+INLINE mask r_sad(mask a, mask b, mask sum) {
+    return sum + (mask)_mm_sad_epu8((__m128i)a, (__m128i)b);
+}
+INLINE int r_any(mask m) { return _mm_movemask_ps((__m128)m) != 0; }
+#else
+INLINE mask r_bytes16(const void *p) {
+    typedef int16_t halves __attribute__((vector_size(REG_BYTES)));
+    typedef uint8_t small __attribute__((vector_size(REG_BYTES / 2)));
+    small bytes;
+    __builtin_memcpy(&bytes, p, sizeof bytes);
+    return (mask) __builtin_convertvector(bytes, halves);
+}
+INLINE mask r_dot16(mask a, mask b, mask sum) {
+    /* the upper and the lower half of each lane, signed */
+    return sum + (a >> 16) * (b >> 16) + (a << 16 >> 16) * (b << 16 >> 16);
+}
+INLINE mask r_sad(mask a, mask b, mask sum) {
+    UNROLL(i, 4) {
+        const mask d = (a >> 8 * i & 255) - (b >> 8 * i & 255);
+        sum += d < 0 ? -d : d;
+    }
+    return sum;
+}
+INLINE int r_any(mask m) {
+    bits any = 0;
+    UNROLL(i, REG_LANES) any |= m[i];
+    return any != 0;
+}
+#endif
+INLINE mask r_load_bits(const void *p) {
+    mask a;
+    __builtin_memcpy(&a, p, sizeof a);
+    return a;
+}
+INLINE int32_t r_sum_bits(mask a) {
+    int32_t sum = 0;
+    UNROLL(i, REG_LANES) sum += a[i];
+    return sum;
+}
 #endif
 
 /* ZIP_<lanes of a register>(o): the lower (o = 0) or upper (o = half) halves of two registers, lane

@@ -10,7 +10,7 @@ from softline.rows import Rows, kernels_read
 from softline.targets import check_targets, n_columns
 
 
-def _convert_to(dtype):
+def convert_to(dtype):
     """Dtypes, the first preferred, for input that the kernels do not read."""
     return np.float32 if dtype in (np.uint16, np.int16) else [np.float64, np.float32]
 
@@ -43,7 +43,7 @@ class SoftmaxPredictor:
         """
         dtype = getattr(X, "dtype", None)
         native = isinstance(dtype, np.dtype) and kernels_read(dtype)
-        options = {"dtype": None if native else _convert_to(dtype), "ensure_all_finite": False}
+        options = {"dtype": None if native else convert_to(dtype), "ensure_all_finite": False}
         if not isinstance(y, str):
             soft = self._takes_targets and n_columns(y) > 1
             X, y = validate_data(self, X, y, reset=reset, multi_output=soft, **options)

@@ -623,3 +623,29 @@ class SoftmaxClassifierReference:
     def predict(self, X):
         """Labels (N,)."""
         return self.decision_function(X).argmax(axis=1)
+
+
+# ---- nearest neighbours (kernels in softline._neighbors) -----------------------------------------------
+#
+# `Q` (n, D), queries, and `X` (N, D) are arrays of any dtypes in ``softline.rows.KERNEL_DTYPES``; `metric`
+# is "manhattan", sum(|q - x|), "euclidean", sqrt(sum((q - x)^2)), or "sqeuclidean", its square.
+
+
+def distances(Q, X, metric, out, n_threads=None):
+    """Write the distance of Q[i] from X[j] into `out[i, j]` (n, N), float64."""
+    X = X.astype(np.float64)
+    for q, row in zip(Q.astype(np.float64), out, strict=True):
+        row[...] = np.sum(np.abs(q - X) if metric == "manhattan" else (q - X) ** 2, axis=1)
+    if metric == "euclidean":
+        np.sqrt(out, out=out)
+
+
+def nearest(Q, X, metric, neigh_dist, neigh_ind, n_threads=None):
+    """Write the k rows of X nearest to each query: `neigh_dist` (n, k), float64, and `neigh_ind` (n, k).
+
+    Nearest first; of rows at the same distance, as rounded to float64, that of the lowest number.
+    """
+    all_distances = np.empty((len(Q), len(X)))
+    distances(Q, X, metric, all_distances)
+    neigh_ind[...] = np.argsort(all_distances, axis=1, kind="stable")[:, : neigh_ind.shape[1]]
+    neigh_dist[...] = np.take_along_axis(all_distances, neigh_ind, axis=1)

@@ -1,0 +1,411 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: freethreading_compatible=True
+"""Distances between rows, and nearest neighbours by brute force: fused distance and running top k.
+
+Distances are defined in float64, as sums of differences of the rows as they came. `nearest` finds out in
+float32 (or, for bytes, in integers, exactly) which pairs may be among the nearest: where
+|x|^2 + |q|^2 - 2 x.q, less a bound of all that rounding can have done to it, is below the distance of the
+query's k-th neighbour so far. Those few distances are then computed in full. So the result is that of all
+distances in float64, in order, whatever the filter let pass, and the same for any number of threads.
+
+The functions have twins in :mod:`softline.reference`.
+"""
+
+from cython.parallel cimport prange, threadid
+from libc.math cimport INFINITY, NAN, nextafterf, sqrt
+from libc.stdint cimport INT32_MAX, PTRDIFF_MAX, int32_t, uint8_t
+from softline._kernels cimport (
+    add_scores_of, check_length, isa, matrix, pack_of, row_stride, rows_of, scores_of, softline_block,
+    softline_rows, threads_for,
+)
+
+import numpy as np
+
+from softline._kernels import padded
+from softline.rows import Rows
+
+cdef extern from "neighbors.h" nogil:
+    enum:
+        SOFTLINE_L1
+        SOFTLINE_L2
+        SOFTLINE_BYTES_PAD
+    ctypedef struct softline_filter:
+        void (*differences)(int metric, const float *packed, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
+                            const float *Q, ptrdiff_t ldq, ptrdiff_t C, float *S, int add) noexcept nogil
+        void (*square_norms)(const float *packed, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, float *sums,
+                             int add) noexcept nogil
+        ptrdiff_t (*candidates)(const float *S, ptrdiff_t C, float scale, const float *low,
+                                const float *limit, int32_t *found) noexcept nogil
+        ptrdiff_t (*candidates_i32)(const int32_t *S, ptrdiff_t C, const int32_t *low, const int32_t *limit,
+                                    int32_t *found) noexcept nogil
+        void (*byte_sums)(int metric, const softline_rows *X, ptrdiff_t first, ptrdiff_t n, ptrdiff_t D,
+                          const void *Q, ptrdiff_t q_bytes, ptrdiff_t C, int32_t *S) noexcept nogil
+        int32_t (*byte_norm)(const char *x, ptrdiff_t D) noexcept nogil
+    ctypedef struct softline_exact:
+        void (*differences)(int metric, const double *packed, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
+                            const double *Q, ptrdiff_t ldq, ptrdiff_t C, double *S, int add) noexcept nogil
+        double (*pair)(int metric, const softline_rows *X, ptrdiff_t i, const softline_rows *Q, ptrdiff_t j,
+                       ptrdiff_t D) noexcept nogil
+    ctypedef struct softline_neighbors:
+        const softline_filter *filter
+        const softline_exact *exact
+    softline_neighbors softline_neighbors_of(const char *isa)
+
+METRICS = ("manhattan", "euclidean", "sqeuclidean")
+
+# Rows of a chunk, whose packed features and scores share the level-2 cache with a block of queries.
+cdef enum:
+    CHUNK = 64
+    MOST_QUERIES = 128  # of a block
+# Bytes of queries converted at a time.
+cdef ptrdiff_t QUERY_BYTES = 12 << 20
+
+
+cdef int check_pair(Q, X, str metric) except -1:
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {metric!r}")
+    check_length("Q", Q.shape[1], X.shape[1], "columns")
+    return SOFTLINE_L1 if metric == "manhattan" else SOFTLINE_L2
+
+
+cdef ptrdiff_t queries_at_a_time(ptrdiff_t n, ptrdiff_t D, ptrdiff_t item_bytes):
+    return max(<ptrdiff_t>1, min(n, QUERY_BYTES // (max(D, <ptrdiff_t>1) * item_bytes)))
+
+
+# ---- all distances -------------------------------------------------------------------------------------
+
+def distances(Q, X, str metric, double[:, :] out, n_threads=None):
+    """out[i, j] = the distance of Q[i] from X[j]."""
+    cdef int kind = check_pair(Q, X, metric)
+    check_length("out", out.shape[0], len(Q), "rows")
+    check_length("out", out.shape[1], len(X), "columns")
+    rows = Rows(X, dtype=np.float64)
+    step = queries_at_a_time(len(Q), X.shape[1], 8)
+    for first in range(0, len(Q), step):
+        block = padded(min(step, len(Q) - first), X.shape[1], np.float64)
+        block[...] = Q[first:first + step]
+        distances_of(block, rows, kind, metric == "euclidean", out[first:first + step], n_threads)
+
+
+cdef int distances_of(const double[:, :] Q, X, int metric, bint root, double[:, :] out,
+                      n_threads) except -1:
+    cdef softline_rows rows = rows_of(X, <double>0)
+    cdef const softline_exact *exact = softline_neighbors_of(isa.name).exact
+    cdef ptrdiff_t n = X.shape[0], D = X.shape[1], C = Q.shape[0], ldq = row_stride(Q, "Q"), lanes = 8
+    cdef ptrdiff_t block = softline_block(D, lanes), strip = block * lanes
+    cdef int threads = threads_for(n_threads, 2.0 * n * C * D), thread
+    cdef double[:, :] packed = matrix(threads, CHUNK * block, np.empty, <double>0)
+    cdef double[:, :] S = matrix(threads, CHUNK * C, np.zeros, <double>0)
+    cdef ptrdiff_t[:, ::1] idx = np.empty((threads, CHUNK), np.intp)
+    cdef ptrdiff_t task, first, count, col, width, i, c
+    cdef double value
+    with nogil:
+        for task in prange((n + CHUNK - 1) // CHUNK, num_threads=threads, use_threads_if=threads > 1,
+                           schedule="static"):
+            thread = threadid()
+            first = task * CHUNK
+            count = min(<ptrdiff_t>CHUNK, n - first)
+            for i in range(count):
+                idx[thread, i] = first + i
+            col = 0
+            while col < D:
+                width = min(block, D - col)
+                pack_of(&rows, &idx[thread, 0], count, col, width, &packed[thread, 0], strip)
+                exact.differences(metric, &packed[thread, 0], strip, count, width, &Q[0, col], ldq, C,
+                                  &S[thread, 0], col > 0)
+                col = col + block
+            for c in range(C):
+                for i in range(count):
+                    value = S[thread, i // lanes * lanes * C + c * lanes + i % lanes]
+                    out[c, first + i] = sqrt(value) if root else value
+    return 0
+
+
+# ---- the k nearest -------------------------------------------------------------------------------------
+
+# The k best so far: a heap whose first element is the worst, by distance and then by row.
+cdef inline bint worse(double d, ptrdiff_t i, double than_d, ptrdiff_t than_i) noexcept nogil:
+    return d > than_d or (d == than_d and i > than_i)
+
+
+# (d, i) takes the place of the worst, and moves down to where it belongs.
+cdef inline void replace_worst(double *heap_d, ptrdiff_t *heap_i, ptrdiff_t k, double d,
+                               ptrdiff_t i) noexcept nogil:
+    cdef ptrdiff_t at = 0, child
+    while 2 * at + 1 < k:
+        child = 2 * at + 1
+        if child + 1 < k and worse(heap_d[child + 1], heap_i[child + 1], heap_d[child], heap_i[child]):
+            child += 1
+        if not worse(heap_d[child], heap_i[child], d, i):
+            break
+        heap_d[at] = heap_d[child]
+        heap_i[at] = heap_i[child]
+        at = child
+    heap_d[at] = d
+    heap_i[at] = i
+
+
+cdef inline void sort_heap(double *heap_d, ptrdiff_t *heap_i, ptrdiff_t k) noexcept nogil:
+    cdef double d
+    cdef ptrdiff_t i
+    while k > 1:
+        k -= 1
+        d = heap_d[k]
+        i = heap_i[k]
+        heap_d[k] = heap_d[0]
+        heap_i[k] = heap_i[0]
+        replace_worst(heap_d, heap_i, k, d, i)
+
+
+def nearest(Q, X, str metric, double[:, ::1] neigh_dist, ptrdiff_t[:, ::1] neigh_ind,
+            n_threads=None):
+    """Row i of `neigh_dist` and `neigh_ind` (n, k): the rows of X nearest to Q[i], by distance and number."""
+    cdef int kind = check_pair(Q, X, metric)
+    cdef ptrdiff_t k = neigh_dist.shape[1], first, step
+    check_length("neigh_dist", neigh_dist.shape[0], len(Q), "rows")
+    check_length("neigh_ind", neigh_ind.shape[0], len(Q), "rows")
+    check_length("neigh_ind", neigh_ind.shape[1], k, "columns")
+    if k > len(X):
+        raise ValueError(f"there are {len(X)} rows, of which {k} cannot be the nearest")
+    if k == 0:
+        return
+    search = Search(Q, X, kind)
+    step = queries_at_a_time(len(Q), X.shape[1], 4)
+    for first in range(0, len(Q), step):
+        search.run(first, min(step, len(Q) - first), neigh_dist[first:first + step],
+                   neigh_ind[first:first + step], n_threads)
+    if metric == "euclidean":
+        np.sqrt(neigh_dist, out=np.asarray(neigh_dist))
+
+
+def _are_bytes(A):
+    return A.dtype in (np.uint8, np.bool_) and (A.strides[1] == 1 or A.shape[1] == 1)
+
+
+# Products of bytes add up to less than 2^30 in as many features.
+cdef ptrdiff_t MOST_BYTES = (1 << 30) // (255 * 255)
+# Of the filter, in float32: half an ulp of 1; squared norms from which a row is left to float64.
+cdef double UNIT = 2.0 ** -24
+cdef double MOST_NORM = 2.0 ** 60
+
+
+# What the filter says of the rows of X, as the filter reads them: a bound below the distance is
+#     low[r] + by S[r] - high[c]     for a query c, S being x.q (L2) or the sum of |x - q| (L1).
+cdef class Search:
+    cdef int metric
+    cdef bint bytes
+    cdef object Q, X, seen
+    cdef double scale    # the filter sees X and Q times this, and distances times `distance_scale`
+    cdef double distance_scale
+    cdef double keep     # 1 less the relative error of norms and products
+    cdef double by
+    cdef double loss     # L1 of what rounding to float32 takes from a row, relative to its norm
+    cdef double slack    # absolute error of a distance
+
+    def __init__(self, Q, X, metric):
+        cdef ptrdiff_t D = X.shape[1], block = softline_block(D, 16)
+        self.metric, self.Q, self.X = metric, Q, X
+        self.bytes = _are_bytes(Q) and _are_bytes(X) and D <= MOST_BYTES
+        if self.bytes:
+            return
+        # Any shift and scale are right; good ones make norms small, and the bounds tight.
+        sample = X[::max(1, len(X) // 256)].astype(np.float64)
+        shift = sample.mean(axis=0) if metric == SOFTLINE_L2 else None
+        largest = np.abs(sample if shift is None else sample - shift).max(initial=0)
+        self.scale = 2.0 ** -np.clip(np.round(np.log2(largest)), -500, 500) if largest > 0 else 1.0
+        scale = None if 2.0 ** -20 < self.scale < 2.0 ** 20 else np.full(D, self.scale)
+        if scale is None:
+            self.scale = 1.0
+        self.seen = Rows(X, shift, scale, np.float32)
+        rounded = np.float64 in (X.dtype, Q.dtype)
+        # Roundings on the way to a sum: 16 lanes of a block, their tree, the blocks, a few besides. Rounding
+        # x and q to float32 moves the difference by up to UNIT (|x| + |q|), twice where they are float64.
+        cdef double terms = block / 16.0 + 5 + (D + block - 1) // block
+        if metric == SOFTLINE_L2:
+            self.by = -2
+            self.keep = 1 - (2 * terms + (32 if rounded else 20)) * UNIT
+            self.distance_scale = self.scale ** 2
+            self.slack = D * 2.0 ** -100
+            if rounded:
+                self.slack += 4 * UNIT * np.sum((self.scale * shift) ** 2)
+        else:
+            self.by = self.keep = 1 - (terms + 8) * UNIT
+            self.distance_scale = self.scale
+            self.loss = 2 * UNIT * sqrt(D) if rounded else 0
+            self.slack = D * 2.0 ** -100
+
+    def run(self, ptrdiff_t from_query, ptrdiff_t n, double[:, ::1] distances, ptrdiff_t[:, ::1] indices,
+            n_threads):
+        """The neighbours of the n queries from `from_query` on; distances are sums, without a root."""
+        cdef ptrdiff_t N = self.X.shape[0], D = self.X.shape[1], k = distances.shape[1], lanes = 16
+        cdef softline_neighbors kernels = softline_neighbors_of(isa.name)
+        cdef const softline_filter *filter = kernels.filter
+        cdef const softline_exact *exact = kernels.exact
+        cdef softline_rows rows = rows_of(Rows(self.X), <float>0), queries = rows_of(Rows(self.Q), <float>0)
+        cdef softline_rows seen = rows if self.bytes else rows_of(self.seen, <float>0)
+        cdef int metric = self.metric, threads = threads_for(n_threads, <double>n * N * D), thread
+        cdef bint bytes = self.bytes
+
+        # Tasks are blocks of queries and, where these are few, ranges of rows for each.
+        cdef ptrdiff_t n_blocks = (n + MOST_QUERIES - 1) // MOST_QUERIES, n_ranges = 1
+        if n_blocks >= threads:
+            n_blocks = (n_blocks + threads - 1) // threads * threads
+        else:
+            n_ranges = max(<ptrdiff_t>1, min((threads + n_blocks - 1) // n_blocks, N // CHUNK))
+        cdef ptrdiff_t width = (n + n_blocks - 1) // n_blocks
+        n_blocks = (n + width - 1) // width
+        cdef double[:, :, ::1] other_distances = np.empty((n_ranges - 1, n, k))
+        cdef ptrdiff_t[:, :, ::1] other_indices = np.empty((n_ranges - 1, n, k), np.intp)
+
+        # What the filter takes for q, and what it adds to the limits of q.
+        cdef const float[:, :] Q
+        cdef const uint8_t[:, ::1] byte_Q
+        cdef const double[::1] high
+        converted, high = self.converted_queries(from_query, n)
+        if bytes:
+            byte_Q = converted
+        else:
+            Q = converted
+        cdef ptrdiff_t ldq = 0 if bytes else row_stride(Q, "Q")
+
+        cdef ptrdiff_t block = softline_block(D, lanes), n_parts = 1
+        if not bytes and metric == SOFTLINE_L2:
+            n_parts = max(<ptrdiff_t>1, (D + block - 1) // block)
+        cdef ptrdiff_t strip = block * lanes, part = CHUNK * width
+        cdef float[:, :] packed = matrix(threads, CHUNK * block, np.empty, <float>0)
+        cdef float[:, :] parts = matrix(threads, n_parts * part, np.zeros, <float>0)
+        cdef float[:, :] sums = matrix(threads, lanes * width, np.empty, <float>0)
+        cdef float[:, :] low = matrix(threads, CHUNK, np.zeros, <float>0)
+        cdef float[:, :] limits = matrix(threads, width, np.empty, <float>0)
+        cdef int32_t[:, ::1] found = np.empty((threads, width), np.int32)
+        cdef ptrdiff_t[:, ::1] idx = np.empty((threads, CHUNK), np.intp)
+        cdef float[::1] no_bias = np.zeros(width, np.float32)
+        cdef float by = self.by
+
+        cdef ptrdiff_t task, q, C, c, r, row, first, last, count, s, n_rows, col, n_found, f, i
+        cdef double d
+        cdef float *S
+        cdef int32_t *S_bytes
+        cdef int32_t *low_bytes
+        cdef int32_t *limit_bytes
+        cdef double *heap_d
+        cdef ptrdiff_t *heap_i
+        with nogil:
+            for task in prange(n_blocks * n_ranges, num_threads=threads, use_threads_if=threads > 1,
+                               schedule="dynamic", chunksize=1):
+                thread = threadid()
+                q = task // n_ranges * width
+                C = min(width, n - q)
+                i = task % n_ranges
+                first = N * i // n_ranges
+                last = N * (i + 1) // n_ranges
+                heap_d = &other_distances[i - 1, q, 0] if i > 0 else &distances[q, 0]
+                heap_i = &other_indices[i - 1, q, 0] if i > 0 else &indices[q, 0]
+                for i in range(C * k):
+                    heap_d[i] = INFINITY
+                    heap_i[i] = PTRDIFF_MAX
+                low_bytes = <int32_t *>&low[thread, 0]
+                limit_bytes = <int32_t *>&limits[thread, 0]
+                for c in range(C):
+                    if bytes:
+                        limit_bytes[c] = INT32_MAX
+                    else:
+                        limits[thread, c] = <float>(INFINITY + high[q + c])
+                while first < last:
+                    count = min(<ptrdiff_t>CHUNK, last - first)
+                    if bytes:
+                        for r in range(count):
+                            low_bytes[r] = 0
+                            if metric == SOFTLINE_L2:
+                                low_bytes[r] = filter.byte_norm(rows.data + (first + r) * rows.row_bytes, D)
+                        filter.byte_sums(metric, &rows, first, count, D, &byte_Q[q, 0], byte_Q.shape[1], C,
+                                         <int32_t *>&parts[thread, 0])
+                    else:
+                        for r in range(count):
+                            idx[thread, r] = first + r
+                            low[thread, r] = 0
+                        col = 0
+                        while col < D:
+                            i = min(block, D - col)
+                            if metric == SOFTLINE_L2:
+                                scores_of(&seen, &idx[thread, 0], count, col, i, &packed[thread, 0], strip,
+                                          &Q[q, col], ldq, C, &parts[thread, col // block * part])
+                            else:
+                                pack_of(&seen, &idx[thread, 0], count, col, i, &packed[thread, 0], strip)
+                                filter.differences(metric, &packed[thread, 0], strip, count, i, &Q[q, col],
+                                                   ldq, C, &parts[thread, 0], col > 0)
+                            filter.square_norms(&packed[thread, 0], strip, count, i, &low[thread, 0], True)
+                            col = col + block
+                        for r in range(count):
+                            low[thread, r] = self.low(low[thread, r])
+                    for s in range((count + lanes - 1) // lanes):
+                        n_rows = min(lanes, count - s * lanes)
+                        S_bytes = <int32_t *>&parts[thread, s * lanes * C]
+                        S = &sums[thread, 0]
+                        if bytes:
+                            n_found = filter.candidates_i32(S_bytes, C, low_bytes + s * lanes, limit_bytes,
+                                                            &found[thread, 0])
+                        else:
+                            add_scores_of(<const float *>&parts[thread, s * lanes * C], part, n_parts,
+                                          &no_bias[0], C, S)
+                            n_found = filter.candidates(S, C, by, &low[thread, s * lanes],
+                                                        &limits[thread, 0], &found[thread, 0])
+                        for f in range(n_found):
+                            c = found[thread, f]
+                            for r in range(n_rows):
+                                row = first + s * lanes + r
+                                if bytes:
+                                    i = S_bytes[c * lanes + r] + low_bytes[s * lanes + r]
+                                    if i >= limit_bytes[c]:
+                                        continue
+                                    d = <double>i - high[q + c]
+                                else:
+                                    if by * S[c * lanes + r] + low[thread, s * lanes + r] >= (
+                                            limits[thread, c]):
+                                        continue
+                                    d = exact.pair(metric, &rows, row, &queries, from_query + q + c, D)
+                                if not worse(heap_d[c * k], heap_i[c * k], d, row):
+                                    continue
+                                replace_worst(heap_d + c * k, heap_i + c * k, k, d, row)
+                                d = heap_d[c * k]
+                                if not bytes:
+                                    limits[thread, c] = nextafterf(
+                                        <float>(d * self.distance_scale + high[q + c]), INFINITY)
+                                elif d < INFINITY:
+                                    limit_bytes[c] = <int32_t>(d + high[q + c])
+                    first = first + count
+            for c in prange(n, num_threads=threads, use_threads_if=threads > 1, schedule="static"):
+                for i in range((n_ranges - 1) * k):
+                    d = other_distances[i // k, c, i % k]
+                    row = other_indices[i // k, c, i % k]
+                    if worse(distances[c, 0], indices[c, 0], d, row):
+                        replace_worst(&distances[c, 0], &indices[c, 0], k, d, row)
+                sort_heap(&distances[c, 0], &indices[c, 0], k)
+
+    # What is added to by S for a row whose squared norm is as computed; NaN where it is too large to know.
+    cdef inline float low(self, double norm) noexcept nogil:
+        if not norm <= MOST_NORM:
+            return NAN
+        if self.metric == SOFTLINE_L2:
+            norm = self.keep * norm - self.slack
+        else:
+            norm = -self.loss * sqrt(norm) - self.slack
+        return nextafterf(<float>norm, -INFINITY)
+
+    def converted_queries(self, first, n):
+        """n queries as the filter reads them, and what is added to the limit of each."""
+        Q = self.Q[first:first + n]
+        D = Q.shape[1]
+        if self.bytes:
+            wide = np.uint8 if self.metric == SOFTLINE_L1 else np.int16
+            pad = SOFTLINE_BYTES_PAD
+            converted = np.zeros((n, (D + pad) // pad * pad), wide)
+            converted[:, :D] = Q
+            norms = np.einsum("ij,ij->i", converted, converted, dtype=np.int64)
+            high = np.zeros(n) if self.metric == SOFTLINE_L1 else -norms.astype(float)
+            return converted.view(np.uint8), high
+        converted = padded(n, D, np.float32)
+        converted[...] = Rows(Q, self.seen.shift, self.seen.scale, np.float32)[:]
+        norms = np.einsum("ij,ij->i", converted, converted, dtype=float)
+        norms[~(norms <= MOST_NORM)] = np.nan
+        return converted, (-self.keep * norms if self.metric == SOFTLINE_L2 else self.loss * np.sqrt(norms))
