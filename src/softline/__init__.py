@@ -12,6 +12,7 @@ _HOMES = {
     "unpatch_sklearn": "patch",
 }
 _MODULES = [
+    "cs231n",
     "datasets",
     "gradient_check",
     "linear_model",

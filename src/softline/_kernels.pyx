@@ -489,7 +489,6 @@ cdef int entropy(const real[:, :] scores, real[:, :] out, y, const real[::1] wei
     return 0
 
 
-
 def hinge_gradient(real[:, :] scores, const int32_t[::1] y, const real[::1] weight, real[::1] losses,
                    n_threads=None):
     """losses[i] = sum_j max(0, s_j - s_y + 1) over j != y[i], and scores[i] = weight[i] dL_i/ds in place."""
