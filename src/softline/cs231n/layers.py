@@ -68,15 +68,16 @@ def affine_backward(dout, cache):
         )
     dx = np.empty(rows.shape, dtype)
     _kernels.scores(np.ascontiguousarray(dout, dtype), None, np.ascontiguousarray(w, dtype), None, dx)
-    return dx.reshape(x.shape), *affine_gradient(dout, x, w.shape)
+    dw, db = affine_gradient(dout, x, w.shape)
+    return dx.reshape(x.shape), np.ascontiguousarray(dw), db
 
 
 def affine_gradient(dout, x, shape):
-    """dw, of this shape, and db of `affine_backward`: all that a first layer needs."""
+    """dw, of this shape, and db of `affine_backward`: all that a first layer needs. dw is column-major."""
     dtype = _dtype(dout, x)
     dw, db = np.empty(shape[::-1], dtype), np.empty(shape[1], dtype)
     _kernels.gradient(_flat(x), None, np.ascontiguousarray(dout, dtype), dw, db)
-    return np.ascontiguousarray(dw.T), db
+    return dw.T, db
 
 
 def relu_forward(x):

@@ -147,7 +147,7 @@ class Solver:
             print(f"{epochs} train acc: {train_acc:f}; val_acc: {val_acc:f}")
         if val_acc > self.best_val_acc:
             self.best_val_acc = val_acc
-            self.best_params = {name: w.copy() for name, w in self.model.params.items()}
+            self.best_params = {name: w.copy(order="K") for name, w in self.model.params.items()}
 
     def _save_checkpoint(self):
         if self.checkpoint_name is None:

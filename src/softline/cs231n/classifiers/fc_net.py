@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from softline.cs231n.classifiers.linear_loss import penalised, square_norm
 from softline.cs231n.layer_utils import affine_relu_backward, affine_relu_forward
 from softline.cs231n.layers import (
     affine_backward,
@@ -49,10 +50,10 @@ class TwoLayerNet:
 
     def __init__(self, input_dim=3 * 32 * 32, hidden_dim=100, num_classes=10, weight_scale=1e-3, reg=0.0):
         self.reg = reg
-        self.params = {
-            "W1": weight_scale * np.random.randn(input_dim, hidden_dim),
+        self.params = {  # column-major, as the kernels read weights: no layer takes a copy
+            "W1": np.asfortranarray(weight_scale * np.random.randn(input_dim, hidden_dim)),
             "b1": np.zeros(hidden_dim),
-            "W2": weight_scale * np.random.randn(hidden_dim, num_classes),
+            "W2": np.asfortranarray(weight_scale * np.random.randn(hidden_dim, num_classes)),
             "b2": np.zeros(num_classes),
         }
 
@@ -85,5 +86,5 @@ def two_layer_loss(params, X, y, alpha):
     loss, dscores = softmax_loss(scores, y)
     dhidden, dW2, db2 = affine_backward(dscores, cache2)
     dW1, db1 = affine_gradient(relu_backward(dhidden, cache1[1]), X, W1.shape)
-    loss += alpha / 2 * (np.sum(W1 * W1) + np.sum(W2 * W2))
-    return loss, {"W1": dW1 + alpha * W1, "b1": db1, "W2": dW2 + alpha * W2, "b2": db2}
+    loss += alpha / 2 * (square_norm(W1) + square_norm(W2))
+    return loss, {"W1": penalised(dW1, W1, alpha), "b1": db1, "W2": penalised(dW2, W2, alpha), "b2": db2}

@@ -5,6 +5,7 @@ import numpy as np
 from softline import _kernels
 from softline.cs231n.checks import as_labels, as_rows
 from softline.cs231n.classifiers.fc_net import two_layer_loss
+from softline.cs231n.classifiers.linear_loss import square_norm
 
 __all__ = ["TwoLayerNet"]
 
@@ -147,7 +148,7 @@ class _Descent:
         """One step on the rows `batch`; the loss before it."""
         (W1, W2), (b1, b2) = self.weights, self.biases
         (dW1, dW2), (db1, db2) = self.gradients, self.bias_gradients
-        penalty = alpha / 2 * sum(np.einsum("ij,ij->", W, W) for W in self.weights)
+        penalty = alpha / 2 * (square_norm(W1) + square_norm(W2))
         _kernels.scores(X, batch, W1, b1, self.hidden)
         np.maximum(self.hidden, 0, out=self.hidden)
         _kernels.scores(self.hidden, None, W2, b2, self.scores)
