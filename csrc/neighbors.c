@@ -170,51 +170,68 @@ static ptrdiff_t candidates_i32(const int32_t *S, ptrdiff_t C, const int32_t *lo
     return n;
 }
 
-/* Bytes of a row that one register takes in: of those themselves, or widened. */
-#define STEP_BYTES(metric) (metric == SOFTLINE_L1 ? REG_BYTES : REG_BYTES / 2)
+/* How bytes are multiplied, or subtracted. */
+enum { DIFFERENCES, PRODUCTS_16, PRODUCTS_8 };
 
-INLINE mask r_row_bytes(const int metric, const char *x) {
-    return metric == SOFTLINE_L1 ? r_load_bits(x) : r_bytes16(x);
+static int byte_form(int metric) {
+    if (metric == SOFTLINE_L1) return DIFFERENCES;
+#ifdef HAS_DOT8
+    if (HAS_DOT8) return PRODUCTS_8;
+#endif
+    return PRODUCTS_16;
 }
 
-INLINE mask r_add_bytes(const int metric, mask x, mask q, mask sum) {
-    return metric == SOFTLINE_L1 ? r_sad(x, q, sum) : r_dot16(x, q, sum);
+static int byte_query_width(int metric) { return byte_form(metric) == PRODUCTS_16 ? 2 : 1; }
+
+INLINE mask r_row_bytes(const int form, const char *x) {
+    return form == PRODUCTS_16 ? r_bytes16(x) : r_load_bits(x);
+}
+
+INLINE mask r_add_bytes(const int form, mask x, mask q, mask sum) {
+#ifdef HAS_DOT8
+    if (form == PRODUCTS_8) return r_dot8(x, q, sum);
+#endif
+    return form == DIFFERENCES ? r_sad(x, q, sum) : r_dot16(x, q, sum);
 }
 
 /* As difference_tile. The last bytes of rows are read from a copy with zeros after them. */
-INLINE void byte_tile(const int metric, const int rows, const int queries, const char *x,
+INLINE void byte_tile(const int form, const int rows, const int queries, const char *x,
                       ptrdiff_t x_bytes, const char *Q, ptrdiff_t q_bytes, ptrdiff_t D,
                       int32_t *S) {
     mask sum[TILE_ROWS * TILE_CLASSES * REGS];
     UNROLL(i, rows * queries) sum[i] = (mask){0};
-    const ptrdiff_t step = STEP_BYTES(metric);
+    const ptrdiff_t step = form == PRODUCTS_16 ? REG_BYTES / 2 : REG_BYTES;
     ptrdiff_t d = 0;
     for (; d + step <= D; d += step, x += step, Q += REG_BYTES) {
         mask xr[TILE_ROWS];
-        UNROLL(r, rows) xr[r] = r_row_bytes(metric, x + r * x_bytes);
+        UNROLL(r, rows) xr[r] = r_row_bytes(form, x + r * x_bytes);
         UNROLL(c, queries) {
             const mask q = r_load_bits(Q + c * q_bytes);
-            UNROLL(r, rows) sum[c * rows + r] = r_add_bytes(metric, xr[r], q, sum[c * rows + r]);
+            UNROLL(r, rows) sum[c * rows + r] = r_add_bytes(form, xr[r], q, sum[c * rows + r]);
         }
     }
     if (d < D)
         UNROLL(r, rows) {
             char last[REG_BYTES] = {0};
             memcpy(last, x + r * x_bytes, D - d);
-            const mask xr = r_row_bytes(metric, last);
-            UNROLL(c, queries)
-                sum[c * rows + r] =
-                    r_add_bytes(metric, xr, r_load_bits(Q + c * q_bytes), sum[c * rows + r]);
+            const mask xr = r_row_bytes(form, last);
+            UNROLL(c, queries) {
+                mask *s = &sum[c * rows + r];
+                *s = r_add_bytes(form, xr, r_load_bits(Q + c * q_bytes), *s);
+            }
         }
-    UNROLL(c, queries)
-        UNROLL(r, rows)
-            S[c * LANES + r] = (metric == SOFTLINE_L1 ? 1 : -2) * r_sum_bits(sum[c * rows + r]);
+    UNROLL(c, queries) {
+        UNROLL(r, rows) {
+            const int32_t total = r_sum_bits(sum[c * rows + r]);
+            S[c * LANES + r] = form == DIFFERENCES ? total : -2 * total;
+        }
+    }
 }
 
-INLINE void byte_sums_of(const int metric, const char *x, ptrdiff_t x_bytes, ptrdiff_t n,
-                         ptrdiff_t D, const char *Q, ptrdiff_t q_bytes, ptrdiff_t C, int32_t *S) {
+INLINE void byte_sums_of(const int form, const char *x, ptrdiff_t x_bytes, ptrdiff_t n, ptrdiff_t D,
+                         const char *Q, ptrdiff_t q_bytes, ptrdiff_t C, int32_t *S) {
 #define TILE_OF(rows, queries)                                                                     \
-    byte_tile(metric, rows, queries, x + r * x_bytes, x_bytes, Q + c * q_bytes, q_bytes, D,        \
+    byte_tile(form, rows, queries, x + r * x_bytes, x_bytes, Q + c * q_bytes, q_bytes, D,          \
               S + first * C + c * LANES + r % LANES)
     FOR_TILES(n, C, TILE_ROWS, TILE_CLASSES * REGS)
 #undef TILE_OF
@@ -223,26 +240,34 @@ INLINE void byte_sums_of(const int metric, const char *x, ptrdiff_t x_bytes, ptr
 static void byte_sums(int metric, const softline_rows *X, ptrdiff_t first, ptrdiff_t n, ptrdiff_t D,
                       const void *Q, ptrdiff_t q_bytes, ptrdiff_t C, int32_t *S) {
     const char *x = X->data + first * X->row_bytes;
-    if (metric == SOFTLINE_L1)
-        byte_sums_of(SOFTLINE_L1, x, X->row_bytes, n, D, Q, q_bytes, C, S);
-    else
-        byte_sums_of(SOFTLINE_L2, x, X->row_bytes, n, D, Q, q_bytes, C, S);
+#define BYTE_SUMS(form)                                                                            \
+    case form: byte_sums_of(form, x, X->row_bytes, n, D, Q, q_bytes, C, S); break
+    switch (byte_form(metric)) {
+        BYTE_SUMS(DIFFERENCES);
+#ifdef HAS_DOT8
+        BYTE_SUMS(PRODUCTS_8);
+#endif
+        BYTE_SUMS(PRODUCTS_16);
+    default: break;
+    }
 }
 
 static int32_t byte_norm(const char *x, ptrdiff_t D) {
-    const ptrdiff_t step = STEP_BYTES(SOFTLINE_L2);
-    mask sum = {0};
+    const ptrdiff_t step = REG_BYTES / 2;
+    const mask ones = (mask){0} + 0x00010001;
+    mask squares = {0}, sum = {0};
     for (ptrdiff_t d = 0; d < D; d += step, x += step) {
         char last[REG_BYTES] = {0};
         if (d + step > D) memcpy(last, x, D - d);
         const mask wide = r_bytes16(d + step > D ? last : x);
-        sum = r_dot16(wide, wide, sum);
+        squares = r_dot16(wide, wide, squares);
+        sum = r_dot16(wide, ones, sum);
     }
-    return r_sum_bits(sum);
+    return r_sum_bits(squares) - 256 * r_sum_bits(sum);
 }
 
 const softline_filter SOFTLINE_NEIGHBORS = {
-    differences, square_norms, candidates, candidates_i32, byte_sums, byte_norm,
+    differences, square_norms, candidates, candidates_i32, byte_sums, byte_query_width, byte_norm,
 };
 
 #endif

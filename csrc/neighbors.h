@@ -31,11 +31,13 @@ typedef struct softline_filter {
     /* The same of integers, scale 1. */
     ptrdiff_t (*candidates_i32)(const int32_t *S, ptrdiff_t C, const int32_t *low,
                                 const int32_t *limit, int32_t *found);
-    /* S = sum of |x - q|, or -2 x.q for Q widened to 16 bits; exact below 2^31. X are the rows from
-     * `first` on of unsigned bytes, adjacent in a row. */
+    /* S = sum of |x - q| for bytes q, or -2 x.q for signed q of as many bytes as told; exact below
+     * 2^31. X are the rows from `first` on of unsigned bytes, adjacent in a row. */
     void (*byte_sums)(int metric, const softline_rows *X, ptrdiff_t first, ptrdiff_t n, ptrdiff_t D,
                       const void *Q, ptrdiff_t q_bytes, ptrdiff_t C, int32_t *S);
-    /* x.x of a row of bytes */
+    int (*byte_query_width)(int metric);
+    /* x.x - 256 (sum of x) of a row of bytes: of |x - q|^2, what depends on x alone beside
+     * -2 x.(q - 128) */
     int32_t (*byte_norm)(const char *x, ptrdiff_t D);
 } softline_filter;
 

@@ -286,7 +286,8 @@ INLINE vec vload_f16(const char *p) { LANEWISE(r_half(r_widen_u16(p + 2 * i * RE
 #endif
 
 /* Integers, exact in any order. Of a register: bytes widened to 16 bits each; sums by lane of 32
- * bits of a product of 16-bit elements, or of differences of bytes; whether a lane is not 0. */
+ * bits of a product of 16-bit elements, or of differences of bytes; whether a lane is not 0. Where
+ * there is r_dot8, and the processor HAS_DOT8: products of unsigned with signed bytes. */
 #ifndef SOFTLINE_DOUBLE
 #if defined(SOFTLINE_ISA_AVX512)
 INLINE mask r_bytes16(const void *p) {
@@ -299,6 +300,11 @@ INLINE mask r_sad(mask a, mask b, mask sum) {
     return sum + (mask)_mm512_sad_epu8((__m512i)a, (__m512i)b);
 }
 INLINE int r_any(mask m) { return _mm512_movepi32_mask((__m512i)m) != 0; }
+#define HAS_DOT8 __builtin_cpu_supports("avx512vnni")
+INLINE mask r_dot8(mask a, mask b, mask sum) {
+    __asm__("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+}
 #elif defined(SOFTLINE_ISA_AVX2)
 INLINE mask r_bytes16(const void *p) {
     return (mask)_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));

@@ -40,6 +40,7 @@ cdef extern from "neighbors.h" nogil:
                                     int32_t *found) noexcept nogil
         void (*byte_sums)(int metric, const softline_rows *X, ptrdiff_t first, ptrdiff_t n, ptrdiff_t D,
                           const void *Q, ptrdiff_t q_bytes, ptrdiff_t C, int32_t *S) noexcept nogil
+        int (*byte_query_width)(int metric) noexcept nogil
         int32_t (*byte_norm)(const char *x, ptrdiff_t D) noexcept nogil
     ctypedef struct softline_exact:
         void (*differences)(int metric, const double *packed, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
@@ -189,18 +190,16 @@ cdef double UNIT = 2.0 ** -24
 cdef double MOST_NORM = 2.0 ** 60
 
 
-# What the filter says of the rows of X, as the filter reads them: a bound below the distance is
-#     low[r] + by S[r] - high[c]     for a query c, S being x.q (L2) or the sum of |x - q| (L1).
+# The filter's lower bound of the distance of row r from query c: low(r) + by S[c, r] - high[c], with S the
+# sums x.q (L2) or of |x - q| (L1) of rows as the filter sees them.
 cdef class Search:
     cdef int metric
     cdef bint bytes
     cdef object Q, X, seen
-    cdef double scale    # the filter sees X and Q times this, and distances times `distance_scale`
-    cdef double distance_scale
-    cdef double keep     # 1 less the relative error of norms and products
+    cdef double keep   # 1 less the relative error of norms and sums
     cdef double by
-    cdef double loss     # L1 of what rounding to float32 takes from a row, relative to its norm
-    cdef double slack    # absolute error of a distance
+    cdef double loss   # L1 of what rounding to float32 takes from a row, relative to its norm
+    cdef double slack  # absolute error of a distance
 
     def __init__(self, Q, X, metric):
         cdef ptrdiff_t D = X.shape[1], block = softline_block(D, 16)
@@ -208,31 +207,26 @@ cdef class Search:
         self.bytes = _are_bytes(Q) and _are_bytes(X) and D <= MOST_BYTES
         if self.bytes:
             return
-        # Any shift and scale are right; good ones make norms small, and the bounds tight.
-        sample = X[::max(1, len(X) // 256)].astype(np.float64)
-        shift = sample.mean(axis=0) if metric == SOFTLINE_L2 else None
-        largest = np.abs(sample if shift is None else sample - shift).max(initial=0)
-        self.scale = 2.0 ** -np.clip(np.round(np.log2(largest)), -500, 500) if largest > 0 else 1.0
-        scale = None if 2.0 ** -20 < self.scale < 2.0 ** 20 else np.full(D, self.scale)
-        if scale is None:
-            self.scale = 1.0
-        self.seen = Rows(X, shift, scale, np.float32)
-        rounded = np.float64 in (X.dtype, Q.dtype)
-        # Roundings on the way to a sum: 16 lanes of a block, their tree, the blocks, a few besides. Rounding
-        # x and q to float32 moves the difference by up to UNIT (|x| + |q|), twice where they are float64.
+        # Any shift is right; that by the mean of a sample makes norms small, and the bounds tight.
+        shift = None
+        if metric == SOFTLINE_L2:
+            shift = X[::max(1, len(X) // 256)].mean(axis=0, dtype=float)
+        with np.errstate(over="ignore"):
+            self.seen = Rows(X, shift, dtype=np.float32)
+        # Roundings on the way to a sum: 16 lanes of a block, their tree, the blocks. Rounding x and q, once
+        # shifted, to float32 moves the difference by up to UNIT (|x| + |q|); and rounding float64 before, by
+        # as much of what they were. The rest is room for second order, for `low` and for the limits.
         cdef double terms = block / 16.0 + 5 + (D + block - 1) // block
+        rounded = np.float64 in (X.dtype, Q.dtype)
+        self.slack = D * 2.0 ** -100  # underflow
         if metric == SOFTLINE_L2:
             self.by = -2
             self.keep = 1 - (2 * terms + (32 if rounded else 20)) * UNIT
-            self.distance_scale = self.scale ** 2
-            self.slack = D * 2.0 ** -100
             if rounded:
-                self.slack += 4 * UNIT * np.sum((self.scale * shift) ** 2)
+                self.slack += 4 * UNIT * np.sum(np.square(shift))
         else:
             self.by = self.keep = 1 - (terms + 8) * UNIT
-            self.distance_scale = self.scale
             self.loss = 2 * UNIT * sqrt(D) if rounded else 0
-            self.slack = D * 2.0 ** -100
 
     def run(self, ptrdiff_t from_query, ptrdiff_t n, double[:, ::1] distances, ptrdiff_t[:, ::1] indices,
             n_threads):
@@ -370,7 +364,7 @@ cdef class Search:
                                 d = heap_d[c * k]
                                 if not bytes:
                                     limits[thread, c] = nextafterf(
-                                        <float>(d * self.distance_scale + high[q + c]), INFINITY)
+                                        <float>(d + high[q + c]), INFINITY)
                                 elif d < INFINITY:
                                     limit_bytes[c] = <int32_t>(d + high[q + c])
                     first = first + count
@@ -397,15 +391,20 @@ cdef class Search:
         Q = self.Q[first:first + n]
         D = Q.shape[1]
         if self.bytes:
-            wide = np.uint8 if self.metric == SOFTLINE_L1 else np.int16
             pad = SOFTLINE_BYTES_PAD
-            converted = np.zeros((n, (D + pad) // pad * pad), wide)
-            converted[:, :D] = Q
-            norms = np.einsum("ij,ij->i", converted, converted, dtype=np.int64)
-            high = np.zeros(n) if self.metric == SOFTLINE_L1 else -norms.astype(float)
+            shape = n, (D + pad) // pad * pad
+            if self.metric == SOFTLINE_L1:
+                converted, high = np.zeros(shape, np.uint8), np.zeros(n)
+                converted[:, :D] = Q
+                return converted, high
+            width = softline_neighbors_of(isa.name).filter.byte_query_width(self.metric)
+            converted = np.zeros(shape, np.int8 if width == 1 else np.int16)
+            converted[:, :D] = Q.astype(np.int16) - 128
+            high = -np.einsum("ij,ij->i", Q, Q, dtype=float)
             return converted.view(np.uint8), high
         converted = padded(n, D, np.float32)
-        converted[...] = Rows(Q, self.seen.shift, self.seen.scale, np.float32)[:]
-        norms = np.einsum("ij,ij->i", converted, converted, dtype=float)
+        with np.errstate(over="ignore", invalid="ignore"):
+            converted[...] = Rows(Q, self.seen.shift, dtype=np.float32)[:]
+            norms = np.einsum("ij,ij->i", converted, converted, dtype=float)
         norms[~(norms <= MOST_NORM)] = np.nan
         return converted, (-self.keep * norms if self.metric == SOFTLINE_L2 else self.loss * np.sqrt(norms))
