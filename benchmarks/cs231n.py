@@ -16,6 +16,7 @@ import time
 
 import numpy as np
 
+from softline import _kernels, _machine
 from softline.cs231n.classifiers import KNearestNeighbor, LinearSVM, Softmax, fc_net, neural_net
 from softline.cs231n.solver import Solver
 from softline.datasets import load_cifar10
@@ -174,6 +175,17 @@ def clock(run, size):
     return time.perf_counter() - start
 
 
+def peak():
+    """Most float64 flops a second that this machine does, in registers, on all threads."""
+    rounds, n_threads = 2_000_000, _kernels.max_threads()
+    best = 0
+    for _ in range(10):
+        start = time.perf_counter()
+        flops = _machine.multiply_add(True, rounds, n_threads)
+        best = max(best, flops / (time.perf_counter() - start))
+    return best
+
+
 def prepare(data_dir):
     """Rows and labels for training and validation, the mean image subtracted; and the raw pixels."""
     data = load_cifar10(data_dir, validation_fraction=0)
@@ -227,6 +239,8 @@ def main(arguments=None):
             f"{name:{width}}  {ours:8.3f} {theirs:8.3f} {np.median(times[:, 1] / times[:, 0]):6.1f}x",
             flush=True,
         )
+    rate, flops = peak(), 1500 * 4 * 200 * X.shape[1] * 10
+    print(f"float64 peak {rate / 1e9:.0f} GFLOP/s: Softmax takes {flops / rate:.3f} s at least")
     return 0
 
 

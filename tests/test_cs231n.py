@@ -312,6 +312,21 @@ def test_distances(dtype):
     assert model.X_train is X
 
 
+@pytest.mark.parametrize("odd", [0.5, -1.0, 256.0, np.nan, np.inf])
+def test_distances_of_what_only_looks_like_bytes(odd):
+    rng = np.random.default_rng(0)
+    X, Q = rng.integers(0, 256, (20, 9)).astype(float), rng.integers(0, 256, (7, 9)).astype(float)
+    model = KNearestNeighbor()
+    model.train(X, np.zeros(20))
+    for a in (X, Q):
+        a[-1, -1] = odd
+        found = model.compute_distances_no_loops(Q)
+        with np.errstate(invalid="ignore"):  # inf - inf
+            expected = np.sqrt(((Q[:, None] - X) ** 2).sum(axis=2))
+        assert np.array_equal(np.isnan(found), np.isnan(expected))
+        np.testing.assert_allclose(found, expected, rtol=1e-14)
+
+
 def test_ties_go_to_the_smaller_label():
     model = KNearestNeighbor()
     model.train(np.array([[0.0], [1.0], [2.0], [3.0], [10.0]]), np.array([4, 4, 2, 2, 0]))
