@@ -310,6 +310,26 @@ static void cross_entropy_gradient(real *S, ptrdiff_t n, ptrdiff_t C, const int3
     entropy(S, n, C, y, weight, losses);
 }
 
+static void hinge_gradient(real *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y, const real *weight,
+                           real *losses) {
+    real own[64 / sizeof(real)] = {0}, sums[64 / sizeof(real)];
+    vec loss = vset1(0), sum = vset1(0);
+    for (ptrdiff_t r = 0; r < n; r++) own[r] = S[y[r] * LANES + r];
+    const vec correct = vload(own), by = vload_n(weight, n, 0);
+    for (ptrdiff_t c = 0; c < C; c++)
+        vstore(S + c * LANES, vadd(vsub(vload(S + c * LANES), correct), vset1(1)));
+    for (ptrdiff_t r = 0; r < n; r++) S[y[r] * LANES + r] = 0;
+    for (ptrdiff_t c = 0; c < C; c++) {
+        const vec margin = vload(S + c * LANES), slope = vwhere_positive(by, margin);
+        loss = vadd(loss, vmax(vset1(0), margin)); /* in this order NaN stays */
+        sum = vadd(sum, slope);
+        vstore(S + c * LANES, slope);
+    }
+    vstore_n(losses, loss, n);
+    vstore(sums, sum);
+    for (ptrdiff_t r = 0; r < n; r++) S[y[r] * LANES + r] = -sums[r];
+}
+
 static void soft_cross_entropy(real *S, ptrdiff_t n, ptrdiff_t C, const real *T, real smoothing,
                                const real *weight, real *losses) {
     const vec keep = vset1(1 - smoothing), spread = vset1(smoothing / C);
@@ -674,20 +694,21 @@ static void column_stats(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t 
 }
 
 const table SOFTLINE_TABLE = {
-    pack,
-    scores,
-    add_scores,
-    load_strip,
-    store_strip,
-    softmax,
-    cross_entropy,
-    cross_entropy_gradient,
-    soft_cross_entropy,
-    bias_gradient,
-    gradient,
-    update_all,
-    bias_update,
-    square_norm,
-    project,
-    column_stats,
+    .pack = pack,
+    .scores = scores,
+    .add_scores = add_scores,
+    .load_strip = load_strip,
+    .store_strip = store_strip,
+    .softmax = softmax,
+    .cross_entropy = cross_entropy,
+    .cross_entropy_gradient = cross_entropy_gradient,
+    .hinge_gradient = hinge_gradient,
+    .soft_cross_entropy = soft_cross_entropy,
+    .bias_gradient = bias_gradient,
+    .gradient = gradient,
+    .update = update_all,
+    .bias_update = bias_update,
+    .square_norm = square_norm,
+    .project = project,
+    .column_stats = column_stats,
 };

@@ -202,6 +202,10 @@ INLINE vec vabs(vec a) { LANEWISE(r_abs(a.r[i])); }
 INLINE vec vmul_or_0(vec a, vec b) {
     LANEWISE(r_select(a.r[i] == r_set1(0), a.r[i], a.r[i] * b.r[i]));
 }
+/* a where b is positive, 0 elsewhere. */
+INLINE vec vwhere_positive(vec a, vec b) {
+    LANEWISE(r_select(b.r[i] > r_set1(0), a.r[i], (reg){0}));
+}
 /* Maximum and minimum; either operand where one is NaN. */
 INLINE vec vmax(vec a, vec b) { LANEWISE(r_max(a.r[i], b.r[i])); }
 INLINE vec vmin(vec a, vec b) { LANEWISE(r_select(a.r[i] < b.r[i], a.r[i], b.r[i])); }

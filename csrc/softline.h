@@ -107,8 +107,11 @@ typedef struct softline_rule {
         /* the same, and S[r] = weight[r] (softmax(S[r]) - onehot(y[r])) in place */               \
         void (*cross_entropy_gradient)(real * S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,       \
                                        const real *weight /* (n) */, real *losses /* (n) */);      \
-        /* the same for targets T, a strip, smoothed: (1 - smoothing) T + smoothing / C; `weight`  \
-         * may be NULL, and S then stays as it is */                                               \
+        /* as the last, for the hinge loss: the sum of max(0, s_j - s_y + 1) over j != y */        \
+        void (*hinge_gradient)(real * S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,               \
+                               const real *weight, real *losses);                                  \
+        /* the cross-entropy for targets T, a strip, smoothed: (1 - smoothing) T + smoothing / C;  \
+         * `weight` may be NULL, and S then stays as it is */                                      \
         void (*soft_cross_entropy)(real * S, ptrdiff_t n, ptrdiff_t C, const real *T,              \
                                    real smoothing, const real *weight, real *losses);              \
         /* db = sums of dS over n rows, and with `add` those that `sums` has by lane */            \

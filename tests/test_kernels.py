@@ -145,6 +145,64 @@ def test_cross_entropy(isa, dtype):
 
 @isas
 @dtypes
+def test_hinge_gradient(isa, dtype):
+    for p in problems(dtype):
+        y, weight = p.y[: p.n], p.weight[: p.n]
+        exact, exact_losses = wide(p.scores), np.empty(p.n)
+        reference.hinge_gradient(exact, y, wide(weight), exact_losses)
+
+        def run(n_threads, p=p, y=y, weight=weight):
+            dscores, losses = p.scores.copy(), np.empty(p.n, p.dtype)
+            _kernels.hinge_gradient(dscores, y, weight, losses, n_threads)
+            return [dscores, losses]
+
+        dscores, losses = same_for_any_threads(run)
+        size = 1 + np.abs(wide(p.scores)).sum(axis=1) + p.C * np.abs(p.scores).max(axis=1, initial=0)
+        assert_close(losses, exact_losses, size, ULPS[dtype])
+        # a weight is added up as often as there are margins
+        assert_close(dscores, exact, p.C * weight[:, None], ULPS[dtype] + p.C / 8)
+
+
+@isas
+@dtypes
+def test_hinge_of_extreme_scores(isa, dtype):
+    scores = np.array([[3, 2, 0], [3, 2, np.nan], [np.inf, 0, 0], [0, -np.inf, 5]], dtype)
+    losses, weight = np.empty(4, dtype), np.ones(4, dtype)
+    _kernels.hinge_gradient(scores, np.zeros(4, np.int32), weight, losses)
+    assert losses[0] == 0 and not scores[0].any()  # a margin of exactly 0 has no slope
+    assert np.isnan(losses[1]) and losses[3] == 6
+    assert scores[3].tolist() == [-1, 0, 1]
+
+
+@isas
+@dtypes
+def test_epoch_of_the_hinge_loss(isa, dtype):
+    """And the squared norms of the weights before each step, whatever takes it."""
+    for shape in ((33, 17, 3), (31, 100, 10), (20, 3073, 10), (17, 33, 77)):
+        p = Problem(*shape, dtype)
+        args = np.full(-(-p.n // 7), 0.01), 7, 1e-2, None, None, True
+        for options in ({}, {"clip_norm": 0.5}, {"optimizer": optimizers.BY_NAME["momentum"]}):
+
+            def run(module, W, b, X, n_threads=None, p=p, args=args, options=options):
+                options, norms = dict(options), np.full(len(args[0]), np.nan)
+                if "optimizer" in options:
+                    options["state"] = optimizers.State(options["optimizer"], W)
+                losses = module.sgd_epoch(
+                    X, p.y, None, p.idx, W, b, *args, n_threads, loss="hinge", square_norms=norms, **options
+                )
+                return [W, b, losses, norms]
+
+            exact = run(reference, wide(p.W), wide(p.b), wide(p.X))
+            found = same_for_any_threads(
+                lambda n_threads, p=p, run=run: run(_epoch, p.W.copy(), p.b.copy(), p.X, n_threads)
+            )
+            tolerance = 1e-4 if dtype is np.float32 else 1e-12
+            for a, b in zip(found, exact, strict=True):
+                np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+
+
+@isas
+@dtypes
 def test_gradient(isa, dtype):
     for p in problems(dtype):
         exact, exact_db = np.empty((p.C, p.D)), np.empty(p.C)
@@ -760,6 +818,10 @@ def epoch(**changes):
         ({"y": np.zeros((23, 4))}, ValueError, "y has 4 columns, expected 3"),
         ({"y": np.zeros((20, 3))}, ValueError, "y has 20 rows, expected 23"),
         ({"label_smoothing": 1.5}, ValueError, r"label_smoothing must be in \[0, 1\]; got 1.5"),
+        ({"loss": "log"}, ValueError, "loss must be 'cross_entropy' or 'hinge'; got 'log'"),
+        ({"loss": "hinge", "label_smoothing": 0.1}, ValueError, "no label_smoothing"),
+        ({"loss": "hinge", "y": np.ones((23, 3))}, ValueError, "needs labels"),
+        ({"square_norms": np.ones(3)}, ValueError, "square_norms has 3 elements, expected 2"),
         ({"optimizer": optimizers.Adam()}, ValueError, "adam_update needs a state"),
         (
             {

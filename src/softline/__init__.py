@@ -11,7 +11,17 @@ _HOMES = {
     "show_config": "config",
     "unpatch_sklearn": "patch",
 }
-_MODULES = ["datasets", "linear_model", "model_file", "neighbors", "optimizers", "reference", "schedules"]
+_MODULES = [
+    "cs231n",
+    "datasets",
+    "gradient_check",
+    "linear_model",
+    "model_file",
+    "neighbors",
+    "optimizers",
+    "reference",
+    "schedules",
+]
 
 __all__ = [*_HOMES, *_MODULES]
 

@@ -5,9 +5,10 @@
 A batch is taken in chunks of strips of rows that stay in cache. A chunk has three phases, whose tasks the
 threads share out (see team.h):
 1. rows are packed and scored, by blocks of features x strips: each thread takes its own columns of X;
-2. softmax, losses and gradient to the scores, by strips;
+2. losses and gradient to the scores, by strips;
 3. gradient to W, by slabs of features (some at a time), and with the last chunk of a batch the step: a slab
    of W has one task, which sums the rows in a fixed order. Its columns of X are still in that thread's cache.
+   If squared norms of the weights are asked for, a slab's is taken before its step.
 What needs a whole gradient or whole rows of W has phases of its own after the last chunk of a batch: for
 `clip_norm` the norm, by classes, and only then the step, by slabs; for `max_norm` the projection, by classes.
 There is no per-thread gradient to reduce, so neither the number of threads nor the size of a chunk changes
@@ -19,9 +20,10 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uintptr_t
 from softline._kernels cimport (
     SOFTLINE_AVERAGE, add_scores_of, bias_gradient_of, bias_update_of, check_geometry, check_indices,
     check_labels, check_length, check_smoothing, check_targets, clip_scale, cross_entropy_gradient_of,
-    gradient_norm, gradient_of, gradient_step, load_strip_of, matrix, next_step, onehot, optimizer_rule,
-    project_of, real, row_stride, rows_of, rule_of, scores_of, slab_of, soft_cross_entropy_of,
-    softline_block, softline_packed, softline_rows, softline_rule, square_norm_of, threads_for, update_of,
+    gradient_norm, gradient_of, gradient_step, hinge_gradient_of, load_strip_of, matrix, next_step, onehot,
+    optimizer_rule, project_of, real, row_stride, rows_of, rule_of, scores_of, slab_of,
+    soft_cross_entropy_of, softline_block, softline_packed, softline_rows, softline_rule, square_norm_of,
+    threads_for, update_of,
 )
 
 import numpy as np
@@ -50,14 +52,18 @@ cdef double MEETING_COST = 20
 
 def sgd_epoch(X, y, sample_weight, order, W, b, learning_rates, batch_size, alpha, shift, metric,
               fit_intercept, n_threads=None, *, optimizer=None, state=None, l1=0.0, label_smoothing=0.0,
-              clip_norm=None, max_norm=None, mean_weight=None):
+              clip_norm=None, max_norm=None, mean_weight=None, loss="cross_entropy", square_norms=None):
     """One pass over the rows `order`; W and b change in place; the mean loss of each batch is returned."""
     X = as_rows(X)
     update, numbers = ("sgd_update", {}) if optimizer is None else (optimizer.update, vars(optimizer))
     labels, targets = (None, y) if y.ndim == 2 else (y, None)
+    if loss not in ("cross_entropy", "hinge"):
+        raise ValueError(f"loss must be 'cross_entropy' or 'hinge'; got {loss!r}")
+    if loss == "hinge" and (labels is None or label_smoothing > 0):
+        raise ValueError("loss='hinge' needs labels y (n,) and no label_smoothing")
     args = (X, labels, targets, sample_weight, order, W, b, learning_rates, batch_size, alpha, shift, metric,
             fit_intercept, n_threads, update, numbers, state, l1, label_smoothing, clip_norm or np.inf,
-            max_norm or np.inf, mean_weight or 0)
+            max_norm or np.inf, mean_weight or 0, loss == "hinge", square_norms)
     losses = epoch[float](*args) if W.dtype == np.float32 else epoch[double](*args)
     if state is not None:
         state.t += len(losses)
@@ -68,7 +74,7 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
            const ptrdiff_t[::1] order, real[:, :] W, real[::1] b, const double[::1] learning_rates,
            ptrdiff_t batch_size, double alpha, const real[::1] shift, const real[::1] metric,
            bint fit_intercept, n_threads, str update, dict numbers, state, double l1, double label_smoothing,
-           double clip_norm, double max_norm, double mean_weight):
+           double clip_norm, double max_norm, double mean_weight, bint hinge, double[::1] square_norms):
     cdef ptrdiff_t N = X.shape[0], D = X.shape[1], C = W.shape[0], n = order.shape[0]
     cdef ptrdiff_t ldw = row_stride(W, "W")
     if batch_size < 1:
@@ -85,6 +91,9 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
     check_length("W", W.shape[1], D, "columns")
     check_length("b", b.shape[0], C, "elements")
     check_length("learning_rates", learning_rates.shape[0], n_steps, "elements")
+    if square_norms is not None:
+        check_length("square_norms", square_norms.shape[0], n_steps, "elements")
+        square_norms[:] = 0
     if sample_weight is not None:
         check_length("sample_weight", sample_weight.shape[0], N, "elements")
     check_geometry(shift, metric, D)
@@ -97,6 +106,7 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
     cdef real *average = <real *>rule.now.m if averages else NULL
     cdef real *average_b = <real *>rule.now.mb if averages else NULL
     cdef bint clips = clip_norm < np.inf, projects = max_norm < np.inf
+    cdef bint norms = square_norms is not None
     cdef bint has_labels = targets is None, soft = not has_labels or label_smoothing > 0
     losses = np.zeros(n_steps)
     if n == 0 or D == 0:
@@ -127,6 +137,7 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
     cdef real[:, :] dscores = matrix(1, part, np.empty, <real>0)
     cdef real[:, :] target_strips = matrix(1, part if soft else 0, np.zeros, <real>0)
     cdef real[:, :] dW = matrix(C, D if batch_size > chunk or clips else 0, np.empty, <real>0)
+    cdef double[::1] slab_squares = np.empty(n_slabs)
     cdef double[::1] squares = np.empty(C), scale_of_step = np.ones(1), share = np.zeros(1)
     cdef real[:, :] lane_db = matrix(1, C * lanes, np.empty, <real>0)
     cdef real[::1] db = np.zeros(C, dtype)
@@ -220,6 +231,9 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                             &dscores[0, s * lanes * C], count, C,
                             <const real *>&target_strips[0, s * lanes * C], label_smoothing,
                             <const real *>&weight[s * lanes], &row_losses[s * lanes])
+                    elif hinge:
+                        hinge_gradient_of(&dscores[0, s * lanes * C], count, C, &labels[s * lanes],
+                                          <const real *>&weight[s * lanes], &row_losses[s * lanes])
                     else:
                         cross_entropy_gradient_of(&dscores[0, s * lanes * C], count, C, &labels[s * lanes],
                                                   <const real *>&weight[s * lanes], &row_losses[s * lanes])
@@ -244,6 +258,13 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                     s = n_slabs * k // n_tasks
                     col = s * slab
                     count = min(n_slabs * (k + 1) // n_tasks * slab, D) - col
+                    if last and norms:
+                        for s in range(s, n_slabs * (k + 1) // n_tasks):
+                            slab_squares[s] = 0
+                            for r in range(C):
+                                slab_squares[s] = slab_squares[s] + square_norm_of(
+                                    <const real *>&W[r, s * slab], min(slab, D - s * slab), 0,
+                                    <const real *>NULL, <const real *>NULL)
                     if last and not clips:
                         mu = &shift[col] if shift is not None else NULL
                         m = &metric[col] if metric is not None else NULL
@@ -251,7 +272,7 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                                       count, slab, <const real *>&dscores[0, 0], C, &dW[0, 0] + col,
                                       lddw, add, &W[0, col], ldw, <const real *>&db[0],
                                       at.first * learning_rates[step], 0 if rule.decoupled else alpha,
-                                      mu, m, &drift[0, s * C * lanes], by, &rows, next_idx, col)
+                                      mu, m, &drift[0, col // slab * C * lanes], by, &rows, next_idx, col)
                     else:
                         gradient_of(<const real *>&packed[0, softline_packed(col, lanes)], strip, n_rows,
                                     count, <const real *>&dscores[0, 0], C, &dW[0, 0] + col, lddw, add,
@@ -261,6 +282,9 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                 if softline_done(team, mine, n_tasks):
                     for s in range(strips):
                         step_losses[step] = step_losses[step] + strip_losses[s]
+                    if last and norms:
+                        for s in range(n_slabs):
+                            square_norms[step] = square_norms[step] + slab_squares[s]
                     if last and fit_intercept and not clips:
                         bias_update_of(<const real *>&db[0], at.first * learning_rates[step], mean,
                                        &drift[0, 0], n_slabs, by, C, &b[0])

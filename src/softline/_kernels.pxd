@@ -76,6 +76,8 @@ cdef extern from "softline.h" nogil:
                               float *losses) noexcept nogil
         void (*cross_entropy_gradient)(float *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
                                        const float *weight, float *losses) noexcept nogil
+        void (*hinge_gradient)(float *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y, const float *weight,
+                               float *losses) noexcept nogil
         void (*soft_cross_entropy)(float *S, ptrdiff_t n, ptrdiff_t C, const float *T, float smoothing,
                                    const float *weight, float *losses) noexcept nogil
         void (*bias_gradient)(const float *dS, ptrdiff_t n, ptrdiff_t C, float *sums, float *db,
@@ -112,6 +114,8 @@ cdef extern from "softline.h" nogil:
                               double *losses) noexcept nogil
         void (*cross_entropy_gradient)(double *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,
                                        const double *weight, double *losses) noexcept nogil
+        void (*hinge_gradient)(double *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y, const double *weight,
+                               double *losses) noexcept nogil
         void (*soft_cross_entropy)(double *S, ptrdiff_t n, ptrdiff_t C, const double *T, double smoothing,
                                    const double *weight, double *losses) noexcept nogil
         void (*bias_gradient)(const double *dS, ptrdiff_t n, ptrdiff_t C, double *sums, double *db,
@@ -253,6 +257,14 @@ cdef inline void cross_entropy_gradient_of(real *S, ptrdiff_t n, ptrdiff_t C, co
         isa.f32.cross_entropy_gradient(S, n, C, y, weight, losses)
     else:
         isa.f64.cross_entropy_gradient(S, n, C, y, weight, losses)
+
+
+cdef inline void hinge_gradient_of(real *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y, const real *weight,
+                                   real *losses) noexcept nogil:
+    if real is float:
+        isa.f32.hinge_gradient(S, n, C, y, weight, losses)
+    else:
+        isa.f64.hinge_gradient(S, n, C, y, weight, losses)
 
 
 cdef inline void soft_cross_entropy_of(real *S, ptrdiff_t n, ptrdiff_t C, const real *T, double smoothing,

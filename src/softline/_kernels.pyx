@@ -498,6 +498,30 @@ cdef int entropy(const real[:, :] scores, real[:, :] out, y, const real[::1] wei
     return 0
 
 
+def hinge_gradient(real[:, :] scores, const int32_t[::1] y, const real[::1] weight, real[::1] losses,
+                   n_threads=None):
+    """losses[i] = sum_j max(0, s_j - s_y + 1) over j != y[i], and scores[i] = weight[i] dL_i/ds in place."""
+    cdef ptrdiff_t n = scores.shape[0], C = scores.shape[1], lanes = 64 // sizeof(real)
+    cdef ptrdiff_t task, first, count, lds = row_stride(scores, "scores")
+    check_length("y", y.shape[0], n, "elements")
+    check_length("weight", weight.shape[0], n, "elements")
+    check_length("losses", losses.shape[0], n, "elements")
+    check_labels(y, C)
+    if n == 0:
+        return
+    cdef int threads = threads_for(n_threads, 5.0 * n * C), thread
+    cdef real[:, :] strips = matrix(threads, C * lanes, np.zeros, <real>0)
+    with nogil:
+        for task in prange((n + lanes - 1) // lanes, num_threads=threads, use_threads_if=threads > 1,
+                           schedule="static"):
+            thread = threadid()
+            first = task * lanes
+            count = min(lanes, n - first)
+            load_strip_of(<const real *>&scores[first, 0], lds, NULL, count, C, &strips[thread, 0])
+            hinge_gradient_of(&strips[thread, 0], count, C, &y[first], &weight[first], &losses[first])
+            store_strip_of(<const real *>&strips[thread, 0], count, C, &scores[first, 0], lds)
+
+
 def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] dW, real[::1] db,
              n_threads=None):
     """dW = dscores^T X[idx] and db = column sums of dscores; idx None means all rows."""

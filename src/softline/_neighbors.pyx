@@ -80,6 +80,9 @@ def distances(Q, X, str metric, double[:, :] out, n_threads=None):
     cdef int kind = check_pair(Q, X, metric)
     check_length("out", out.shape[0], len(Q), "rows")
     check_length("out", out.shape[1], len(X), "columns")
+    if kind == SOFTLINE_L2 and _are_bytes(Q) and _are_bytes(X) and X.shape[1] <= MOST_BYTES:
+        byte_distances(Search(Q, X, kind), metric == "euclidean", out, n_threads)
+        return
     rows = Rows(X, dtype=np.float64)
     step = queries_at_a_time(len(Q), X.shape[1], 8)
     for first in range(0, len(Q), step):
@@ -408,3 +411,39 @@ cdef class Search:
             norms = np.einsum("ij,ij->i", converted, converted, dtype=float)
         norms[~(norms <= MOST_NORM)] = np.nan
         return converted, (-self.keep * norms if self.metric == SOFTLINE_L2 else self.loss * np.sqrt(norms))
+
+
+# ---- all distances of bytes -----------------------------------------------------------------------------
+
+# Squares in integers: the same numbers, for they are exact.
+cdef int byte_distances(Search search, bint root, double[:, :] out, n_threads) except -1:
+    cdef ptrdiff_t N = search.X.shape[0], D = search.X.shape[1], n = search.Q.shape[0], lanes = 16
+    cdef const softline_filter *filter = softline_neighbors_of(isa.name).filter
+    cdef softline_rows rows = rows_of(Rows(search.X), <float>0)
+    cdef const uint8_t[:, ::1] Q
+    cdef const double[::1] high  # the squared norms of the queries, negative
+    Q, high = search.converted_queries(0, n)
+    cdef int threads = threads_for(n_threads, <double>n * N * D / 8), thread
+    cdef int32_t[:, ::1] S = np.empty((threads, CHUNK * MOST_QUERIES), np.int32)
+    cdef int32_t[:, ::1] norms = np.empty((threads, CHUNK), np.int32)
+    cdef ptrdiff_t task, first, count, q, C, c, r
+    cdef double value
+    with nogil:
+        for task in prange((N + CHUNK - 1) // CHUNK, num_threads=threads, use_threads_if=threads > 1,
+                           schedule="static"):
+            thread = threadid()
+            first = task * CHUNK
+            count = min(<ptrdiff_t>CHUNK, N - first)
+            for r in range(count):
+                norms[thread, r] = filter.byte_norm(rows.data + (first + r) * rows.row_bytes, D)
+            q = 0
+            while q < n:
+                C = min(<ptrdiff_t>MOST_QUERIES, n - q)
+                filter.byte_sums(SOFTLINE_L2, &rows, first, count, D, &Q[q, 0], Q.shape[1], C, &S[thread, 0])
+                for c in range(C):
+                    for r in range(count):
+                        value = S[thread, (r // lanes * C + c) * lanes + r % lanes] + norms[thread, r]
+                        value = value - high[q + c]
+                        out[q + c, first + r] = sqrt(value) if root else value
+                q = q + C
+    return 0

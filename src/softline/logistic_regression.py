@@ -19,6 +19,7 @@ from softline.callbacks import IterationHooks
 from softline.objective import Objective
 from softline.predictor import SoftmaxPredictor
 from softline.progress import EpochProgress
+from softline.rows import Rows
 
 # Since 1.8 scikit-learn reads the kind of penalty from l1_ratio and C.
 _PENALTY_IS_DEPRECATED = (
@@ -108,32 +109,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
                 stacklevel=2,
             )
         X, y = self._validate(X, y, reset=True)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        codes, n_classes = codes.astype(np.int32), len(self.classes_)
-        if self.solver == "liblinear":
-            self._check_liblinear(X)
-        if n_classes < 2:
-            raise ValueError(
-                "This solver needs samples of at least 2 classes in the data, but the data contains only one "
-                f"class: {self.classes_[0]!r}"
-            )
-        weight = self._weights(X, y, codes, sample_weight)
-        total = len(X) if weight is None else weight.sum(dtype=float)
-        if not total > 0:
-            raise ValueError("sample_weight, multiplied with class_weight, must have a positive sum; it is 0")
-
-        alpha = 1 / (C * total)
-        l1_ratio = {"l1": 1, "elasticnet": l1_ratio}.get(penalty, 0)
-        objective = Objective(
-            X,
-            codes,
-            weight,
-            n_classes,
-            l2=alpha * (1 - l1_ratio),
-            l1=alpha * l1_ratio,
-            intercept_penalty=1 / self.intercept_scaling**2 if self.solver == "liblinear" else 0.0,
-            fit_intercept=self.fit_intercept,
-        )
+        objective = self._objective(X, y, sample_weight, penalty, C, l1_ratio)
         Z = self._start(objective)
         self._keep(Z, X.dtype)
         hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, self._fitted)
@@ -154,6 +130,47 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             self._warn(result)
         self.n_iter_ = np.array([result.n_iter], np.int32)
         return self
+
+    def _objective(self, X, y, sample_weight, penalty, C, l1_ratio):
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        codes, n_classes = codes.astype(np.int32), len(self.classes_)
+        if self.solver == "liblinear":
+            self._check_liblinear(X)
+        if n_classes < 2:
+            raise ValueError(
+                "This solver needs samples of at least 2 classes in the data, but the data contains only one "
+                f"class: {self.classes_[0]!r}"
+            )
+        weight = self._weights(X, y, codes, sample_weight)
+        total = len(X) if weight is None else weight.sum(dtype=float)
+        if not total > 0:
+            raise ValueError("sample_weight, multiplied with class_weight, must have a positive sum; it is 0")
+
+        alpha = 1 / (C * total)
+        l1_ratio = {"l1": 1, "elasticnet": l1_ratio}.get(penalty, 0)
+        return Objective(
+            X,
+            codes,
+            weight,
+            n_classes,
+            l2=alpha * (1 - l1_ratio),
+            l1=alpha * l1_ratio,
+            intercept_penalty=1 / self.intercept_scaling**2 if self.solver == "liblinear" else 0.0,
+            fit_intercept=self.fit_intercept,
+        )
+
+    def _loss_and_gradient(self, X, y, sample_weight, rng):
+        """See :mod:`softline.gradient_check`."""
+        if not self._is_served(X, sample_weight):
+            raise TypeError("scikit-learn would fit this model; softline's gradient takes dense arrays")
+        X, y = self._validate(X, y, reset=not hasattr(self, "coef_"))
+        objective = self._objective(Rows(X.array, dtype=np.float64), y, sample_weight, *self._penalty())
+        Z = 0.01 * rng.standard_normal(objective.shape)
+        if hasattr(self, "coef_"):
+            Z = np.column_stack([self.coef_, self.intercept_]).astype(float)
+        elif not self.fit_intercept:
+            Z[:, -1] = 0
+        return objective.differentiable(Z)
 
     def _keep(self, Z, dtype):
         dtype = np.float64 if self.solver == "liblinear" else dtype

@@ -99,6 +99,17 @@ class Objective:
             return G
         return np.where(Z == 0, soft_threshold(G, self.l1), G + self.l1 * np.sign(Z))
 
+    def differentiable(self, Z):
+        """What :mod:`softline.gradient_check` asks of a model, at Z; 0 for the L1 penalty's slope at 0."""
+        columns = {"coef_": np.s_[:, :-1]} | ({"intercept_": np.s_[:, -1]} if self.fit_intercept else {})
+
+        def evaluate():
+            value, G = self(Z)
+            G += self.l1 * np.sign(Z)
+            return value, {name: G[of] for name, of in columns.items()}
+
+        return {name: Z[of] for name, of in columns.items()}, evaluate
+
     def curvature(self, Z):
         """Mean over the classes of p (1 - p) at Z, times the weight of the row: (N,) of X.dtype."""
         out = np.zeros(len(self.X), self.X.dtype)

@@ -80,6 +80,21 @@ def cross_entropy_gradient(scores, y, weight, losses, n_threads=None, *, label_s
     scores *= weight[:, None]
 
 
+def hinge_gradient(scores, y, weight, losses, n_threads=None):
+    """Write sum_j max(0, s_j - s_y + 1) over j != y[i] into `losses`, and turn `scores` into its gradient.
+
+    The multiclass hinge loss of Weston and Watkins (1999), delta = 1, as in the course notes of CS231n; row i
+    of the gradient is weighted by weight[i]. A margin of exactly 0 has no slope.
+    """
+    rows = np.arange(len(y))
+    margins = scores - scores[rows, y][:, None] + 1
+    margins[rows, y] = 0
+    losses[...] = np.maximum(margins, 0).sum(axis=1)
+    scores[...] = margins > 0
+    scores[rows, y] = -scores.sum(axis=1)
+    scores *= weight[:, None]
+
+
 def gradient(X, idx, dscores, dW, db, n_threads=None):
     """Write dscores^T X[idx] into `dW` (C, D) and the column sums of `dscores` (n, C) into `db` (C,)."""
     dW[...] = dscores.T @ _rows(X, idx)
@@ -403,6 +418,8 @@ def sgd_epoch(
     clip_norm=None,
     max_norm=None,
     mean_weight=None,
+    loss="cross_entropy",
+    square_norms=None,
 ):
     """One pass of mini-batch SGD over the rows `order` of X, in place on W and b.
 
@@ -434,11 +451,15 @@ def sgd_epoch(
         As in :func:`clip_gradient`, before each step, and :func:`project_rows`, after it.
     mean_weight : float or None
         What sample weights are divided by; None for their mean over the rows of `order`.
+    loss : {"cross_entropy", "hinge"}
+        "hinge" is the loss of :func:`hinge_gradient`, for labels without smoothing.
+    square_norms : (number of batches,) float64 array or None
+        Overwritten with sum(W * W) before each update, for the losses with their penalty.
 
     Returns
     -------
     losses : (number of batches,) float64 array
-        Mean (weighted) cross-entropy of each batch before its update, without the penalty.
+        Mean (weighted) loss of each batch before its update, without the penalty.
     """
     scale = 1
     if sample_weight is not None and len(order) > 0:
@@ -457,8 +478,13 @@ def sgd_epoch(
         row_losses = np.empty(len(idx), W.dtype)
         dW, db = np.empty_like(W), np.empty_like(b)
         scores(X, idx, W, b, dscores)
-        cross_entropy_gradient(dscores, y[idx], weight, row_losses, label_smoothing=label_smoothing)
+        if loss == "hinge":
+            hinge_gradient(dscores, y[idx], weight, row_losses)
+        else:
+            cross_entropy_gradient(dscores, y[idx], weight, row_losses, label_smoothing=label_smoothing)
         gradient(X, idx, dscores, dW, db)
+        if square_norms is not None:
+            square_norms[step] = np.sum(W * W)
         if clip_norm is not None:
             clip_gradient(dW, db, clip_norm, shift, metric)
         update(W, b, dW, db, learning_rates[step], alpha, shift, metric, fit_intercept, l1=l1, **numbers)

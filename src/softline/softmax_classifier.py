@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from softline import lbfgs, optimizers, schedules
+from softline._epoch import sgd_epoch
 from softline.callbacks import Batch, CallbackSupportMixin, Epoch, IterationHooks
 from softline.column_stats import ColumnStats
 from softline.objective import Objective
@@ -310,15 +311,10 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
         if batch_callback is not None:
             raise ValueError("solver='lbfgs' has no batches; batch_callback needs solver='sgd'")
 
-    def _fit_full_batch(self, X, codes, weight, rows, coef, intercept, validation, hooks, callback):
-        """To the minimum, by the engine of LogisticRegression."""
-        if self.standardize:
-            stats = ColumnStats(X.shape[1])
-            stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
-            X = Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype)
+    def _objective(self, X, codes, weight):
         # For two classes the squares of W = (-Z/2, Z/2) are half those of Z.
         squares_of_Z = 0.5 if len(self.classes_) == 2 else 1.0
-        objective = Objective(
+        return Objective(
             X,
             codes,
             weight,
@@ -328,6 +324,14 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
             fit_intercept=self.fit_intercept,
             n_threads=self.n_threads,
         )
+
+    def _fit_full_batch(self, X, codes, weight, rows, coef, intercept, validation, hooks, callback):
+        """To the minimum, by the engine of LogisticRegression."""
+        if self.standardize:
+            stats = ColumnStats(X.shape[1])
+            stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
+            X = Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype)
+        objective = self._objective(X, codes, weight)
         self.loss_curve_, self.epoch_seconds_, self.learning_rate_ = [], [], None
         self.validation_scores_ = None if validation is None else []
         self._stats = self._auto = self._state = None
@@ -547,6 +551,52 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
             stats=stats,
             **stream,
         )
+
+    def _loss_and_gradient(self, X, y, sample_weight, rng):
+        """See :mod:`softline.gradient_check`; the gradient is what the kernel of an epoch steps by."""
+        fitted = hasattr(self, "coef_")
+        X, y = self._validate(X, y, reset=not fitted)
+        if not fitted:
+            self.classes_ = np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)
+            self.coef_ = 0.01 * rng.standard_normal((len(self.classes_), X.shape[1]))
+            self.intercept_ = 0.01 * rng.standard_normal(len(self.classes_))
+        X, y, self._seen = Rows(X.array, dtype=np.float64), self._encode(y, "y"), None
+        y = y.astype(float) if y.ndim == 2 else y
+        weight = self._row_weights(X, y, sample_weight)
+        rows = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
+        if self.standardize:
+            stats = ColumnStats(X.shape[1])
+            stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
+            X = Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype)
+        W, b = (np.array(a, float) for a in X.weights_from_array(self.coef_, self.intercept_))
+        if self.solver == "lbfgs":
+            self._check_full_batch(y, None)
+            objective = self._objective(X, y, weight)
+            return objective.differentiable(objective.collapse(W, b))
+        l1, l2 = self.alpha * self.l1_ratio, self.alpha * (1 - self.l1_ratio)
+
+        def evaluate():
+            after, after_b = W.copy(), b.copy()
+            (loss,) = sgd_epoch(
+                X,
+                y,
+                weight,
+                rows,
+                after,
+                after_b,
+                np.ones(1),
+                len(rows),
+                l2,
+                None,
+                None,
+                self.fit_intercept,
+                self.n_threads,
+                label_smoothing=self.label_smoothing,
+            )
+            loss += l2 / 2 * np.sum(W**2) + l1 * np.sum(np.abs(W))
+            return loss, {"coef_": W - after + l1 * np.sign(W), "intercept_": b - after_b}
+
+        return {"coef_": W} | ({"intercept_": b} if self.fit_intercept else {}), evaluate
 
     def _keep(self, trainer):
         self.coef_, self.intercept_ = trainer.X.weights_for_array(*trainer.model)

@@ -1,0 +1,90 @@
+"""A network of two layers, as the course has it since 2021: a `Solver` trains it."""
+
+import numpy as np
+
+from softline.cs231n.classifiers.linear_loss import penalised, square_norm
+from softline.cs231n.layer_utils import affine_relu_backward, affine_relu_forward
+from softline.cs231n.layers import (
+    affine_backward,
+    affine_forward,
+    affine_gradient,
+    relu_backward,
+    relu_forward,
+    softmax_loss,
+    svm_loss,
+)
+
+# The course's notebooks get the layers from here, too, by `import *`.
+__all__ = [
+    "TwoLayerNet",
+    "affine_backward",
+    "affine_forward",
+    "affine_relu_backward",
+    "affine_relu_forward",
+    "relu_backward",
+    "relu_forward",
+    "softmax_loss",
+    "svm_loss",
+]
+
+
+class TwoLayerNet:
+    """Affine, relu, affine, softmax; the loss has the penalty reg/2 sum(W * W).
+
+    Parameters
+    ----------
+    input_dim : int, default=3 * 32 * 32
+    hidden_dim : int, default=100
+    num_classes : int, default=10
+    weight_scale : float, default=1e-3
+        Standard deviation of the weights, drawn by np.random.randn, W1 first; biases are 0.
+    reg : float, default=0.0
+        L2 penalty, with 1/2, of W1 and W2.
+
+    Attributes
+    ----------
+    params : dict
+        "W1" (input_dim, hidden_dim), "b1", "W2" (hidden_dim, num_classes) and "b2".
+    reg : float
+    """
+
+    def __init__(self, input_dim=3 * 32 * 32, hidden_dim=100, num_classes=10, weight_scale=1e-3, reg=0.0):
+        self.reg = reg
+        self.params = {  # column-major, as the kernels read weights: no layer takes a copy
+            "W1": np.asfortranarray(weight_scale * np.random.randn(input_dim, hidden_dim)),
+            "b1": np.zeros(hidden_dim),
+            "W2": np.asfortranarray(weight_scale * np.random.randn(hidden_dim, num_classes)),
+            "b2": np.zeros(num_classes),
+        }
+
+    def loss(self, X, y=None):
+        """Scores of X or, with y, the loss and its gradients.
+
+        Parameters
+        ----------
+        X : ndarray of shape (N, d_1, ..., d_k)
+        y : ndarray of shape (N,) or None
+
+        Returns
+        -------
+        scores : ndarray of shape (N, C)
+            Where y is None; else
+        loss : float
+        grads : dict
+            Gradients under the names of `params`.
+        """
+        return two_layer_loss(self.params, X, y, self.reg)
+
+
+def two_layer_loss(params, X, y, alpha):
+    """What `TwoLayerNet.loss` returns, for a penalty alpha/2 sum(W * W)."""
+    W1, b1, W2, b2 = (params[name] for name in ("W1", "b1", "W2", "b2"))
+    hidden, cache1 = affine_relu_forward(X, W1, b1)
+    scores, cache2 = affine_forward(hidden, W2, b2)
+    if y is None:
+        return scores
+    loss, dscores = softmax_loss(scores, y)
+    dhidden, dW2, db2 = affine_backward(dscores, cache2)
+    dW1, db1 = affine_gradient(relu_backward(dhidden, cache1[1]), X, W1.shape)
+    loss += alpha / 2 * (square_norm(W1) + square_norm(W2))
+    return loss, {"W1": penalised(dW1, W1, alpha), "b1": db1, "W2": penalised(dW2, W2, alpha), "b2": db2}

@@ -1,0 +1,36 @@
+"""What the losses of the classifiers share."""
+
+import numpy as np
+
+from softline import _kernels
+from softline.cs231n.checks import as_labels, as_rows, check_weights
+
+
+def penalised_loss(gradient, W, X, y, reg):
+    """Mean loss of the scores X W, plus reg sum(W * W), and its gradient to W.
+
+    `gradient` is the kernel of the loss: it turns scores into their gradient, in place.
+    """
+    X = as_rows(X)
+    y = as_labels(y, len(X))
+    check_weights(W, X)
+    Wt = np.ascontiguousarray(W.T, np.float64)
+    scores, losses, dWt, unused = (
+        np.empty(shape) for shape in ((len(X), len(Wt)), len(X), Wt.shape, len(Wt))
+    )
+    _kernels.scores(X, None, Wt, None, scores)
+    gradient(scores, y, np.full(len(X), 1 / len(X)), losses)
+    _kernels.gradient(X, None, scores, dWt, unused)
+    return losses.mean() + reg * square_norm(W), penalised(dWt.T, W, 2 * reg)
+
+
+def square_norm(W):
+    """sum(W * W), without a copy."""
+    return np.einsum("ij,ij->", W, W)
+
+
+def penalised(dW, W, alpha):
+    """dW + alpha W, in the layout of W."""
+    out = alpha * W
+    out += dW
+    return out
