@@ -243,6 +243,24 @@ def test_train_knn(capsys):
     assert "training accuracy" not in out
 
 
+def test_train_mlp(tmp_path, capsys):
+    pytest.importorskip("softline.neural_network")
+    path = str(tmp_path / "m")
+    options = "--model mlp --hidden 40,20 --activation tanh --optimizer adam --learning-rate 0.01 --epochs 20"
+    options += " --dropout 0.1 --standardize --schedule cosine --batch-size 100 --alpha 0.001 --threads 2"
+    assert main(["train", "digits", *options.split(), "--out", path]) == 0
+    out = capsys.readouterr().out
+    assert accuracy(out) > 90
+    assert re.search(r"^training +MLPClassifier\(.*hidden_layer_sizes=\(40, 20\)", out, re.M)
+    model = load_model(path)
+    assert [W.shape for W in model.coefs_] == [(64, 40), (40, 20), (20, 10)]
+    assert (model.solver, model.learning_rate, model.learning_rate_init) == ("adam", "cosine", 0.01)
+    assert main(["evaluate", path, "digits"]) == 0
+    assert accuracy(capsys.readouterr().out, "") == accuracy(out)
+    assert main(["check-gradient", "digits", "--model", "mlp", "--hidden", "10,10", "--rows", "50"]) == 0
+    assert capsys.readouterr().out.startswith("gradient passed at 1e-07")
+
+
 def test_solvers(tmp_path, capsys):
     """The story of the course notes: guessing, walking, and following the gradient."""
     path, found = str(tmp_path / "m"), {}
@@ -273,6 +291,7 @@ def test_solvers(tmp_path, capsys):
             ["--model", "logistic", "--threads", "1"],
             "--threads is an option of --model softmax",
         ),
+        (["--model", "mlp", "--learning-rate", "auto"], "--learning-rate auto is for --model softmax"),
         (["--hidden", "10"], "--hidden is an option of --model mlp, not of softmax"),
         (["--solver", "gd", "--batch-size", "3"], "--batch-size has no effect with --solver gd"),
         (["--solver", "lbfgs", "--learning-rate", "3"], "--learning-rate has no effect with --solver lbfgs"),
@@ -571,6 +590,14 @@ def test_help_tells_the_estimators_defaults(capsys):
         ["train", "digits", "--optimizer", "lion"],
         ["train", "digits", "--l1-ratio", "1.5"],
         ["train", "digits", "--label-smoothing", "1"],
+        ["train", "digits", "--model", "svm"],
+        ["train", "digits", "--solver", "newton"],
+        ["train", "digits", "--neighbors", "0"],
+        ["train", "digits", "--hidden", "10,"],
+        ["train", "digits", "--hidden", "0"],
+        ["train", "digits", "--dropout", "1"],
+        ["check-gradient"],
+        ["check-gradient", "digits", "--checks", "0"],
         ["evaluate", "model"],
         ["evaluate", "model", "digits", "--split", "all"],
         ["predict", "model"],
@@ -580,7 +607,7 @@ def test_wrong_usage(capsys, args):
     with pytest.raises(SystemExit) as exit:
         main(args)
     assert exit.value.code == 2
-    assert re.search(r"softline( \w+)?: error: ", capsys.readouterr().err)
+    assert re.search(r"softline( [\w-]+)?: error: ", capsys.readouterr().err)
 
 
 def test_wrong_data(folder, tmp_path, capsys):

@@ -19,6 +19,7 @@ COMMANDS = ("train", "evaluate", "predict", "check-gradient", "info", "bench")
 NAMED = ("digits", "mnist", "cifar10")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "asgd")
 SOLVERS = ("sgd", "gd", "lbfgs", "random_search", "random_local_search")
+ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "leaky_relu")
 SCHEDULES = ("constant", "step", "exponential", "inverse_time", "cosine", "warm_up")
 
 
@@ -102,8 +103,9 @@ MODELS = {
     ),
     "mlp": _Model(
         "softline.neural_network:MLPClassifier",
-        _same("hidden_layer_sizes", "activation", "max_iter", "batch_size", "learning_rate", "schedule")
-        | _same("alpha", "optimizer", "n_threads", "early_stopping"),
+        _same("hidden_layer_sizes", "activation", "dropout", "max_iter", "batch_size", "alpha", "n_threads")
+        | _same("early_stopping", "standardize")
+        | {"learning_rate": "learning_rate_init", "schedule": "learning_rate", "optimizer": "solver"},
     ),
 }
 # How options are spelt whose names are not those of parameters.
@@ -144,6 +146,8 @@ def _estimator(args, n_rows):
         parameters[model.options[name]] = getattr(args, name)
     if parameters.get("solver") == "gd":
         parameters |= {"solver": "sgd", "batch_size": None}
+    if parameters.get("learning_rate_init") == "auto":
+        raise ValueError("--learning-rate auto is for --model softmax; an mlp takes a number")
     if args.model == "logistic":  # in scikit-learn's terms
         if "C" in parameters:
             parameters["C"] = 1 / (parameters["C"] * n_rows) if parameters["C"] > 0 else math.inf
@@ -224,7 +228,7 @@ def _parser():
             "auto or a number above 0",
         ),
         metavar="LR",
-        help="auto finds the largest that is stable (default: auto)",
+        help="auto finds the largest that is stable (default: auto); of an mlp a number",
     )
     options.add_argument(
         "--schedule", choices=SCHEDULES, help="how the learning rate changes (default: constant)"
@@ -260,15 +264,11 @@ def _parser():
         "--standardize", action="store_true", help="train as if features had mean 0 and variance 1"
     )
     options.add_argument(
-        "--neighbors",
-        dest="n_neighbors",
-        type=count,
-        metavar="K",
-        help="neighbours that vote (default: 5)",
+        "--neighbors", dest="n_neighbors", type=count, metavar="K", help="of a knn, that vote (default: 5)"
     )
-    options.add_argument("--metric", choices=("l1", "l2"), help="distance of neighbours (default: l2)")
+    options.add_argument("--metric", choices=("l1", "l2"), help="distance of a knn (default: l2)")
     options.add_argument(
-        "--weights", choices=("uniform", "distance"), help="votes of neighbours (default: uniform)"
+        "--weights", choices=("uniform", "distance"), help="of the votes of a knn (default: uniform)"
     )
     options.add_argument(
         "--hidden",
@@ -282,9 +282,13 @@ def _parser():
         help="units of the hidden layers of an mlp (default: 100)",
     )
     options.add_argument(
-        "--activation",
-        choices=("relu", "leaky_relu", "tanh", "logistic", "identity"),
-        help="of the hidden layers of an mlp (default: relu)",
+        "--activation", choices=ACTIVATIONS, help="of the hidden units of an mlp (default: relu)"
+    )
+    options.add_argument(
+        "--dropout",
+        type=_checked(float, lambda share: 0 <= share < 1, "a number of at least 0, below 1"),
+        metavar="P",
+        help="share of the hidden units of an mlp that a step leaves out (default: 0.0)",
     )
     options.add_argument(
         "--seed",

@@ -267,22 +267,16 @@ def _checksum(text, tensors):
 
 def _unpack(header, tensors):
     """The model of a header and tensors, neither of which is trusted."""
-    coef, intercept, classes = tensors["coef"], tensors["intercept"], _unpack_classes(header, tensors)
-    _expect(coef.ndim == 2, f"coef has {coef.ndim} dimensions, not 2")
-    n_rows, n_features = coef.shape
-    _expect(coef.dtype in (np.float32, np.float64), f"coef is {coef.dtype}, not float32 or float64")
-    _expect(coef.dtype == intercept.dtype, f"coef is {coef.dtype}, but intercept {intercept.dtype}")
-    _expect(len(classes) >= 2 and n_features >= 1, f"coef of shape {coef.shape} separates nothing")
-    _expect(header["estimator"] in ESTIMATORS, f"the estimator is a {header['estimator']!r}")
-    one_row = len(classes) == 2 and header["estimator"] != "SoftmaxClassifier"
-    _expect(
-        n_rows == 1 if one_row else n_rows == len(classes),
-        f"{n_rows} rows of coef, but classes {classes.shape}",
-    )
-    _expect(intercept.shape == (n_rows,), f"{n_rows} rows of coef, but intercept {intercept.shape}")
-    _expect(np.isfinite(coef).all() and np.isfinite(intercept).all(), "a weight is infinite or NaN")
+    estimator, classes = header["estimator"], _unpack_classes(header, tensors)
+    _expect(estimator in ESTIMATORS, f"the estimator is a {estimator!r}")
     _expect(np.array_equal(np.unique(classes), classes), "the classes are not distinct and in order")
-    _expect(header["n_features"] == n_features, f"{header['n_features']!r} features, but coef {coef.shape}")
+    model = _estimator(estimator)(**{name: _decode(value) for name, value in header["params"].items()})
+    model._validate_params()
+    model.classes_ = classes
+    n_features = _unpack_linear(model, tensors)
+    _expect(
+        header["n_features"] == n_features, f"{header['n_features']!r} features, but {n_features} weights"
+    )
     names, image_shape = header["feature_names"], header["image_shape"]
     if names is not None:
         _expect(
@@ -291,16 +285,11 @@ def _unpack(header, tensors):
         )
     if image_shape is not None:
         _expect(math.prod(image_shape) == n_features, f"images {image_shape}, but {n_features} features")
-
-    parameters = {name: _decode(value) for name, value in header["params"].items()}
-    model = _estimator(header["estimator"])(**parameters)
-    model._validate_params()
-    model.coef_, model.intercept_, model.classes_ = coef, intercept, classes
+    _expect(isinstance(header.get("split_seed", 0), int), f"the seed is {header.get('split_seed')!r}")
     model.n_features_in_ = n_features
     if names is not None:
         model.feature_names_in_ = np.array(names, dtype=object)
     _unpack_history(model, header)
-    _expect(isinstance(header.get("split_seed", 0), int), f"the seed is {header.get('split_seed')!r}")
     if "test_looks" in header:
         model.test_looks_ = [Look(**look) for look in header["test_looks"]]
         for look in model.test_looks_:
@@ -308,6 +297,22 @@ def _unpack(header, tensors):
             _expect(all(isinstance(text, str) for text in texts), f"{look} is no look at a test set")
             _expect(isinstance(look.score, float), f"{look} is no look at a test set")
     return model
+
+
+def _unpack_linear(model, tensors):
+    """Give the model its weights; returns the number of features."""
+    coef, intercept, n_classes = tensors["coef"], tensors["intercept"], len(model.classes_)
+    _expect(coef.ndim == 2, f"coef has {coef.ndim} dimensions, not 2")
+    _expect(coef.dtype in (np.float32, np.float64), f"coef is {coef.dtype}, not float32 or float64")
+    _expect(coef.dtype == intercept.dtype, f"coef is {coef.dtype}, but intercept {intercept.dtype}")
+    _expect(np.isfinite(coef).all() and np.isfinite(intercept).all(), "a weight is infinite or NaN")
+    _expect(n_classes >= 2 and coef.shape[1] >= 1, f"coef of shape {coef.shape} separates nothing")
+    # scikit-learn's way: two classes have one row of weights.
+    n_rows = 1 if n_classes == 2 and type(model).__name__ != "SoftmaxClassifier" else n_classes
+    _expect(len(coef) == n_rows, f"{len(coef)} rows of coef, but classes {model.classes_.shape}")
+    _expect(intercept.shape == (n_rows,), f"{n_rows} rows of coef, but intercept {intercept.shape}")
+    model.coef_, model.intercept_ = coef, intercept
+    return coef.shape[1]
 
 
 def _unpack_history(model, header):
