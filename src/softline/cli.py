@@ -125,8 +125,8 @@ NOT_OF_SOLVER = {
 }
 
 
-def _estimator(args, n_rows):
-    """The estimator that --model and its options ask for.
+def _parameters(args):
+    """The parameters that the options ask for.
 
     Raises
     ------
@@ -148,12 +148,17 @@ def _estimator(args, n_rows):
         parameters |= {"solver": "sgd", "batch_size": None}
     if parameters.get("learning_rate_init") == "auto":
         raise ValueError("--learning-rate auto is for --model softmax; an mlp takes a number")
+    return parameters
+
+
+def _estimator(args, parameters, n_rows):
+    """The estimator that --model names, for a training on so many rows."""
     if args.model == "logistic":  # in scikit-learn's terms
         if "C" in parameters:
             parameters["C"] = 1 / (parameters["C"] * n_rows) if parameters["C"] > 0 else math.inf
         if parameters.get("l1_ratio", 0) > 0:
             parameters["solver"] = "saga"
-    module, name = model.home.split(":")
+    module, name = MODELS[args.model].home.split(":")
     estimator = getattr(import_module(module), name)(**parameters)
     if "random_state" in estimator.get_params():
         estimator.set_params(random_state=args.random_state)
@@ -413,8 +418,9 @@ def _train(args):
         name = MODELS[args.model].home.partition(":")[2]
         if name not in model_file.ESTIMATORS:
             raise ValueError(f"--out: a model file holds no {name}, which is its training rows")
+    parameters = _parameters(args)
     data = datasets.load(args.data, data_dir=args.data_dir, label=args.label, random_state=args.random_state)
-    model = _estimator(args, len(data.X_train))
+    model = _estimator(args, parameters, len(data.X_train))
     by_epochs = hasattr(model, "early_stopping")
     if not args.quiet:
         parts = f"{len(data.X_train)} training, {len(data.X_val)} validation, {len(data.X_test)} test"
@@ -609,10 +615,11 @@ def _check_gradient(args):
     from softline import datasets
     from softline.gradient_check import check_gradient
 
+    parameters = _parameters(args)
     data = datasets.load(args.data, data_dir=args.data_dir, label=args.label, random_state=args.random_state)
     rng = np.random.RandomState(args.random_state)
     rows = rng.choice(len(data.X_train), min(args.rows, len(data.X_train)), replace=False)
-    model = _estimator(args, len(rows))
+    model = _estimator(args, parameters, len(rows))
     if not hasattr(model, "_loss_and_gradient"):
         raise ValueError(f"--model {args.model} has no gradient")
     X, y = data.X_train[rows], data.y_train[rows]
@@ -639,7 +646,7 @@ def _info(args):
         rows["epochs" if hasattr(model, "loss_curve_") else "steps"] = _training(model)
     if hasattr(model, "test_looks_"):
         looks = ", ".join(f"{look.score:.2%} on {look.date}" for look in model.test_looks_)
-        rows["test set"] = f"looked at {len(model.test_looks_)} times{looks and ': '}{looks}"
+        rows["test set"] = f"sealed, looked at: {looks or 'never'}"
     if hasattr(model, "feature_names_in_"):
         rows["features"] += f": {_shortened(model.feature_names_in_)}"
     if header["image_shape"]:
