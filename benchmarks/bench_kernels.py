@@ -149,6 +149,36 @@ def test_loss_gradient(versus, problem, shape, who):
     versus("loss_gradient", shape, who, lambda: run(PASSES[who]), 4 * p.N * p.D * p.C, p.X.nbytes)
 
 
+def candidate_losses_by_one_product(X, y, sample_weight, Ws, bs, losses):
+    """What NumPy does best: the twin passes over X once a candidate."""
+    K, C, D = Ws.shape
+    scores = (X @ Ws.reshape(K * C, D).T).reshape(len(X), K, C)
+    scores += bs
+    own = np.take_along_axis(scores, y[:, None, None], axis=2)[:, :, 0]
+    largest = scores.max(axis=2)
+    scores -= largest[:, :, None]
+    np.exp(scores, out=scores)
+    losses[...] = np.mean(np.log(scores.sum(axis=2)) - (own - largest), axis=0, dtype=np.float64)
+
+
+def test_candidate_losses(versus, problem, shape, who):
+    p, K = problem, 10
+    if p.C > 100:
+        pytest.skip("nobody guesses that many weights")
+    Ws = _kernels.padded(K * p.C, p.D, np.float32).reshape(K, p.C, p.D)
+    Ws[...] = 0.01 * np.random.default_rng(0).standard_normal(Ws.shape)
+    bs, losses = np.zeros((K, p.C), np.float32), np.empty(K)
+    kernels = {"softline": _objective.candidate_losses, "numpy": candidate_losses_by_one_product}
+
+    def run(candidate_losses, n=None):
+        candidate_losses(p.X[:n], p.y[:n], None, Ws, bs, losses)
+        return [losses.copy()]
+
+    check([lambda kernel=kernel: run(kernel, 5000) for kernel in kernels.values()])
+    operations = 2 * p.N * K * p.D * p.C
+    versus("losses of 10 candidates", shape, who, lambda: run(kernels[who]), operations, p.X.nbytes)
+
+
 def test_epoch(versus, problem, shape, who):
     p = problem
     rates = np.full(-(-p.N // BATCH), 1e-3)

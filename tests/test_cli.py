@@ -187,6 +187,176 @@ def test_a_wrong_out_is_refused_before_the_work(tmp_path, capsys, monkeypatch, o
     assert_fails(capsys, ["train", "digits", "--out", out], "cannot write .*")
 
 
+def test_train_least_squares(tmp_path, capsys):
+    path = str(tmp_path / "m")
+    assert (
+        main(["train", "digits", "--model", "least_squares", "--alpha", "2", "--seed", "3", "--out", path])
+        == 0
+    )
+    trained, err = capsys.readouterr()
+    assert err == ""
+    assert accuracy(trained) > 90
+    assert re.search(r"^training +LeastSquaresClassifier\(alpha=2\.0\)$", trained, re.M)
+    assert re.search(r"^time +[\d.]+ s$", trained, re.M)
+    for split, part in (("train", "training "), ("validation", "validation "), ("test", "test ")):
+        assert main(["evaluate", path, "digits", "--split", split]) == 0
+        out = capsys.readouterr().out
+        assert accuracy(out, "") == accuracy(trained, part)
+        assert "cross-entropy" not in out
+    assert main(["info", path]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^model +LeastSquaresClassifier\(alpha=2\.0\)$", out, re.M)
+    assert "epochs" not in out
+    np.save(tmp_path / "x.npy", np.zeros((2, 64)))
+    assert main(["predict", path, str(tmp_path / "x.npy")]) == 0
+    assert capsys.readouterr().out.startswith("label\n")
+    assert_fails(capsys, ["predict", path, tmp_path / "x.npy", "--proba"], "has no probabilities")
+
+
+def test_train_logistic(tmp_path, capsys):
+    path = str(tmp_path / "m")
+    args = ["train", "digits", "--model", "logistic", "--epochs", "500", "--quiet", "--out", path]
+    assert main([*args, "--alpha", "0.01", "--l1-ratio", "0.5"]) == 0
+    trained = capsys.readouterr().out
+    assert accuracy(trained) > 90
+    assert re.search(r"^steps +\d+$", trained, re.M)
+    model = load_model(path)
+    assert pytest.approx(1 / (0.01 * 1293)) == model.C
+    assert (model.l1_ratio, model.max_iter) == (0.5, 500)
+    assert main(["evaluate", path, "digits"]) == 0
+    out = capsys.readouterr().out
+    assert accuracy(out, "") == accuracy(trained)
+    assert "cross-entropy" in out
+    assert main(["info", path]) == 0
+    assert re.search(r"^steps +\d+$", capsys.readouterr().out, re.M)
+
+
+def test_train_knn(capsys):
+    pytest.importorskip("softline.neighbors")
+    assert (
+        main(["train", "digits", "--model", "knn", "--neighbors", "3", "--metric", "l1", "--threads", "1"])
+        == 0
+    )
+    out = capsys.readouterr().out
+    assert accuracy(out) > 97
+    assert "KNeighborsClassifier(metric='l1', n_jobs=1, n_neighbors=3)" in out
+    assert "training accuracy" not in out
+
+
+def test_train_mlp(tmp_path, capsys):
+    pytest.importorskip("softline.neural_network")
+    path = str(tmp_path / "m")
+    options = "--model mlp --hidden 40,20 --activation tanh --optimizer adam --learning-rate 0.01 --epochs 20"
+    options += " --dropout 0.1 --standardize --schedule cosine --batch-size 100 --alpha 0.001 --threads 2"
+    assert main(["train", "digits", *options.split(), "--out", path]) == 0
+    out = capsys.readouterr().out
+    assert accuracy(out) > 90
+    assert re.search(r"^training +MLPClassifier\(.*hidden_layer_sizes=\(40, 20\)", out, re.M)
+    model = load_model(path)
+    assert [W.shape for W in model.coefs_] == [(64, 40), (40, 20), (20, 10)]
+    assert (model.solver, model.learning_rate, model.learning_rate_init) == ("adam", "cosine", 0.01)
+    assert main(["evaluate", path, "digits"]) == 0
+    assert accuracy(capsys.readouterr().out, "") == accuracy(out)
+    assert main(["check-gradient", "digits", "--model", "mlp", "--hidden", "10,10", "--rows", "50"]) == 0
+    assert capsys.readouterr().out.startswith("gradient passed at 1e-07")
+
+
+def test_solvers(tmp_path, capsys):
+    """The story of the course notes: guessing, walking, and following the gradient."""
+    path, found = str(tmp_path / "m"), {}
+    for solver in cli.SOLVERS:
+        epochs = ["--epochs", "300"] if solver.startswith("random") else []
+        assert main(["train", "digits", "--solver", solver, *epochs, "--out", path]) == 0
+        found[solver] = accuracy(capsys.readouterr().out)
+        assert main(["info", path]) == 0
+        assert re.search(r"^epochs +\d+, loss", capsys.readouterr().out, re.M)
+    assert load_model(path).get_params()["solver"] == "random_local_search"
+    assert 10 < found["random_search"] < found["random_local_search"] < found["gd"]
+    assert min(found["gd"], found["sgd"], found["lbfgs"]) > 94
+    assert main(["train", "digits", "--solver", "gd", "--out", path, "--standardize"]) == 0
+    model = load_model(path)
+    assert (model.solver, model.batch_size, model.standardize) == ("sgd", None, True)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--neighbors", "3"], "--neighbors is an option of --model knn, not of softmax"),
+        (
+            ["--model", "knn", "--epochs", "3"],
+            "--epochs is an option of --model softmax, logistic, mlp",
+        ),
+        (["--model", "least_squares", "--solver", "gd"], "--solver is an option of --model softmax, not of"),
+        (
+            ["--model", "logistic", "--threads", "1"],
+            "--threads is an option of --model softmax",
+        ),
+        (["--model", "mlp", "--learning-rate", "auto"], "--learning-rate auto is for --model softmax"),
+        (["--hidden", "10"], "--hidden is an option of --model mlp, not of softmax"),
+        (["--solver", "gd", "--batch-size", "3"], "--batch-size has no effect with --solver gd"),
+        (["--solver", "lbfgs", "--learning-rate", "3"], "--learning-rate has no effect with --solver lbfgs"),
+        (
+            ["--solver", "random_search", "--optimizer", "adam"],
+            "--optimizer has no effect",
+        ),
+        (["--model", "knn", "--out", "m"], "a model file holds no KNeighborsClassifier"),
+    ],
+)
+def test_options_of_another_model_are_refused(capsys, monkeypatch, args, message):
+    monkeypatch.setattr("softline.datasets.load", lambda *args, **kwargs: pytest.fail("work has begun"))
+    assert_fails(capsys, ["train", "digits", *args], message)
+
+
+@pytest.mark.parametrize("model", ["softmax", "least_squares"])
+def test_sealed(tmp_path, capsys, model):
+    path = str(tmp_path / "m")
+    assert main(["train", "digits", "--model", model, "--sealed", "--out", path]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^test accuracy +sealed$", out, re.M)
+    assert accuracy(out, "validation ") > 90
+    assert main(["info", path]) == 0
+    assert "sealed, looked at: never\n" in capsys.readouterr().out
+    assert main(["evaluate", path, "digits", "--split", "validation"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", path, "digits"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert main(["evaluate", path, "digits"]) == 0
+    assert re.fullmatch(r"softline: look number 2 at this test set, [^\n]*\n", capsys.readouterr().err)
+    assert main(["info", path]) == 0
+    looks = re.findall(r"([\d.]+)% on \d{4}-\d\d-\d\dT", capsys.readouterr().out)
+    assert list(map(float, looks)) == 2 * [accuracy(out, "")]
+
+
+# ---- check-gradient --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["", "--alpha 1 --l1-ratio 0.5", "--model logistic", "--model least_squares", "--solver lbfgs"],
+)
+def test_check_gradient(folder, capsys, options):
+    for data in ("digits", str(folder / "iris.csv")):
+        assert main(["check-gradient", data, "--checks", "20", "--rows", "100", *options.split()]) == 0
+        out, err = capsys.readouterr()
+        assert re.match(r"gradient passed at 1e-07: \d+ of \d+ entries; worst \w+\[\d", out)
+        assert (out.count("\n"), err) == (1, "")
+
+
+def test_check_gradient_fails(capsys, monkeypatch):
+    from softline import gradient_check
+
+    check = gradient_check.check_gradient
+
+    def check_harder(*args, **options):
+        return check(*args, **options, tol=-1.0)
+
+    monkeypatch.setattr(gradient_check, "check_gradient", check_harder)
+    assert_fails(capsys, ["check-gradient", "digits"], r"gradient FAILED at -1e\+00: 110 of 650 entries")
+    monkeypatch.setattr(SoftmaxClassifier, "_loss_and_gradient", property())
+    assert_fails(capsys, ["check-gradient", "digits"], "--model softmax has no gradient")
+
+
 # ---- evaluate --------------------------------------------------------------------------------------------
 
 
@@ -362,7 +532,7 @@ def test_help_and_version_import_nothing_heavy():
     code = """if True:
         import sys
         from softline.cli import main
-        for args in (["--help"], ["train", "--help"], ["bench", "--help"], ["--version"]):
+        for args in (["--help"], ["train", "--help"], ["check-gradient", "--help"], ["--version"]):
             try:
                 main(args)
             except SystemExit as exit:
@@ -420,6 +590,14 @@ def test_help_tells_the_estimators_defaults(capsys):
         ["train", "digits", "--optimizer", "lion"],
         ["train", "digits", "--l1-ratio", "1.5"],
         ["train", "digits", "--label-smoothing", "1"],
+        ["train", "digits", "--model", "svm"],
+        ["train", "digits", "--solver", "newton"],
+        ["train", "digits", "--neighbors", "0"],
+        ["train", "digits", "--hidden", "10,"],
+        ["train", "digits", "--hidden", "0"],
+        ["train", "digits", "--dropout", "1"],
+        ["check-gradient"],
+        ["check-gradient", "digits", "--checks", "0"],
         ["evaluate", "model"],
         ["evaluate", "model", "digits", "--split", "all"],
         ["predict", "model"],
@@ -429,7 +607,7 @@ def test_wrong_usage(capsys, args):
     with pytest.raises(SystemExit) as exit:
         main(args)
     assert exit.value.code == 2
-    assert re.search(r"softline( \w+)?: error: ", capsys.readouterr().err)
+    assert re.search(r"softline( [\w-]+)?: error: ", capsys.readouterr().err)
 
 
 def test_wrong_data(folder, tmp_path, capsys):

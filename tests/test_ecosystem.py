@@ -251,7 +251,9 @@ def lets_others_run(call):
         thread.join()
 
 
-@pytest.mark.parametrize("kernel", ["scores", "sgd_epoch", "loss_gradient", "coordinate_descent"])
+@pytest.mark.parametrize(
+    "kernel", ["scores", "sgd_epoch", "loss_gradient", "candidate_losses", "coordinate_descent"]
+)
 def test_kernels_release_the_gil(kernel):
     rng = np.random.RandomState(0)
     n, D, C = 20_000, 100, 10
@@ -262,6 +264,7 @@ def test_kernels_release_the_gil(kernel):
         "scores": lambda: _kernels.scores(X, idx, W, b, out, 1),
         "sgd_epoch": lambda: _epoch.sgd_epoch(X, y, None, idx, W, b, rates, 200, 0.0, None, None, True, 1),
         "loss_gradient": lambda: _objective.loss_gradient(X, y, None, W, b, dW, db, 1),
+        "candidate_losses": lambda: _objective.candidate_losses(X, y, None, W[None], b[None], db[:1], 1),
         "coordinate_descent": lambda: _objective.coordinate_descent(
             A, 1.0, T, np.zeros(0), -W, l1, np.zeros((C, D)), 0.0, 1000
         ),

@@ -479,6 +479,41 @@ def test_loss_gradient(isa, dtype):
             assert np.abs(db - exact_db).max() <= 4 * bound
 
 
+@isas
+@dtypes
+def test_candidate_losses(isa, dtype):
+    """A candidate has the same loss to the bit, whichever others there are."""
+    for p in problems(dtype) + [Problem(*shape, dtype) for shape in MANY_ROWS]:
+        K = 1 if p.C > 100 else 5
+        Ws = p.W / np.sqrt(p.D).astype(dtype) * np.arange(1, K + 1, dtype=dtype)[:, None, None] / K
+        bs = p.b * np.arange(K, dtype=dtype)[:, None]
+        for weight in (None, p.weight):
+            exact = np.empty(K)
+            far = None if weight is None else wide(weight)
+            reference.candidate_losses(wide(p.X), p.y, far, wide(Ws), wide(bs), exact)
+
+            def run(n_threads, p=p, weight=weight, Ws=Ws, bs=bs):
+                losses = np.full(len(Ws), np.nan)
+                _objective.candidate_losses(p.X, p.y, weight, Ws, bs, losses, n_threads)
+                return [losses]
+
+            (losses,) = same_for_any_threads(run)
+            spread = 1 + max(np.abs(wide(p.X) @ wide(W).T + b).max() for W, b in zip(Ws, bs, strict=True))
+            assert_close(
+                losses, exact, 0 * exact + spread, ULPS[dtype] * np.finfo(dtype).eps / np.finfo(float).eps
+            )
+            alone = np.empty(1)
+            _objective.candidate_losses(p.X, p.y, weight, Ws[-1:], bs[-1:], alone)
+            assert alone[0] == losses[-1]
+
+
+def test_loss_at_the_start_is_log_C():
+    for C in (2, 3, 10, 1000):
+        p, loss = Problem(100, 20, C, np.float64), np.empty(1)
+        _objective.candidate_losses(p.X, p.y, p.weight, 0 * p.W[None], 0 * p.b[None], loss)
+        assert loss[0] == pytest.approx(np.log(C), rel=1e-14)
+
+
 @dtypes
 def test_coordinate_descent(dtype):
     for D, C, K in ((1, 1, 0), (2, 3, 1), (17, 2, 4), (33, 10, 20)):
@@ -885,6 +920,27 @@ def test_loss_gradient_refuses(changes, error, message):
     assert np.isfinite(_objective.loss_gradient(*args.values()))
     with pytest.raises(error, match=message):
         _objective.loss_gradient(*(args | changes).values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y": np.full(23, 3, np.int32)}, r"labels must be in \[0, 3\), found 3"),
+        ({"y": np.zeros(22, np.int32)}, "y has 22 elements, expected 23"),
+        ({"sample_weight": np.ones(22)}, "sample_weight has 22 elements, expected 23"),
+        ({"sample_weight": np.zeros(23)}, "their weights have a positive sum; it is 0"),
+        ({"Ws": np.ones((4, 3, 5))}, "Ws has 5 columns, expected 6"),
+        ({"bs": np.ones((4, 2))}, "bs has 8 elements, expected 12"),
+        ({"losses": np.ones(3)}, "losses has 3 elements, expected 4"),
+    ],
+)
+def test_candidate_losses_refuses(changes, message):
+    p = Problem(20, 6, 3, np.float64)
+    args = {"X": p.X, "y": p.y, "sample_weight": None, "Ws": np.ones((4, 3, 6)), "bs": np.ones((4, 3))}
+    args |= {"losses": np.empty(4)}
+    _objective.candidate_losses(*args.values())
+    with pytest.raises(ValueError, match=message):
+        _objective.candidate_losses(*(args | changes).values())
 
 
 def test_empty_problems_do_nothing():

@@ -6,15 +6,28 @@ import stat
 import numpy as np
 import pytest
 import safetensors.numpy
+import sklearn
 from safetensors import safe_open
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
-from softline import SoftmaxClassifier, load_model, model_file, optimizers, save_model, schedules
+from softline import (
+    SoftmaxClassifier,
+    datasets,
+    linear_model,
+    load_model,
+    model_file,
+    optimizers,
+    save_model,
+    schedules,
+)
+from softline.linear_model import LeastSquaresClassifier
 from softline.model_file import ModelFileError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
+sklearn_version = tuple(map(int, sklearn.__version__.split(".")[:2]))
 rng = np.random.default_rng(0)
 X = rng.standard_normal((60, 5))
 CODES = rng.integers(0, 3, 60)
@@ -63,6 +76,49 @@ def assert_same(loaded, model):
 def test_round_trip_to_the_bit(tmp_path, labels, dtype):
     model = trained(labels, dtype)
     assert_same(round_trip(model, tmp_path), model)
+
+
+@pytest.mark.parametrize("labels", [CODES, CODES == 1, TEXTS[CODES]], ids=["codes", "two classes", "text"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "model",
+    [
+        LeastSquaresClassifier(alpha=2.0, class_weight="balanced"),
+        linear_model.LogisticRegression(C=np.inf),
+        linear_model.LogisticRegression(l1_ratio=0.5, solver="saga"),
+        SoftmaxClassifier(solver="lbfgs"),
+        SoftmaxClassifier(solver="random_search", random_state=0),
+    ],
+    ids=str,
+)
+def test_other_models_round_trip_to_the_bit(tmp_path, model, dtype, labels):
+    if "l1_ratio" in str(model) and sklearn_version < (1, 8):
+        model.set_params(penalty="elasticnet")
+    model = clone(model).fit(X.astype(dtype), labels)
+    loaded = round_trip(model, tmp_path)
+    assert type(loaded) is type(model)
+    assert loaded.get_params() == model.get_params()
+    assert loaded.decision_function(X).tobytes() == model.decision_function(X).tobytes()
+    assert np.array_equal(loaded.predict(X), model.predict(X))
+    if hasattr(model, "n_iter_"):
+        assert np.array_equal(loaded.n_iter_, model.n_iter_)
+
+
+def test_looks_at_a_test_set_come_back(tmp_path):
+    model = trained()
+    assert not hasattr(round_trip(model, tmp_path), "test_looks_")
+    datasets.sealed(X, CODES).score(model)
+    loaded = round_trip(model, tmp_path)
+    assert loaded.test_looks_ == model.test_looks_
+    with pytest.warns(datasets.TestSetWarning, match="look number 2"):
+        datasets.sealed(X.copy(), CODES).score(loaded)
+    assert len(round_trip(loaded, tmp_path).test_looks_) == 2
+    datasets.sealed(X[:50], CODES[:50]).score(loaded)  # another test set
+
+
+def test_the_seed_of_the_split_is_kept(tmp_path):
+    save_model(trained(), tmp_path / "m", split_seed=7)
+    assert model_file.read_model(tmp_path / "m")[1]["split_seed"] == 7
 
 
 def test_attributes_of_early_stopping_and_data_frames(tmp_path):
@@ -179,7 +235,7 @@ def test_what_would_not_load_is_not_written(tmp_path, change, error, message):
 
 
 def test_other_estimators_are_refused(tmp_path):
-    with pytest.raises(TypeError, match="holds a SoftmaxClassifier; got LogisticRegression"):
+    with pytest.raises(TypeError, match=r"of softline; got sklearn\..*\.LogisticRegression"):
         save_model(LogisticRegression().fit(X, CODES), tmp_path / "m")
     with pytest.raises(NotFittedError):
         save_model(SoftmaxClassifier(), tmp_path / "m")
@@ -316,6 +372,16 @@ FORGERIES = {
     "epochs no number": lambda h, t: h.update(n_iter="many"),
     "rate no number": lambda h, t: h.update(learning_rate=None),
     "a key missing": lambda h, t: h.pop("n_iter"),
+    "the rows of another estimator": lambda h, t: (
+        h.update(estimator="LeastSquaresClassifier", params={}, n_iter=1)
+        or t.update(coef=np.zeros((2, 5)), intercept=np.zeros(2))
+    ),
+    "looks no list": lambda h, t: h.update(test_looks=3),
+    "a look of other fields": lambda h, t: h.update(test_looks=[{"date": "today"}]),
+    "a look of other types": lambda h, t: h.update(
+        test_looks=[{"date": "today", "test_set": "a", "model": "b", "score": "high"}]
+    ),
+    "a seed of text": lambda h, t: h.update(split_seed="7"),
 }
 
 

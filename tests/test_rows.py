@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from softline import _epoch, _kernels, reference
+from softline import _epoch, _kernels, _objective, reference
 from softline.column_stats import ColumnStats
 from softline.rows import KERNEL_DTYPES, Rows, in_row_order
 
@@ -65,12 +65,13 @@ def test_any_dtype_and_layout_is_read_as_numpy_reads_it(isa, name, tmp_path):
         out, dW, db = np.empty((33, C), dtype), np.empty((C, D), dtype), np.empty(C, dtype)
         _kernels.scores(X, idx, W, b, out)
         _kernels.gradient(X, idx, dscores, dW, db)
-        stats = _kernels.column_stats(X, idx, None)
+        stats, guessed = _kernels.column_stats(X, idx, None), np.empty(1)
+        _objective.candidate_losses(X, y, None, W[None], b[None], guessed)
         stepped, b_stepped = W.copy(), b.copy()
         losses = _epoch.sgd_epoch(
             X, y, None, idx, stepped, b_stepped, np.full(5, 1e-4), 7, 1e-2, None, None, True
         )
-        return [out, dW, db, *stats, stepped, b_stepped, losses]
+        return [out, dW, db, *stats, guessed, stepped, b_stepped, losses]
 
     expected = run(X.astype(dtype))
     for layout, form in layouts(X, tmp_path).items():

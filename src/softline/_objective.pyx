@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 # cython: freethreading_compatible=True
-"""What the search for a minimum needs: the loss over all rows with its gradient, and coordinate descent.
+"""What the search for a minimum needs: the loss over all rows, with its gradient or for many weights at once,
+and coordinate descent.
 
 Rows are divided into blocks, by the shape alone. A block has its own sums, which one thread makes: chunk by
 chunk of rows that stay in cache, scores, what becomes of them, and the gradient to W. The sums of the blocks
@@ -12,9 +13,9 @@ from cython.parallel cimport parallel, prange, threadid
 from libc.math cimport copysign, fabs, fmax, sqrt
 from libc.stdint cimport int32_t
 from softline._kernels cimport (
-    add_scores_of, bias_gradient_of, check_labels, check_length, cross_entropy_gradient_of, gradient_of,
-    indices, matrix, real, row_stride, rows_of, scores_of, softline_block, softline_packed, softline_rows,
-    threads_for,
+    add_scores_of, bias_gradient_of, check_labels, check_length, cross_entropy_gradient_of, cross_entropy_of,
+    gradient_of, indices, matrix, real, row_stride, rows_of, scores_of, softline_block, softline_packed,
+    softline_rows, threads_for,
 )
 
 import numpy as np
@@ -29,6 +30,8 @@ cdef ptrdiff_t MOST_BLOCKS = 32
 cdef ptrdiff_t FEWEST_BLOCKS = 4
 cdef ptrdiff_t GRADIENT_BYTES = 64 << 20
 cdef ptrdiff_t ROWS_PER_BLOCK = 256
+# Bytes of the scores of a chunk for all candidates: enough rows for each time that the weights pass by.
+cdef ptrdiff_t CANDIDATE_BYTES = 2 << 20
 
 
 def loss_gradient(X, y, sample_weight, W, b, dW, db, n_threads=None):
@@ -143,6 +146,93 @@ cdef double pass_over(X, const int32_t[::1] y, const real[::1] sample_weight, co
     for k in range(n_blocks):
         sum = sum + losses[k]
     return scale * sum
+
+
+def candidate_losses(X, y, sample_weight, Ws, bs, losses, n_threads=None):
+    """Mean cross-entropy of all rows for each of K candidates, written into `losses`, float64."""
+    X = as_rows(X)
+    K, C = Ws.shape[:2]
+    check_length("y", len(y), X.shape[0], "elements")
+    check_labels(y, C)
+    check_length("Ws", Ws.shape[2], X.shape[1], "columns")
+    # The candidates one below the other: rows of one matrix, which is a view if the strides allow.
+    W, b = Ws.reshape(K * C, Ws.shape[2]), np.ascontiguousarray(bs)
+    if W.dtype == np.float32:
+        losses_of[float](X, y, sample_weight, W, b, losses, n_threads)
+    else:
+        losses_of[double](X, y, sample_weight, W, b, losses, n_threads)
+
+
+cdef int losses_of(X, const int32_t[::1] y, const real[::1] sample_weight, const real[:, :] W,
+                   const real[:, ::1] b, double[::1] losses, n_threads) except -1:
+    cdef ptrdiff_t n = X.shape[0], D = X.shape[1], K = b.shape[0], C = b.shape[1], rows_of_W = W.shape[0]
+    cdef ptrdiff_t ldw = row_stride(W, "Ws"), k, i, j, r
+    cdef const ptrdiff_t[::1] idx = indices(None, n)
+    check_length("losses", losses.shape[0], K, "elements")
+    check_length("bs", K * C, rows_of_W, "elements")
+    cdef double total = n
+    if sample_weight is not None:
+        check_length("sample_weight", sample_weight.shape[0], n, "elements")
+        total = 0
+        for i in range(n):
+            total += sample_weight[i]
+    if not total > 0:
+        raise ValueError(f"there must be rows, and their weights have a positive sum; it is {total}")
+    if K == 0 or C == 0:
+        return 0
+
+    cdef softline_rows rows = rows_of(X, <real>0)
+    cdef ptrdiff_t lanes = 64 // sizeof(real)
+    cdef ptrdiff_t block = softline_block(D, lanes), n_parts = (D + block - 1) // block
+    cdef ptrdiff_t strip = softline_packed(block, lanes), strips = (n + lanes - 1) // lanes
+    # Blocks of rows depend on their number alone, so that the loss does not depend on the other candidates.
+    cdef ptrdiff_t n_blocks = max(<ptrdiff_t>1, min(MOST_BLOCKS, n // ROWS_PER_BLOCK))
+    cdef ptrdiff_t chunk_strips = max(<ptrdiff_t>1, min(
+        PACKED_BYTES // (strip * <ptrdiff_t>sizeof(real)), CANDIDATE_BYTES // (64 * n_parts * K * C)))
+    chunk_strips = min(chunk_strips, (strips + n_blocks - 1) // n_blocks)
+    cdef ptrdiff_t chunk = chunk_strips * lanes, part = chunk * K * C
+    cdef int threads = min(threads_for(n_threads, 1.0 * n * K * C * D), <int>n_blocks), thread
+
+    cdef real[:, :] packed = matrix(threads, chunk_strips * strip, np.empty, <real>0)
+    cdef real[:, :] parts = matrix(threads, max(<ptrdiff_t>1, n_parts) * part, np.zeros, <real>0)
+    cdef real[:, :] scores = matrix(threads, K * C * lanes, np.empty, <real>0)
+    cdef real[:, :] row_losses = matrix(threads, lanes, np.empty, <real>0)
+    cdef double[:, ::1] sums = np.zeros((n_blocks, K))
+
+    cdef ptrdiff_t task, first, last, n_rows, s, col, count
+    cdef double sum
+    with nogil:
+        for task in prange(n_blocks, num_threads=threads, use_threads_if=threads > 1, schedule="dynamic",
+                           chunksize=1):
+            thread = threadid()
+            first = strips * task // n_blocks * lanes
+            last = min(n, strips * (task + 1) // n_blocks * lanes)
+            while first < last:
+                n_rows = min(chunk, last - first)
+                for j in range(n_parts):
+                    col = j * block
+                    scores_of(&rows, &idx[first], n_rows, col, min(block, D - col), &packed[thread, 0],
+                              strip, &W[0, col], ldw, rows_of_W, &parts[thread, j * part])
+                for s in range((n_rows + lanes - 1) // lanes):
+                    i = first + s * lanes
+                    count = min(lanes, last - i)
+                    add_scores_of(<const real *>&parts[thread, s * lanes * rows_of_W], part, n_parts,
+                                  &b[0, 0], rows_of_W, &scores[thread, 0])
+                    for k in range(K):
+                        cross_entropy_of(<const real *>&scores[thread, k * C * lanes], count, C, &y[i],
+                                         &row_losses[thread, 0])
+                        sum = 0
+                        for r in range(count):
+                            sum = sum + (sample_weight[i + r] if sample_weight is not None else 1) * (
+                                <double>row_losses[thread, r])
+                        sums[task, k] += sum
+                first = first + n_rows
+    for k in range(K):
+        sum = 0
+        for i in range(n_blocks):
+            sum += sums[i, k]
+        losses[k] = sum / total
+    return 0
 
 
 def coordinate_descent(A, double scale, T, signs, G, l1, V, double tol, ptrdiff_t most_rounds):

@@ -1,4 +1,4 @@
-"""The command line: softline train, evaluate, predict, info and bench.
+"""The command line: softline train, evaluate, predict, check-gradient, info and bench.
 
 Heavy modules are imported by the commands that use them, so that `softline --help` is instant.
 """
@@ -10,12 +10,16 @@ import sys
 import textwrap
 import warnings
 from contextlib import nullcontext
+from importlib import import_module
+from typing import NamedTuple
 
 from softline.config import print_rows, show_config
 
-COMMANDS = ("train", "evaluate", "predict", "info", "bench")
+COMMANDS = ("train", "evaluate", "predict", "check-gradient", "info", "bench")
 NAMED = ("digits", "mnist", "cifar10")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "asgd")
+SOLVERS = ("sgd", "gd", "lbfgs", "random_search", "random_local_search")
+ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "leaky_relu")
 SCHEDULES = ("constant", "step", "exponential", "inverse_time", "cosine", "warm_up")
 
 
@@ -61,6 +65,106 @@ def _one_line(error):
     return " ".join(str(error).split()) or type(error).__name__
 
 
+# ---- models ----------------------------------------------------------------------------------------------
+
+
+class _Model(NamedTuple):
+    """What --model names.
+
+    Attributes
+    ----------
+    home : str
+        Module and class.
+    options : dict
+        Which options of a command it takes, as the parameters that they set.
+    """
+
+    home: str
+    options: dict
+
+
+def _same(*names):
+    return {name: name for name in names}
+
+
+MODELS = {
+    "softmax": _Model(
+        "softline.softmax_classifier:SoftmaxClassifier",
+        _same("solver", "max_iter", "batch_size", "learning_rate", "schedule", "alpha", "l1_ratio")
+        | _same("label_smoothing", "optimizer", "n_threads", "early_stopping", "standardize"),
+    ),
+    "logistic": _Model(
+        "softline.logistic_regression:LogisticRegression", _same("max_iter", "l1_ratio") | {"alpha": "C"}
+    ),
+    "least_squares": _Model("softline.least_squares:LeastSquaresClassifier", _same("alpha", "n_threads")),
+    "knn": _Model(
+        "softline.neighbors:KNeighborsClassifier",
+        _same("n_neighbors", "metric", "weights") | {"n_threads": "n_jobs"},
+    ),
+    "mlp": _Model(
+        "softline.neural_network:MLPClassifier",
+        _same("hidden_layer_sizes", "activation", "dropout", "max_iter", "batch_size", "alpha", "n_threads")
+        | _same("early_stopping", "standardize")
+        | {"learning_rate": "learning_rate_init", "schedule": "learning_rate", "optimizer": "solver"},
+    ),
+}
+# How options are spelt whose names are not those of parameters.
+FLAGS = {
+    "max_iter": "--epochs",
+    "n_threads": "--threads",
+    "n_neighbors": "--neighbors",
+    "hidden_layer_sizes": "--hidden",
+}
+# What has no effect on solvers other than sgd.
+OF_SGD = ("batch_size", "schedule", "label_smoothing", "optimizer", "early_stopping")
+NOT_OF_SOLVER = {
+    "gd": ("batch_size",),
+    "lbfgs": (*OF_SGD, "learning_rate"),
+    "random_search": OF_SGD,
+    "random_local_search": OF_SGD,
+}
+
+
+def _parameters(args):
+    """The parameters that the options ask for.
+
+    Raises
+    ------
+    ValueError
+        If an option belongs to another model, or to another solver.
+    """
+    model, parameters = MODELS[args.model], {}
+    for name in {name: None for other in MODELS.values() for name in other.options}:
+        if name not in vars(args):
+            continue
+        flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
+        if name not in model.options:
+            owners = ", ".join(owner for owner, other in MODELS.items() if name in other.options)
+            raise ValueError(f"{flag} is an option of --model {owners}, not of {args.model}")
+        if name in NOT_OF_SOLVER.get(getattr(args, "solver", "sgd"), ()):
+            raise ValueError(f"{flag} has no effect with --solver {args.solver}")
+        parameters[model.options[name]] = getattr(args, name)
+    if parameters.get("solver") == "gd":
+        parameters |= {"solver": "sgd", "batch_size": None}
+    if parameters.get("learning_rate_init") == "auto":
+        raise ValueError("--learning-rate auto is for --model softmax; an mlp takes a number")
+    return parameters
+
+
+def _estimator(args, parameters, n_rows):
+    """The estimator that --model names, for a training on so many rows."""
+    if args.model == "logistic":  # in scikit-learn's terms
+        if "C" in parameters:
+            parameters["C"] = 1 / (parameters["C"] * n_rows) if parameters["C"] > 0 else math.inf
+        if parameters.get("l1_ratio", 0) > 0:
+            parameters["solver"] = "saga"
+    module, name = MODELS[args.model].home.split(":")
+    estimator = getattr(import_module(module), name)(**parameters)
+    if "random_state" in estimator.get_params():
+        estimator.set_params(random_state=args.random_state)
+    return estimator
+
+
 # ---- arguments -------------------------------------------------------------------------------------------
 
 
@@ -96,19 +200,22 @@ def _parser():
     model = argparse.ArgumentParser(add_help=False)
     model.add_argument("model", metavar="MODEL", help="a file that softline train --out wrote")
 
-    train = commands.add_parser(
-        "train",
-        parents=[data],
-        argument_default=argparse.SUPPRESS,  # what is not given is left to SoftmaxClassifier
-        help="train a classifier and report its accuracy",
-        description="Train a classifier and report its accuracy. Ctrl-C ends the training early: the "
-        "weights so far are saved and evaluated.",
+    options = argparse.ArgumentParser(
+        add_help=False,
+        argument_default=argparse.SUPPRESS,  # what is not given is left to the estimator
     )
-    train.set_defaults(run=_train)
-    train.add_argument(
+    options.add_argument(
+        "--model", choices=tuple(MODELS), default="softmax", help="what to train (default: softmax)"
+    )
+    options.add_argument(
+        "--solver",
+        choices=SOLVERS,
+        help="how: gd is sgd with full batches, the random ones guess --epochs times (default: sgd)",
+    )
+    options.add_argument(
         "--epochs", dest="max_iter", type=count, metavar="N", help="most epochs to run (default: 100)"
     )
-    train.add_argument(
+    options.add_argument(
         "--batch-size",
         type=_checked(
             lambda text: None if text == "full" else int(text),
@@ -118,7 +225,7 @@ def _parser():
         metavar="B",
         help="rows of a step; full takes all rows at once (default: 256)",
     )
-    train.add_argument(
+    options.add_argument(
         "--learning-rate",
         type=_checked(
             lambda text: text if text == "auto" else float(text),
@@ -126,39 +233,69 @@ def _parser():
             "auto or a number above 0",
         ),
         metavar="LR",
-        help="auto finds the largest that is stable (default: auto)",
+        help="auto finds the largest that is stable (default: auto); of an mlp a number",
     )
-    train.add_argument(
+    options.add_argument(
         "--schedule", choices=SCHEDULES, help="how the learning rate changes (default: constant)"
     )
-    train.add_argument(
+    options.add_argument(
         "--alpha",
         type=_checked(float, lambda alpha: 0 <= alpha < math.inf, "a number of at least 0"),
         metavar="A",
         help="penalty, L2 unless --l1-ratio is given (default: 0.0001)",
     )
-    train.add_argument(
+    options.add_argument(
         "--l1-ratio",
         type=_checked(float, lambda ratio: 0 <= ratio <= 1, "a number from 0 to 1"),
         metavar="R",
         help="share of L1 in the penalty: 1 is the lasso (default: 0.0)",
     )
-    train.add_argument(
+    options.add_argument(
         "--label-smoothing",
         type=_checked(float, lambda share: 0 <= share < 1, "a number of at least 0, below 1"),
         metavar="S",
         help="share of the uniform distribution in the labels (default: 0.0)",
     )
-    train.add_argument(
+    options.add_argument(
         "--optimizer", choices=OPTIMIZERS, help="what a step makes of the gradient (default: sgd)"
     )
-    train.add_argument(
+    options.add_argument(
         "--threads", dest="n_threads", type=threads, metavar="T", help="threads (default: as many as help)"
     )
-    train.add_argument(
+    options.add_argument(
         "--early-stopping", action="store_true", help="stop when the validation accuracy stands still"
     )
-    train.add_argument(
+    options.add_argument(
+        "--standardize", action="store_true", help="train as if features had mean 0 and variance 1"
+    )
+    options.add_argument(
+        "--neighbors", dest="n_neighbors", type=count, metavar="K", help="of a knn, that vote (default: 5)"
+    )
+    options.add_argument("--metric", choices=("l1", "l2"), help="distance of a knn (default: l2)")
+    options.add_argument(
+        "--weights", choices=("uniform", "distance"), help="of the votes of a knn (default: uniform)"
+    )
+    options.add_argument(
+        "--hidden",
+        dest="hidden_layer_sizes",
+        type=_checked(
+            lambda text: tuple(map(int, text.split(","))),
+            lambda sizes: all(1 <= size < 2**31 for size in sizes),
+            "whole numbers of at least 1, as in 100,50",
+        ),
+        metavar="H,...",
+        help="units of the hidden layers of an mlp (default: 100)",
+    )
+    options.add_argument(
+        "--activation", choices=ACTIVATIONS, help="of the hidden units of an mlp (default: relu)"
+    )
+    options.add_argument(
+        "--dropout",
+        type=_checked(float, lambda share: 0 <= share < 1, "a number of at least 0, below 1"),
+        metavar="P",
+        help="share of the hidden units of an mlp that a step leaves out (default: 0.0)",
+    )
+    options.add_argument(
         "--seed",
         dest="random_state",
         type=_checked(int, lambda seed: 0 <= seed < 2**32, "a whole number from 0 to 4294967295"),
@@ -166,8 +303,21 @@ def _parser():
         metavar="S",
         help="seed of the splits and of the order of the rows (default: 0)",
     )
-    train.add_argument("--out", metavar="FILE", default=None, help="save the model, as in model.safetensors")
-    train.add_argument("--quiet", action="store_true", default=False, help="print the results only")
+    train = commands.add_parser(
+        "train",
+        parents=[data, options],
+        help="train a classifier and report its accuracy",
+        description="Train a classifier and report its accuracy. Ctrl-C ends the training early: the "
+        "weights so far are saved and evaluated.",
+    )
+    train.set_defaults(run=_train)
+    train.add_argument(
+        "--sealed",
+        action="store_true",
+        help="leave the test rows alone; softline evaluate then counts the looks at them in the model",
+    )
+    train.add_argument("--out", metavar="FILE", help="save the model, as in model.safetensors")
+    train.add_argument("--quiet", action="store_true", help="print the results only")
 
     evaluate = commands.add_parser(
         "evaluate",
@@ -191,6 +341,21 @@ def _parser():
     predict.add_argument("--proba", action="store_true", help="print the probability of each class, too")
     predict.add_argument("--label", metavar="COLUMN", help="column to leave out, by name or position")
     predict.add_argument("--out", metavar="FILE", help="write here instead of standard output")
+
+    check = commands.add_parser(
+        "check-gradient",
+        parents=[data, options],
+        help="compare the gradient of a model with differences of its loss",
+        description="Compare the gradient of a model at random weights, as the kernels that train compute "
+        "it, with centred differences of its loss, and tell of the worst entry.",
+    )
+    check.set_defaults(run=_check_gradient)
+    check.add_argument(
+        "--rows", type=count, default=500, metavar="N", help="training rows, drawn at random (default: 500)"
+    )
+    check.add_argument(
+        "--checks", type=count, default=100, metavar="N", help="entries of each array (default: 100)"
+    )
 
     info = commands.add_parser(
         "info",
@@ -241,80 +406,122 @@ def _checked(convert, right, expected):
 
 
 def _train(args):
+    import time
+
     import numpy as np
 
     from softline import _kernels, datasets, model_file
     from softline.progress import format_rate
-    from softline.softmax_classifier import SoftmaxClassifier
 
     if args.out is not None:
         model_file.check_target(args.out)  # before the work, not after
+        name = MODELS[args.model].home.partition(":")[2]
+        if name not in model_file.ESTIMATORS:
+            raise ValueError(f"--out: a model file holds no {name}, which is its training rows")
+    parameters = _parameters(args)
     data = datasets.load(args.data, data_dir=args.data_dir, label=args.label, random_state=args.random_state)
-    model = SoftmaxClassifier(verbose=int(not args.quiet))
-    model.set_params(**{name: value for name, value in vars(args).items() if name in model.get_params()})
+    model = _estimator(args, parameters, len(data.X_train))
+    by_epochs = hasattr(model, "early_stopping")
     if not args.quiet:
         parts = f"{len(data.X_train)} training, {len(data.X_val)} validation, {len(data.X_test)} test"
         classes = data.class_names or np.unique(data.y_train)
-        batches = f"batches of {model.batch_size}" if model.batch_size else "full batches"
-        rate = f"{model.optimizer}, learning rate {model.learning_rate}, {model.schedule} schedule"
+        threads = getattr(model, "n_threads", None) or getattr(model, "n_jobs", None)
         print_rows(
             {
                 "data": data.name,
                 "rows": parts,
                 "features": f"{data.X_train.shape[1]}, {data.X_train.dtype}",
                 "classes": f"{len(classes)}: {_shortened(classes)}",
-                "training": f"up to {model.max_iter} epochs, {batches}, {rate}, alpha {model.alpha}",
-                "running on": f"{_kernels.isa_name()}, {model.n_threads or _kernels.max_threads()} threads",
+                "training": _plan(model),
+                "running on": f"{_kernels.isa_name()}, {threads or _kernels.max_threads()} threads",
             }
         )
         sys.stdout.flush()
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model.fit(data.X_train, data.y_train, eval_set=(data.X_val, data.y_val))
-    if not model.n_iter_:
-        raise KeyboardInterrupt  # before there was anything to keep
+        start = time.perf_counter()
+        if by_epochs:
+            model.set_params(verbose=int(not args.quiet))
+            model.fit(data.X_train, data.y_train, eval_set=(data.X_val, data.y_val))
+            model.set_params(verbose=0)
+            if not model.n_iter_:
+                raise KeyboardInterrupt  # before there was anything to keep
+        else:
+            model.fit(data.X_train, data.y_train)
+        seconds = time.perf_counter() - start
     for warning in caught:
         message = str(warning.message)
         if message.startswith("stopped after max_iter"):
             message = f"still improving after {model.max_iter} epochs; more of them (--epochs) may do better"
-        print(f"softline: {message}", file=sys.stderr)
+        _tell(message)
     if data.feature_names is not None:
         model.feature_names_in_ = np.array(data.feature_names, dtype=object)
+    if args.sealed:
+        model.test_looks_ = []
     if args.out is not None:
-        model_file.save_model(model.set_params(verbose=0), args.out, image_shape=data.image_shape)
+        model_file.save_model(model, args.out, image_shape=data.image_shape, split_seed=args.random_state)
 
-    seconds = np.median(model.epoch_seconds_)
-    print_rows(
-        {
-            "epochs": _training(model),
-            "time per epoch": f"{1e3 * seconds:.3g} ms (median), {format_rate(len(data.X_train) / seconds)}",
-            "training accuracy": f"{model.score(data.X_train, data.y_train):.2%}",
-            "validation accuracy": f"{model.score(data.X_val, data.y_val):.2%}",
-            "test accuracy": f"{model.score(data.X_test, data.y_test):.2%}",
-        }
-        | ({} if args.out is None else {"saved": args.out})
-    )
+    rows = {}
+    if hasattr(model, "n_iter_"):
+        rows["epochs" if by_epochs else "steps"] = _training(model)
+    if by_epochs:
+        seconds = np.median(model.epoch_seconds_)
+        rate = format_rate(len(data.X_train) / seconds)
+        rows["time per epoch"] = f"{1e3 * seconds:.3g} ms (median), {rate}"
+    else:
+        rows["time"] = f"{seconds:.3g} s"
+    if args.model != "knn":  # each row is its own nearest neighbour
+        rows["training accuracy"] = f"{model.score(data.X_train, data.y_train):.2%}"
+    rows["validation accuracy"] = f"{model.score(data.X_val, data.y_val):.2%}"
+    rows["test accuracy"] = "sealed" if args.sealed else f"{model.score(data.X_test, data.y_test):.2%}"
+    if args.out is not None:
+        rows["saved"] = args.out
+    print_rows(rows)
+
+
+def _plan(model):
+    """How the model is going to be trained."""
+    if getattr(model, "optimizer", None) is None:
+        return " ".join(repr(model).split())
+    rate = f"learning rate {model.learning_rate}"
+    if getattr(model, "solver", "sgd") != "sgd":
+        rate = "" if model.solver == "lbfgs" else f"{rate}, "
+        return f"up to {model.max_iter} steps of {model.solver}, {rate}alpha {model.alpha}"
+    batches = f"batches of {model.batch_size}" if model.batch_size else "full batches"
+    how = f"{model.optimizer}, {rate}, {model.schedule} schedule"
+    return f"up to {model.max_iter} epochs, {batches}, {how}, alpha {model.alpha}"
+
+
+def _tell(message):
+    print(f"softline: {message}", file=sys.stderr)
 
 
 def _evaluate(args):
     import numpy as np
 
-    from softline import model_file
+    from softline import datasets, model_file
 
-    model = model_file.load_model(args.model)
-    X, y, feature_names, class_names, rows = _rows_to_evaluate(args, model)
+    model, header = model_file.read_model(args.model)
+    seed = header.get("split_seed")
+    if seed is None:
+        seed = getattr(model, "random_state", None) or 0
+    X, y, feature_names, class_names, rows = _rows_to_evaluate(args, seed)
     _check_columns(model, X, feature_names, args.data)
     codes = _codes(y, model.classes_, args.data)
+    if rows == "test" and hasattr(model, "test_looks_"):  # sealed when it was trained
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", datasets.TestSetWarning)
+            datasets.sealed(X, model.classes_[codes]).score(model)
+        for warning in caught:
+            _tell(warning.message)
+        model_file.save_model(model, args.model, image_shape=header["image_shape"], split_seed=seed)
     hits = model.predict(X) == model.classes_[codes]
-    losses = -model.predict_log_proba(X)[np.arange(len(X)), codes]
-    print_rows(
-        {
-            "data": f"{args.data}, {rows}: {len(X)} rows",
-            "accuracy": f"{hits.mean():.2%}",
-            "cross-entropy": f"{losses.mean(dtype=float):.4f}",
-        }
-    )
+    results = {"data": f"{args.data}, {rows}: {len(X)} rows", "accuracy": f"{hits.mean():.2%}"}
+    if hasattr(model, "predict_log_proba"):
+        losses = -model.predict_log_proba(X)[np.arange(len(X)), codes]
+        results["cross-entropy"] = f"{losses.mean(dtype=float):.4f}"
+    print_rows(results)
     names = dict(enumerate(class_names or []))
     names = [str(names.get(label, label)) for label in model.classes_]
     width = max(map(len, ["class", *names]))
@@ -325,15 +532,13 @@ def _evaluate(args):
         print(f"{name:{width}}  {hits_of_class.size:8}  {accuracy:>8}")
 
 
-def _rows_to_evaluate(args, model):
+def _rows_to_evaluate(args, seed):
     """X, y, names of the features and of the classes or None, and what rows these are."""
     from softline import datasets
 
     if args.split or args.data in NAMED:
         split = args.split or "test"
-        data = datasets.load(
-            args.data, data_dir=args.data_dir, label=args.label, random_state=model.random_state or 0
-        )
+        data = datasets.load(args.data, data_dir=args.data_dir, label=args.label, random_state=seed)
         X, y = {
             "train": (data.X_train, data.y_train),
             "validation": (data.X_val, data.y_val),
@@ -376,6 +581,8 @@ def _predict(args):
     _check_columns(model, X, feature_names, args.file, hint="; --label COLUMN leaves one out")
     header, rows = ["label"], ([label] for label in model.predict(X))
     if args.proba:
+        if not hasattr(model, "predict_proba"):
+            raise ValueError(f"--proba: a {type(model).__name__} has no probabilities")
         header += [f"p_{label}" for label in model.classes_]
         rows = ([*row, *p] for row, p in zip(rows, model.predict_proba(X), strict=True))
     with (
@@ -402,6 +609,26 @@ def _check_columns(model, X, feature_names, source, hint=""):
             )
 
 
+def _check_gradient(args):
+    import numpy as np
+
+    from softline import datasets
+    from softline.gradient_check import check_gradient
+
+    parameters = _parameters(args)
+    data = datasets.load(args.data, data_dir=args.data_dir, label=args.label, random_state=args.random_state)
+    rng = np.random.RandomState(args.random_state)
+    rows = rng.choice(len(data.X_train), min(args.rows, len(data.X_train)), replace=False)
+    model = _estimator(args, parameters, len(rows))
+    if not hasattr(model, "_loss_and_gradient"):
+        raise ValueError(f"--model {args.model} has no gradient")
+    X, y = data.X_train[rows], data.y_train[rows]
+    found = check_gradient(model, X, y, n_checks=args.checks, random_state=args.random_state)
+    if not found.passed:
+        raise ValueError(str(found))
+    print(found)
+
+
 def _info(args):
     if args.model is None:
         show_config()
@@ -414,8 +641,12 @@ def _info(args):
         "model": " ".join(repr(model).split()),
         "features": f"{model.n_features_in_}, {model.coef_.dtype}",
         "classes": f"{len(model.classes_)}, {model.classes_.dtype}: {_shortened(model.classes_)}",
-        "epochs": _training(model),
     }
+    if hasattr(model, "n_iter_"):
+        rows["epochs" if hasattr(model, "loss_curve_") else "steps"] = _training(model)
+    if hasattr(model, "test_looks_"):
+        looks = ", ".join(f"{look.score:.2%} on {look.date}" for look in model.test_looks_)
+        rows["test set"] = f"sealed, looked at: {looks or 'never'}"
     if hasattr(model, "feature_names_in_"):
         rows["features"] += f": {_shortened(model.feature_names_in_)}"
     if header["image_shape"]:
@@ -456,8 +687,12 @@ def _bench(args):
 
 
 def _training(model):
+    """How the training went: epochs or steps, and what came of them."""
+    if not hasattr(model, "loss_curve_"):
+        return str(max(model.n_iter_))
     loss = f", loss {model.loss_curve_[-1]:.4f}" if model.loss_curve_ else ""
-    return f"{model.n_iter_}{loss}, learning rate {model.learning_rate_:.3g}"
+    rate = "" if model.learning_rate_ is None else f", learning rate {model.learning_rate_:.3g}"
+    return f"{model.n_iter_}{loss}{rate}"
 
 
 def _shortened(names):

@@ -21,17 +21,22 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from softline.rows import kernels_read
+from softline.sealed import Look, SealedTestSet, TestSetWarning, sealed
 
 __all__ = [
     "DataError",
     "Dataset",
     "Features",
+    "Look",
+    "SealedTestSet",
+    "TestSetWarning",
     "load",
     "load_cifar10",
     "load_digits",
     "load_file",
     "load_mnist",
     "read_features",
+    "sealed",
 ]
 
 FILE_TYPES = (".csv", ".npy", ".npz")

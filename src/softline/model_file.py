@@ -3,9 +3,8 @@
 A model file is a safetensors file. Its metadata has one entry, "softline": the header, a JSON object. Its
 tensors are `coef` (C, D), `intercept` (C,), `classes` (C,) if the labels are numbers (text labels are in the
 header), and `sha256` (32,), a checksum of the header and the other tensors: it finds damage and careless
-edits, but is no signature. Nothing in a file is believed: loading builds one SoftmaxClassifier out of
-checked numbers and strings, and runs no code that a file names. The same model is the same file, byte for
-byte.
+edits, but is no signature. Nothing in a file is believed: loading builds one of `ESTIMATORS` out of checked
+numbers and strings, and runs no code that a file names. The same model is the same file, byte for byte.
 """
 
 import hashlib
@@ -13,7 +12,8 @@ import json
 import math
 import os
 import secrets
-from dataclasses import fields
+from dataclasses import asdict, fields
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,18 @@ from sklearn.utils.validation import check_is_fitted
 
 import softline
 from softline import optimizers, schedules
-from softline.softmax_classifier import SoftmaxClassifier
+from softline.sealed import Look
 
 __all__ = ["ModelFileError", "check_target", "load_model", "read_model", "save_model"]
 
 FORMAT = 1
+
+# The estimators that a file may hold, by the modules that define them.
+ESTIMATORS = {
+    "SoftmaxClassifier": "softmax_classifier",
+    "LogisticRegression": "logistic_regression",
+    "LeastSquaresClassifier": "least_squares",
+}
 
 # The only objects, besides numbers and strings, that a parameter can be restored to, by what they are.
 OBJECTS = {
@@ -46,36 +53,41 @@ class ModelFileError(ValueError):
 # ---- saving ----------------------------------------------------------------------------------------------
 
 
-def save_model(model, path, *, image_shape=None):
+def save_model(model, path, *, image_shape=None, split_seed=None):
     """Save a fitted classifier.
 
     The file appears whole or not at all: a failed save leaves an older file as it was.
 
     Parameters
     ----------
-    model : SoftmaxClassifier
-        A fitted one. Of its attributes, `epoch_seconds_` is left out; so is a `random_state` that is not
-        an int, which loads as None.
+    model : SoftmaxClassifier, LogisticRegression or LeastSquaresClassifier
+        A fitted one of softline. Of its attributes, `epoch_seconds_` is left out; so is a `random_state` that
+        is not an int, which loads as None.
     path : path-like
         Where to; `.safetensors` is the usual suffix.
     image_shape : tuple of int or None, default=None
         Shape of a row as an image, kept for whoever wants to look at the weights.
+    split_seed : int or None, default=None
+        Seed of the split of the data, kept for whoever wants to know the rows that it was not trained on.
 
     Raises
     ------
     TypeError
-        If the model is not a SoftmaxClassifier, or its labels or parameters are objects that a file
-        cannot hold without code.
+        If the model is none of these, or its labels or parameters are objects that a file cannot hold
+        without code.
     ValueError
         If the model is broken: weights that are not finite, or that do not fit the classes.
     OSError
         If the file cannot be written.
     """
-    if type(model) is not SoftmaxClassifier:
-        raise TypeError(f"a model file holds a SoftmaxClassifier; got {type(model).__name__}")
+    name = type(model).__name__
+    if name not in ESTIMATORS or type(model) is not _estimator(name):
+        raise TypeError(
+            f"a model file holds a {', '.join(ESTIMATORS)} of softline; got {type(model).__module__}.{name}"
+        )
     check_is_fitted(model, "coef_")
     target = check_target(path)
-    header, tensors = _pack(model, image_shape)
+    header, tensors = _pack(model, image_shape, split_seed)
     _unpack(header, tensors)  # what would not load again is not written
     text = json.dumps(header)
     contents = save({**tensors, "sha256": _checksum(text, tensors)}, {"softline": text})
@@ -112,7 +124,11 @@ def check_target(path):
     return target
 
 
-def _pack(model, image_shape):
+def _estimator(name):
+    return getattr(import_module(f"softline.{ESTIMATORS[name]}"), name)
+
+
+def _pack(model, image_shape, split_seed):
     """The header, a dict for JSON, and the tensors of a model."""
     labels, dtype = model.classes_, model.classes_.dtype
     tensors = {"coef": model.coef_, "intercept": model.intercept_}
@@ -127,22 +143,35 @@ def _pack(model, image_shape):
     header = {
         "format": FORMAT,
         "version": softline.__version__,
-        "estimator": "SoftmaxClassifier",
+        "estimator": type(model).__name__,
         "params": {name: _encode(name, value) for name, value in model.get_params(deep=False).items()},
         "n_features": model.n_features_in_,
         "feature_names": None if feature_names is None else feature_names.tolist(),
         "image_shape": None if image_shape is None else list(image_shape),
         "classes_dtype": dtype.str,
         "classes": texts,
-        "n_iter": model.n_iter_,
-        "learning_rate": model.learning_rate_,
-        "loss_curve": model.loss_curve_,
-        "validation_scores": model.validation_scores_,
+        **_pack_history(model),
     }
+    if split_seed is not None:
+        header["split_seed"] = split_seed
+    if hasattr(model, "test_looks_"):
+        header["test_looks"] = [asdict(look) for look in model.test_looks_]
     # safetensors writes the memory of an array as it lies, whatever its strides and byte order.
     return header, {
         name: np.ascontiguousarray(array, array.dtype.newbyteorder("=")) for name, array in tensors.items()
     }
+
+
+def _pack_history(model):
+    """How the fit went, for the header."""
+    if hasattr(model, "loss_curve_"):
+        return {
+            "n_iter": model.n_iter_,
+            "learning_rate": model.learning_rate_,
+            "loss_curve": model.loss_curve_,
+            "validation_scores": model.validation_scores_,
+        }
+    return {"n_iter": model.n_iter_.tolist()} if hasattr(model, "n_iter_") else {}
 
 
 def _encode(name, value):
@@ -177,7 +206,7 @@ def load_model(path):
 
     Returns
     -------
-    SoftmaxClassifier
+    SoftmaxClassifier, LogisticRegression or LeastSquaresClassifier
         Fitted, with the same bits in `coef_`, `intercept_` and `classes_`, and so in its predictions.
 
     Raises
@@ -238,17 +267,16 @@ def _checksum(text, tensors):
 
 def _unpack(header, tensors):
     """The model of a header and tensors, neither of which is trusted."""
-    coef, intercept, classes = tensors["coef"], tensors["intercept"], _unpack_classes(header, tensors)
-    _expect(coef.ndim == 2, f"coef has {coef.ndim} dimensions, not 2")
-    n_classes, n_features = coef.shape
-    _expect(coef.dtype in (np.float32, np.float64), f"coef is {coef.dtype}, not float32 or float64")
-    _expect(coef.dtype == intercept.dtype, f"coef is {coef.dtype}, but intercept {intercept.dtype}")
-    _expect(n_classes >= 2 and n_features >= 1, f"coef of shape {coef.shape} separates nothing")
-    _expect(intercept.shape == (n_classes,), f"{n_classes} rows of coef, but intercept {intercept.shape}")
-    _expect(classes.shape == (n_classes,), f"{n_classes} rows of coef, but classes {classes.shape}")
-    _expect(np.isfinite(coef).all() and np.isfinite(intercept).all(), "a weight is infinite or NaN")
+    estimator, classes = header["estimator"], _unpack_classes(header, tensors)
+    _expect(estimator in ESTIMATORS, f"the estimator is a {estimator!r}")
     _expect(np.array_equal(np.unique(classes), classes), "the classes are not distinct and in order")
-    _expect(header["n_features"] == n_features, f"{header['n_features']!r} features, but coef {coef.shape}")
+    model = _estimator(estimator)(**{name: _decode(value) for name, value in header["params"].items()})
+    model._validate_params()
+    model.classes_ = classes
+    n_features = _unpack_linear(model, tensors)
+    _expect(
+        header["n_features"] == n_features, f"{header['n_features']!r} features, but {n_features} weights"
+    )
     names, image_shape = header["feature_names"], header["image_shape"]
     if names is not None:
         _expect(
@@ -257,22 +285,49 @@ def _unpack(header, tensors):
         )
     if image_shape is not None:
         _expect(math.prod(image_shape) == n_features, f"images {image_shape}, but {n_features} features")
-    _expect(header["estimator"] == "SoftmaxClassifier", f"the estimator is a {header['estimator']!r}")
-
-    model = SoftmaxClassifier(**{name: _decode(value) for name, value in header["params"].items()})
-    model._validate_params()
-    model.coef_, model.intercept_, model.classes_ = coef, intercept, classes
+    _expect(isinstance(header.get("split_seed", 0), int), f"the seed is {header.get('split_seed')!r}")
     model.n_features_in_ = n_features
     if names is not None:
         model.feature_names_in_ = np.array(names, dtype=object)
-    model.n_iter_ = int(header["n_iter"])
-    model.learning_rate_ = float(header["learning_rate"])
-    model.loss_curve_ = [float(loss) for loss in header["loss_curve"]]
-    scores = header["validation_scores"]
-    model.validation_scores_ = None if scores is None else [float(score) for score in scores]
-    model.epoch_seconds_ = []
-    model._stats = model._auto = model._state = model._seen = None
+    _unpack_history(model, header)
+    if "test_looks" in header:
+        model.test_looks_ = [Look(**look) for look in header["test_looks"]]
+        for look in model.test_looks_:
+            texts = look.date, look.test_set, look.model
+            _expect(all(isinstance(text, str) for text in texts), f"{look} is no look at a test set")
+            _expect(isinstance(look.score, float), f"{look} is no look at a test set")
     return model
+
+
+def _unpack_linear(model, tensors):
+    """Give the model its weights; returns the number of features."""
+    coef, intercept, n_classes = tensors["coef"], tensors["intercept"], len(model.classes_)
+    _expect(coef.ndim == 2, f"coef has {coef.ndim} dimensions, not 2")
+    _expect(coef.dtype in (np.float32, np.float64), f"coef is {coef.dtype}, not float32 or float64")
+    _expect(coef.dtype == intercept.dtype, f"coef is {coef.dtype}, but intercept {intercept.dtype}")
+    _expect(np.isfinite(coef).all() and np.isfinite(intercept).all(), "a weight is infinite or NaN")
+    _expect(n_classes >= 2 and coef.shape[1] >= 1, f"coef of shape {coef.shape} separates nothing")
+    # scikit-learn's way: two classes have one row of weights.
+    n_rows = 1 if n_classes == 2 and type(model).__name__ != "SoftmaxClassifier" else n_classes
+    _expect(len(coef) == n_rows, f"{len(coef)} rows of coef, but classes {model.classes_.shape}")
+    _expect(intercept.shape == (n_rows,), f"{n_rows} rows of coef, but intercept {intercept.shape}")
+    model.coef_, model.intercept_ = coef, intercept
+    return coef.shape[1]
+
+
+def _unpack_history(model, header):
+    if header["estimator"] == "LogisticRegression":
+        model.n_iter_ = np.array(header["n_iter"], np.int32)
+    elif header["estimator"] == "SoftmaxClassifier":
+        rate = header["learning_rate"]
+        _expect((rate is None) == (model.solver == "lbfgs"), f"the learning rate of {model.solver} is {rate}")
+        model.n_iter_ = int(header["n_iter"])
+        model.learning_rate_ = None if rate is None else float(rate)
+        model.loss_curve_ = [float(loss) for loss in header["loss_curve"]]
+        scores = header["validation_scores"]
+        model.validation_scores_ = None if scores is None else [float(score) for score in scores]
+        model.epoch_seconds_ = []
+        model._stats = model._auto = model._state = model._seen = None
 
 
 def _unpack_classes(header, tensors):

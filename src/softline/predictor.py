@@ -1,4 +1,4 @@
-"""What softmax models do once they are fitted, whatever fitted them; and how they take in X."""
+"""What linear and softmax models do once they are fitted, whatever fitted them; and how they take in X."""
 
 import numpy as np
 from sklearn.utils import assert_all_finite
@@ -26,8 +26,8 @@ def _labels(y):
     return y
 
 
-class SoftmaxPredictor:
-    """Scores, labels and probabilities of rows by `coef_`, `intercept_` and `classes_`.
+class LinearPredictor:
+    """Scores and labels of rows by `coef_`, `intercept_` and `classes_`.
 
     A mixin. `coef_` (C, D) has a row a class; or, as scikit-learn has it for two classes, one row: the
     log-odds of ``classes_[1]``.
@@ -104,6 +104,10 @@ class SoftmaxPredictor:
         """The class of the largest score, of type ``classes_.dtype``, (N,)."""
         scores = self._scores(X)
         return self.classes_[scores.argmax(axis=1)]
+
+
+class SoftmaxPredictor(LinearPredictor):
+    """The same, and probabilities."""
 
     def predict_proba(self, X):
         """Probabilities (N, C), columns in the order of ``classes_``."""

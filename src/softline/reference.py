@@ -510,6 +510,20 @@ def loss_gradient(X, y, sample_weight, W, b, dW, db, n_threads=None):
     return weight @ losses / weight.sum()
 
 
+def candidate_losses(X, y, sample_weight, Ws, bs, losses, n_threads=None):
+    """Write the mean cross-entropy of all rows for each of K candidates into `losses` (K,), float64.
+
+    A candidate is weights and a bias, ``Ws[k]`` (C, D) and ``bs[k]`` (C,). `sample_weight` is (N,), None for
+    ones.
+    """
+    weight = np.ones(len(y)) if sample_weight is None else sample_weight.astype(np.float64)
+    for k, (W, b) in enumerate(zip(Ws, bs, strict=True)):
+        out, row_losses = np.empty((len(y), len(W)), W.dtype), np.empty(len(y), W.dtype)
+        scores(X, None, W, b, out)
+        cross_entropy(out, y, row_losses)
+        losses[k] = weight @ row_losses / weight.sum()
+
+
 def coordinate_descent(A, scale, T, signs, G, l1, V, tol, most_rounds):
     """V := the minimum of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), Z being the V given.
 

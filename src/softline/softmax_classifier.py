@@ -13,8 +13,9 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
-from softline import lbfgs, optimizers, schedules
+from softline import lbfgs, optimizers, random_search, schedules
 from softline._epoch import sgd_epoch
+from softline._objective import candidate_losses
 from softline.callbacks import Batch, CallbackSupportMixin, Epoch, IterationHooks
 from softline.column_stats import ColumnStats
 from softline.objective import Objective
@@ -45,10 +46,13 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
     l1_ratio : float, default=0.0
         Share of L1 in the penalty, alpha ((1 - l1_ratio)/2 sum(W * W) + l1_ratio sum(|W|)): 0 is L2, 1 is L1,
         between them is the elastic net. L1 acts by proximal steps: weights that do not pay are exactly 0.
-    solver : {"sgd", "lbfgs"}, default="sgd"
+    solver : {"sgd", "lbfgs", "random_search", "random_local_search"}, default="sgd"
         "lbfgs" goes to the minimum, as :class:`softline.linear_model.LogisticRegression` does, by the same
         engine: `tol` is then on the largest element of the gradient, `max_iter` counts steps of L-BFGS, and
-        what concerns batches, steps and targets has no effect or is refused.
+        what concerns batches, steps and targets has no effect or is refused. The other two are for teaching,
+        as in the CS231n notes on optimization, and guess `max_iter` times: weights anew, or a step from the
+        best so far. `learning_rate` is the standard deviation of guesses and steps ("auto": as suits the
+        length of the rows), `loss_curve_` the least loss so far, and they always run to `max_iter`.
     optimizer : str or Optimizer, default="sgd"
         What a step makes of the gradient: "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop",
         "adagrad", "asgd", or one of :mod:`softline.optimizers` with parameters of your own.
@@ -139,7 +143,7 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
         "l1_ratio": [Interval(Real, 0, 1, closed="both")],
         "optimizer": [StrOptions(set(optimizers.BY_NAME)), optimizers.Optimizer],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "solver": [StrOptions({"sgd", "lbfgs"})],
+        "solver": [StrOptions({"sgd", "lbfgs", "random_search", "random_local_search"})],
         "schedule": [StrOptions(set(schedules.BY_NAME)), callable],
         "standardize": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
@@ -287,10 +291,10 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
             codes = y.argmax(axis=1) if y.ndim == 2 else y
             rows, held_out = self._hold_out(rows, codes, rng)
             validation = X, held_out, codes
-        if self.solver == "lbfgs":
+        if self.solver != "sgd":
             self._check_full_batch(y, batch_callback)
             hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, self._fitted)
-            return self._fit_full_batch(X, y, weight, rows, coef, intercept, validation, hooks, callback)
+            return self._fit_full_batch(X, y, weight, rows, coef, intercept, validation, hooks, callback, rng)
         trainer = self._trainer(X, y, weight, rows, coef, intercept, rng, ColumnStats(X.shape[1]))
         if validation is not None:
             array = validation[0].array
@@ -303,13 +307,17 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
         return self
 
     def _check_full_batch(self, y, batch_callback):
-        """Raise ValueError for what solver="lbfgs" has no notion of."""
+        """Raise ValueError for what solvers that see all rows at once have no notion of."""
         if y.ndim == 2 or self.label_smoothing > 0:
-            raise ValueError("solver='lbfgs' takes labels; targets and label_smoothing need solver='sgd'")
+            raise ValueError(
+                f"solver={self.solver!r} takes labels; targets and label_smoothing need solver='sgd'"
+            )
         if self.early_stopping:
-            raise ValueError("solver='lbfgs' goes to the minimum; early_stopping needs solver='sgd'")
+            raise ValueError(
+                f"solver={self.solver!r} goes by the loss of all rows; early_stopping needs solver='sgd'"
+            )
         if batch_callback is not None:
-            raise ValueError("solver='lbfgs' has no batches; batch_callback needs solver='sgd'")
+            raise ValueError(f"solver={self.solver!r} has no batches; batch_callback needs solver='sgd'")
 
     def _objective(self, X, codes, weight):
         # For two classes the squares of W = (-Z/2, Z/2) are half those of Z.
@@ -325,61 +333,121 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
             n_threads=self.n_threads,
         )
 
-    def _fit_full_batch(self, X, codes, weight, rows, coef, intercept, validation, hooks, callback):
-        """To the minimum, by the engine of LogisticRegression."""
+    def _fit_full_batch(self, X, codes, weight, rows, coef, intercept, validation, hooks, callback, rng):
+        """Solvers that see all rows at each step: a step is to them what an epoch is to gradient descent."""
         if self.standardize:
             stats = ColumnStats(X.shape[1])
             stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
             X = Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype)
-        objective = self._objective(X, codes, weight)
+        W, b = X.weights_from_array(coef.astype(float), intercept.astype(float))
         self.loss_curve_, self.epoch_seconds_, self.learning_rate_ = [], [], None
         self.validation_scores_ = None if validation is None else []
         self._stats = self._auto = self._state = None
         self.coef_, self.intercept_ = coef.astype(X.dtype), intercept.astype(X.dtype)
-        start = time.perf_counter()
 
-        def keep(Z):
-            weights = (a.astype(X.dtype) for a in objective.expand(Z))
-            self.coef_, self.intercept_ = X.weights_for_array(*weights)
-
-        def after_step(Z, value, n_iter):
-            nonlocal start
-            self.epoch_seconds_.append(time.perf_counter() - start)
+        def after_step(value, weights, seconds):
+            """Tell of a step to `weights`, None if that is where they were."""
             self.loss_curve_.append(value)
-            keep(Z)
+            self.epoch_seconds_.append(seconds)
+            if weights is not None:
+                self.coef_, self.intercept_ = X.weights_for_array(*(a.astype(X.dtype) for a in weights))
             score = None
             if validation is not None:
-                score = float(np.mean(self._scores(validation[0].array).argmax(axis=1) == validation[2]))
+                if weights is None and self.validation_scores_:
+                    score = self.validation_scores_[-1]
+                else:
+                    labels = self._scores(validation[0].array).argmax(axis=1)
+                    score = float(np.mean(labels == validation[2]))
                 self.validation_scores_.append(score)
             if bar is not None:
-                bar.update(n_iter, value, score)
+                bar.update(len(self.loss_curve_), value, score)
             stop = hooks.next()
             if callback is not None:
-                stop |= bool(callback(Epoch(self, n_iter, value, score, self.epoch_seconds_[-1])))
-            start = time.perf_counter()
+                stop |= bool(callback(Epoch(self, len(self.loss_curve_), value, score, seconds)))
             return stop
 
-        result = None
+        warning = None
         with self._progress(len(rows)) as bar:
             try:
-                if coef.any() or intercept.any():
-                    Z = objective.collapse(*X.weights_from_array(coef.astype(float), intercept.astype(float)))
+                if self.solver == "lbfgs":
+                    warning = self._to_the_minimum(self._objective(X, codes, weight), W, b, after_step)
                 else:
-                    Z = objective.first_guess()
-                result = lbfgs.minimize(objective, Z, self.tol or 0.0, self.max_iter, after_step)
-                keep(result.Z)
+                    warning = self._guess(X, codes, weight, rows, W, b, after_step, rng)
             except KeyboardInterrupt:
                 warnings.warn("Training interrupted by user.", stacklevel=3)
         self.n_iter_ = len(self.loss_curve_)
         hooks.end(self.n_iter_)
-        if result is not None and not (result.converged or result.stopped or self.tol is None):
-            warnings.warn(
-                f"after {result.n_iter} steps an element of the gradient is {result.gradient:.2g}, above "
-                f"tol={self.tol:.2g}; raise max_iter={self.max_iter} or tol, or scale the data.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        if warning:
+            warnings.warn(warning, ConvergenceWarning, stacklevel=3)
         return self
+
+    def _to_the_minimum(self, objective, W, b, after_step):
+        """Step by L-BFGS; return what to warn of, or None."""
+        start = time.perf_counter()
+
+        def after(Z, value, n_iter):
+            nonlocal start
+            stop = after_step(value, objective.expand(Z), time.perf_counter() - start)
+            start = time.perf_counter()
+            return stop
+
+        Z = objective.collapse(W, b) if W.any() or b.any() else objective.first_guess()
+        result = lbfgs.minimize(objective, Z, self.tol or 0.0, self.max_iter, after)
+        X = objective.X
+        self.coef_, self.intercept_ = X.weights_for_array(
+            *(a.astype(X.dtype) for a in objective.expand(result.Z))
+        )
+        if result.converged or result.stopped or self.tol is None:
+            return None
+        return (
+            f"after {result.n_iter} steps an element of the gradient is {result.gradient:.2g}, above "
+            f"tol={self.tol:.2g}; raise max_iter={self.max_iter} or tol, or scale the data."
+        )
+
+    def _guess(self, X, codes, weight, rows, W, b, after_step, rng):
+        """Step by guessing; return what to warn of, or None."""
+        local = self.solver == "random_local_search"
+        scale = self.learning_rate
+        if scale == "auto":
+            of_rows = None if weight is None else weight[rows]
+            scale = random_search.auto_scale(
+                X, rows, of_rows, local=local, fit_intercept=self.fit_intercept, n_threads=self.n_threads
+            )
+        self.learning_rate_ = float(scale)
+        W, b = W.astype(X.dtype), b.astype(X.dtype)
+        found_any = False
+
+        def losses(Ws, bs):
+            out = np.empty(len(Ws))
+            candidate_losses(X, codes, weight, Ws, bs, out, self.n_threads)
+            squares = np.sum(np.square(Ws, dtype=float), axis=(1, 2))
+            penalty = (1 - self.l1_ratio) / 2 * squares
+            if self.l1_ratio > 0:
+                penalty += self.l1_ratio * np.sum(np.abs(Ws), axis=(1, 2), dtype=float)
+            return out + self.alpha * penalty
+
+        def after(value, better, seconds):
+            nonlocal found_any
+            found_any |= better
+            return after_step(value, (W, b) if better else None, seconds)
+
+        random_search.search(
+            losses,
+            W,
+            b,
+            scale,
+            self.max_iter,
+            rng,
+            after,
+            local=local,
+            fit_intercept=self.fit_intercept,
+        )
+        if found_any:
+            return None
+        return (
+            f"none of max_iter={self.max_iter} guesses was better than the weights at the start; lower "
+            f"learning_rate={scale:.3g}, or raise max_iter."
+        )
 
     def _run(self, trainer, validation, hooks, callback, batch_callback):
         """Epochs until the loss or the validation accuracy stands still, or a callback says so."""

@@ -1,0 +1,241 @@
+"""The least-squares classifier: another loss on the scores W x + b, whose minimum has a closed form."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.linalg import LinAlgError, blas, cho_factor, cho_solve, lapack, svd
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.validation import _check_sample_weight
+
+from softline import _kernels
+from softline.column_stats import ColumnStats
+from softline.predictor import LinearPredictor
+from softline.rows import Rows
+
+# Bytes of X in float64 at a time.
+BLOCK_BYTES = 32 << 20
+# Normal equations worse conditioned than this are left for a decomposition of X itself, which takes a float64
+# copy of it: they square the condition number, and this leaves them six digits of sixteen.
+LEAST_RCOND = 1e-10
+
+
+class LeastSquaresClassifier(LinearPredictor, ClassifierMixin, BaseEstimator):
+    """Linear classifier that minimises squared errors, as scikit-learn's RidgeClassifier.
+
+    Minimises, for targets t_ic = 1 if row i is of class c, else -1,
+
+        sum_i s_i |W x_i + b - t_i|^2 + alpha sum(W * W)
+
+    by LAPACK: the normal equations, D x D or for fewer rows than features N x N, are summed in float64 from
+    blocks of rows and solved by Cholesky's factorisation. Where they are too ill-conditioned for that, a
+    singular value decomposition of X gives the solution of least norm. For two classes there is one row of
+    weights, whose target is 1 for ``classes_[1]``.
+
+    Targets of 0 and 1, "one-hot", lead to the same classifier: as t = 2 onehot - 1, its weights are W/2 and
+    its bias (b + 1)/2, for the same alpha, and the largest score stays the largest.
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        L2 penalty, on the sum over the rows and not on their mean; the intercept is not penalised.
+    fit_intercept : bool, default=True
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, multiplied with `sample_weight`; "balanced" is by the number of rows.
+    n_threads : int or None, default=None
+        Threads for scores, as in :class:`softline.SoftmaxClassifier`; those of `fit` are BLAS's own, whose
+        number may change the last bits.
+
+    Attributes
+    ----------
+    coef_ : (C, D) ndarray, or (1, D) for two classes
+        float64; float32 if X is of a dtype that float32 holds: float32, float16, bfloat16, uint8, int8, bool.
+    intercept_ : (C,) or (1,) ndarray
+    classes_ : (C,) ndarray
+    n_features_in_ : int
+    feature_names_in_ : (D,) ndarray of str
+        Only where X has them.
+
+    References
+    ----------
+    Hastie, Tibshirani and Friedman, "The Elements of Statistical Learning", 4.2 and 3.4.1;
+    :class:`sklearn.linear_model.RidgeClassifier`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from softline.linear_model import LeastSquaresClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> LeastSquaresClassifier().fit(X, y).score(X, y)
+    0.95...
+    """
+
+    _parameter_constraints = {
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "fit_intercept": ["boolean"],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init__(self, *, alpha=1.0, fit_intercept=True, class_weight=None, n_threads=None):
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.n_threads = n_threads
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Solve for the weights.
+
+        Parameters
+        ----------
+        X : (N, D) array-like
+            Read in its own dtype, as by :class:`softline.SoftmaxClassifier`: no more than a block of it is
+            converted at a time.
+        y : (N,) array-like
+        sample_weight : (N,) array-like or None
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If X, y or a parameter does not make sense.
+        """
+        X, y = self._validate(X, y, reset=True)
+        targets, weight = self._targets_and_weight(X, y, sample_weight)
+        root = None if weight is None else np.sqrt(weight)[:, None]
+        mean, mean_target = np.zeros(X.shape[1]), np.zeros(targets.shape[1])
+        if self.fit_intercept:
+            stats, rows = ColumnStats(X.shape[1]), np.arange(len(X))
+            stats.update(X, rows, None if weight is None else weight.astype(X.dtype), self.n_threads)
+            mean, mean_target = stats.mean, np.average(targets, axis=0, weights=weight)
+            targets = targets - mean_target
+        if root is not None:
+            targets = targets * root
+        problem = _Ridge(X.array, mean, root, targets, float(self.alpha))
+        W = problem.solve()
+        self.coef_ = np.ascontiguousarray(W, X.dtype)
+        self.intercept_ = (mean_target - W @ mean).astype(X.dtype)
+        return self
+
+    def _targets_and_weight(self, X, y, sample_weight):
+        """Targets -1 and 1, (N, C) or (N, 1), and the weights of the rows, float64, None where all are 1."""
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        n_classes = len(self.classes_)
+        if n_classes < 2:
+            raise ValueError(
+                f"y needs at least two classes to tell apart; it has one class: {self.classes_.tolist()[0]!r}"
+            )
+        targets = 2.0 * (codes[:, None] == (np.arange(n_classes) if n_classes > 2 else 1)) - 1
+        if sample_weight is None and self.class_weight is None:
+            return targets, None
+        weight = _check_sample_weight(sample_weight, X.array, dtype=np.float64, copy=True)
+        if self.class_weight is not None:
+            weight *= compute_sample_weight(self.class_weight, y)
+        if np.any(weight < 0):
+            raise ValueError(f"sample_weight must not be negative; the smallest is {weight.min()}")
+        if not 0 < weight.sum() < np.inf:
+            raise ValueError(
+                f"sample_weight, multiplied with class_weight, must have a positive sum; it is {weight.sum()}"
+            )
+        return targets, weight
+
+    def _loss_and_gradient(self, X, y, sample_weight, rng):
+        """See :mod:`softline.gradient_check`."""
+        fitted = hasattr(self, "coef_")
+        X, y = self._validate(X, y, reset=not fitted)
+        X = Rows(X.array, dtype=np.float64)
+        targets, weight = self._targets_and_weight(X, y, sample_weight)
+        weight = np.ones(len(X)) if weight is None else weight
+        n_rows, D = targets.shape[1], X.shape[1]
+        W = np.array(self.coef_, float) if fitted else 0.01 * rng.standard_normal((n_rows, D))
+        b = np.array(self.intercept_, float) if fitted else np.zeros(n_rows)
+
+        def evaluate():
+            errors, dW, db = np.empty(targets.shape), np.empty_like(W), np.empty_like(b)
+            _kernels.scores(X, None, W, b, errors, self.n_threads)
+            errors -= targets
+            loss = weight @ np.sum(errors**2, axis=1) + self.alpha * np.sum(W**2)
+            errors *= 2 * weight[:, None]
+            _kernels.gradient(X, None, errors, dW, db, self.n_threads)
+            return loss, {"coef_": dW + 2 * self.alpha * W, "intercept_": db}
+
+        return {"coef_": W} | ({"intercept_": b} if self.fit_intercept else {}), evaluate
+
+
+class _Ridge:
+    """min |A W^T - T|^2 + alpha |W|^2 for A = root (X - mean), which is never held as a whole.
+
+    Parameters
+    ----------
+    X : (N, D) ndarray
+        Of any dtype.
+    mean : (D,) array
+    root : (N, 1) array or None
+        Roots of the weights of the rows; None for ones.
+    T : (N, C) array
+        Targets, weighted.
+    alpha : float
+    """
+
+    def __init__(self, X, mean, root, T, alpha):
+        self.X, self.mean, self.root, self.T, self.alpha = X, mean, root, T, alpha
+
+    def _block(self, rows, columns):
+        """A piece of A, float64."""
+        A = self.X[rows, columns].astype(np.float64) - self.mean[columns]
+        return A if self.root is None else A * self.root[rows]
+
+    def solve(self):
+        """W, (C, D)."""
+        N, D = self.X.shape
+        every, n_blocks = slice(None), -(-8 * N * D // BLOCK_BYTES)
+        if N >= D:  # (A^T A + alpha) W^T = A^T T, by blocks of rows
+            gram, right = np.zeros((D, D), order="F"), np.zeros((D, self.T.shape[1]))
+            for rows in _pieces(N, n_blocks):
+                A = self._block(rows, every)
+                gram = blas.dsyrk(1.0, A.T, 1.0, gram, lower=1, overwrite_c=1)
+                right += A.T @ self.T[rows]
+            W = self._solve_positive(gram, right)
+            return self._decompose() if W is None else W.T
+        # W = V^T A, (A A^T + alpha) V = T, by blocks of features
+        gram = np.zeros((N, N), order="F")
+        for columns in _pieces(D, n_blocks):
+            gram = blas.dsyrk(1.0, self._block(every, columns), 1.0, gram, lower=1, overwrite_c=1)
+        V = self._solve_positive(gram, self.T)
+        if V is None:
+            return self._decompose()
+        return np.hstack([V.T @ self._block(every, columns) for columns in _pieces(D, n_blocks)])
+
+    def _solve_positive(self, gram, right):
+        """(gram + alpha)^-1 right, or None if too little would be left of its digits."""
+        gram[np.diag_indices_from(gram)] += self.alpha
+        sizes = np.abs(gram)  # of the lower triangle; the upper one is zero
+        norm = np.max(sizes.sum(axis=0) + sizes.sum(axis=1) - sizes.diagonal())
+        try:
+            factor, _ = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
+        except LinAlgError:
+            return None
+        rcond, _ = lapack.dpocon(factor, norm, uplo="L")
+        if not rcond >= LEAST_RCOND:
+            return None
+        return cho_solve((factor, True), right, check_finite=False)
+
+    def _decompose(self):
+        """The solution by singular values, of least norm where some of them are zero but for rounding."""
+        U, s, Vt = svd(
+            self._block(slice(None), slice(None)), full_matrices=False, overwrite_a=True, check_finite=False
+        )
+        zero = np.max(s, initial=0) * np.finfo(s.dtype).eps * max(self.X.shape)
+        shrunk = np.divide(s, s**2 + self.alpha, where=s > zero, out=np.zeros_like(s))
+        return ((shrunk[:, None] * (U.T @ self.T)).T) @ Vt
+
+
+def _pieces(n, n_pieces):
+    """Slices that divide n evenly."""
+    n_pieces = max(1, min(n, n_pieces))
+    return [slice(n * k // n_pieces, n * (k + 1) // n_pieces) for k in range(n_pieces)]

@@ -1,0 +1,80 @@
+"""Optimisation the naive way: guess weights, look at the loss, keep the best.
+
+The first two strategies of CS231n's notes on optimization, for teaching and as baselines: all that gradients
+are worth shows beside them.
+"""
+
+import time
+from collections import deque
+
+import numpy as np
+
+from softline import _kernels
+
+# Candidates scored in a pass over X: at most so many, of at most so many bytes of weights.
+MOST_CANDIDATES, CANDIDATES_BYTES = 100, 16 << 20
+# Steps of a local search, as a share of weights that give scores of variance 1.
+LOCAL_STEP = 0.1
+
+
+def auto_scale(X, rows, weight, *, local, fit_intercept, n_threads=None):
+    """Size of weights that give the scores of an average row a variance of 1; of it LOCAL_STEP if `local`."""
+    total = len(rows) if weight is None else weight.sum(dtype=float)
+    mean, squares, _, _ = _kernels.column_stats(X, rows, weight, n_threads)
+    length = np.sqrt(np.sum(mean**2 + squares / total) + fit_intercept)
+    return (LOCAL_STEP if local else 1.0) / (length if length > 0 else 1.0)
+
+
+def search(losses, W, b, scale, max_iter, rng, after_try, *, local, fit_intercept=True):
+    """The best of `max_iter` guesses, written into W and b as they are found.
+
+    A guess is `scale` times standard normal numbers or, if `local`, the best weights so far and such a step:
+    "random search" and "random local search". Guesses are scored many at a time, but the result is that of
+    one after the other: a step drawn but not yet taken when one before it led away is tried from there.
+
+    Parameters
+    ----------
+    losses : callable
+        The loss of each of K candidates (K,), given their weights (K, C, D) and biases (K, C).
+    W, b : (C, D) and (C,) arrays
+        Where a local search starts; of a random search the first guess, unless they are zeros.
+    scale : float
+    max_iter : int
+    rng : RandomState
+        Draws (C, D + 1) numbers for a guess, the bias in the last column.
+    after_try : callable
+        Called after each guess with the best loss so far, whether this guess was the better one, and the
+        seconds that it took; a true result ends the search.
+    local : bool
+    fit_intercept : bool, default=True
+    """
+    most = max(1, min(MOST_CANDIDATES, CANDIDATES_BYTES // max(1, W.nbytes)))
+    C, D = W.shape
+    Ws = _kernels.padded(most * C, D, W.dtype).reshape(most, C, D)
+    bs = np.zeros((most, C), W.dtype)
+    best = losses(W[None], b[None])[0] if local or W.any() else np.inf
+    steps, tried, K = deque(), 0, 1 if local else most
+    while tried < max_iter:
+        start = time.perf_counter()
+        K = min(K, most, max_iter - tried)
+        while len(steps) < K:
+            steps.append(rng.standard_normal((C, D + 1)))
+        for k in range(K):
+            Ws[k] = scale * steps[k][:, :-1] + (W if local else 0)
+            if fit_intercept:
+                bs[k] = scale * steps[k][:, -1] + (b if local else 0)
+        found = losses(Ws[:K], bs[:K])
+        seconds = (time.perf_counter() - start) / K
+        for k in range(K):
+            better = bool(found[k] < best)
+            if better:
+                best = float(found[k])
+                W[...], b[...] = Ws[k], bs[k]
+            steps.popleft()
+            tried += 1
+            if after_try(float(best), better, seconds):
+                return
+            if local and better:
+                break
+        # As many as it took to find a better one; twice as many if there was none.
+        K = (k + 1 if better else 2 * K) if local else most
