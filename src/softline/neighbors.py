@@ -4,7 +4,6 @@ import warnings
 from numbers import Integral
 
 import numpy as np
-from joblib import effective_n_jobs
 from sklearn.base import _fit_context
 from sklearn.exceptions import DataConversionWarning
 from sklearn.neighbors import KNeighborsClassifier as SklearnKNeighborsClassifier
@@ -13,6 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from softline._kernels import max_threads
 from softline._neighbors import nearest
 from softline.predictor import convert_to
 from softline.rows import kernels_read
@@ -56,7 +56,8 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
         "sqeuclidean".
     metric_params : None
     n_jobs : int or None, default=None
-        Threads, as joblib counts them. None means: what the process may use, less where the work is small.
+        Threads; -1 means all that the process may use, -2 all but one. None means as many, but less where
+        the work is small.
 
     Attributes
     ----------
@@ -185,13 +186,19 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
             )
         neigh_dist = np.empty((len(X), k + leave_out))
         neigh_ind = np.empty(neigh_dist.shape, np.intp)
-        n_threads = None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
-        nearest(X, self._fit_X, self.effective_metric_, neigh_dist, neigh_ind, n_threads)
+        nearest(X, self._fit_X, self.effective_metric_, neigh_dist, neigh_ind, self._n_threads())
         if leave_out:
             keep = neigh_ind != np.arange(len(X))[:, None]
             keep[keep.all(axis=1), -1] = False  # so many rows are its equals that it is not among the first
             neigh_dist, neigh_ind = (a[keep].reshape(len(X), k) for a in (neigh_dist, neigh_ind))
         return (neigh_dist, neigh_ind) if return_distance else neigh_ind
+
+    def _n_threads(self):
+        if self.n_jobs is None or self.n_jobs > 0:
+            return self.n_jobs
+        if self.n_jobs == 0:
+            raise ValueError("n_jobs == 0 has no meaning; pass a number of threads, -1 for all, or None")
+        return max(1, max_threads() + 1 + self.n_jobs)
 
     def _votes(self, X):
         """Of each output, the weights of the neighbours summed by class: a list of (n, C) arrays."""
