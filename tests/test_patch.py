@@ -168,7 +168,8 @@ def test_a_file_of_any_name_is_a_script_but_for_the_commands(script, tmp_path):
         assert python("-m", "softline", name, "--help", cwd=tmp_path).stdout.startswith(
             f"usage: softline {name}"
         )
-    assert set(cli.COMMANDS) == set(re.findall(r"^    ([\w-]+) ", python("-m", "softline", "-h").stdout, re.M))
+    listed = re.findall(r"^    ([\w-]+)", python("-m", "softline", "-h").stdout, re.M)
+    assert set(cli.COMMANDS) == set(listed)
 
 
 def test_tracebacks_show_the_script_only(script):
