@@ -179,7 +179,7 @@ def test_what_would_not_load_is_not_written(tmp_path, change, error, message):
 
 
 def test_other_estimators_are_refused(tmp_path):
-    with pytest.raises(TypeError, match="holds a SoftmaxClassifier; got LogisticRegression"):
+    with pytest.raises(TypeError, match="holds a SoftmaxClassifier or MLPClassifier; got LogisticRegression"):
         save_model(LogisticRegression().fit(X, CODES), tmp_path / "m")
     with pytest.raises(NotFittedError):
         save_model(SoftmaxClassifier(), tmp_path / "m")

@@ -11,7 +11,15 @@ _HOMES = {
     "show_config": "config",
     "unpatch_sklearn": "patch",
 }
-_MODULES = ["datasets", "linear_model", "model_file", "optimizers", "reference", "schedules"]
+_MODULES = [
+    "datasets",
+    "linear_model",
+    "model_file",
+    "neural_network",
+    "optimizers",
+    "reference",
+    "schedules",
+]
 
 __all__ = [*_HOMES, *_MODULES]
 

@@ -1,11 +1,11 @@
 """Models in files: save_model and load_model.
 
 A model file is a safetensors file. Its metadata has one entry, "softline": the header, a JSON object. Its
-tensors are `coef` (C, D), `intercept` (C,), `classes` (C,) if the labels are numbers (text labels are in the
-header), and `sha256` (32,), a checksum of the header and the other tensors: it finds damage and careless
-edits, but is no signature. Nothing in a file is believed: loading builds one SoftmaxClassifier out of
-checked numbers and strings, and runs no code that a file names. The same model is the same file, byte for
-byte.
+tensors are `coef` (C, D) and `intercept` (C,), or of a network `coef_0` (D, n_0), `intercept_0` (n_0,),
+`coef_1` (n_0, n_1) and so on; `classes` (C,) if the labels are numbers (text labels are in the header), and
+`sha256` (32,), a checksum of the header and the other tensors: it finds damage and careless edits, but is no
+signature. Nothing in a file is believed: loading builds one SoftmaxClassifier or MLPClassifier out of checked
+numbers and strings, and runs no code that a file names. The same model is the same file, byte for byte.
 """
 
 import hashlib
@@ -23,11 +23,14 @@ from sklearn.utils.validation import check_is_fitted
 
 import softline
 from softline import optimizers, schedules
+from softline.neural_network import MLPClassifier
 from softline.softmax_classifier import SoftmaxClassifier
 
 __all__ = ["ModelFileError", "check_target", "load_model", "read_model", "save_model"]
 
 FORMAT = 1
+
+ESTIMATORS = {estimator.__name__: estimator for estimator in (SoftmaxClassifier, MLPClassifier)}
 
 # The only objects, besides numbers and strings, that a parameter can be restored to, by what they are.
 OBJECTS = {
@@ -53,7 +56,7 @@ def save_model(model, path, *, image_shape=None):
 
     Parameters
     ----------
-    model : SoftmaxClassifier
+    model : SoftmaxClassifier or MLPClassifier
         A fitted one. Of its attributes, `epoch_seconds_` is left out; so is a `random_state` that is not
         an int, which loads as None.
     path : path-like
@@ -64,16 +67,16 @@ def save_model(model, path, *, image_shape=None):
     Raises
     ------
     TypeError
-        If the model is not a SoftmaxClassifier, or its labels or parameters are objects that a file
+        If the model is none of these, or its labels or parameters are objects that a file
         cannot hold without code.
     ValueError
         If the model is broken: weights that are not finite, or that do not fit the classes.
     OSError
         If the file cannot be written.
     """
-    if type(model) is not SoftmaxClassifier:
-        raise TypeError(f"a model file holds a SoftmaxClassifier; got {type(model).__name__}")
-    check_is_fitted(model, "coef_")
+    if type(model) not in ESTIMATORS.values():
+        raise TypeError(f"a model file holds a {' or '.join(ESTIMATORS)}; got {type(model).__name__}")
+    check_is_fitted(model, "classes_")
     target = check_target(path)
     header, tensors = _pack(model, image_shape)
     _unpack(header, tensors)  # what would not load again is not written
@@ -115,7 +118,11 @@ def check_target(path):
 def _pack(model, image_shape):
     """The header, a dict for JSON, and the tensors of a model."""
     labels, dtype = model.classes_, model.classes_.dtype
-    tensors = {"coef": model.coef_, "intercept": model.intercept_}
+    if isinstance(model, MLPClassifier):
+        tensors = {f"coef_{i}": coef for i, coef in enumerate(model.coefs_)}
+        tensors |= {f"intercept_{i}": intercept for i, intercept in enumerate(model.intercepts_)}
+    else:
+        tensors = {"coef": model.coef_, "intercept": model.intercept_}
     texts = None
     if dtype.kind in "biuf" and dtype.itemsize <= 8:
         tensors["classes"] = labels
@@ -127,7 +134,7 @@ def _pack(model, image_shape):
     header = {
         "format": FORMAT,
         "version": softline.__version__,
-        "estimator": "SoftmaxClassifier",
+        "estimator": type(model).__name__,
         "params": {name: _encode(name, value) for name, value in model.get_params(deep=False).items()},
         "n_features": model.n_features_in_,
         "feature_names": None if feature_names is None else feature_names.tolist(),
@@ -139,6 +146,8 @@ def _pack(model, image_shape):
         "loss_curve": model.loss_curve_,
         "validation_scores": model.validation_scores_,
     }
+    if isinstance(model, MLPClassifier):
+        header |= {"out_activation": model.out_activation_, "t": model.t_}
     # safetensors writes the memory of an array as it lies, whatever its strides and byte order.
     return header, {
         name: np.ascontiguousarray(array, array.dtype.newbyteorder("=")) for name, array in tensors.items()
@@ -155,6 +164,8 @@ def _encode(name, value):
         return value
     if isinstance(value, dict):  # a list of pairs: JSON's own keys are strings only
         return {"dict": [[_encode(name, key), _encode(name, item)] for key, item in value.items()]}
+    if isinstance(value, (tuple, list, np.ndarray)):
+        return [_encode(name, item) for item in value]
     for what, types in OBJECTS.items():
         if type(value) in types.values():
             arguments = {field.name: _encode(name, getattr(value, field.name)) for field in fields(value)}
@@ -177,8 +188,8 @@ def load_model(path):
 
     Returns
     -------
-    SoftmaxClassifier
-        Fitted, with the same bits in `coef_`, `intercept_` and `classes_`, and so in its predictions.
+    SoftmaxClassifier or MLPClassifier
+        Fitted, with the same bits in its weights and `classes_`, and so in its predictions.
 
     Raises
     ------
@@ -238,17 +249,19 @@ def _checksum(text, tensors):
 
 def _unpack(header, tensors):
     """The model of a header and tensors, neither of which is trusted."""
-    coef, intercept, classes = tensors["coef"], tensors["intercept"], _unpack_classes(header, tensors)
-    _expect(coef.ndim == 2, f"coef has {coef.ndim} dimensions, not 2")
-    n_classes, n_features = coef.shape
-    _expect(coef.dtype in (np.float32, np.float64), f"coef is {coef.dtype}, not float32 or float64")
-    _expect(coef.dtype == intercept.dtype, f"coef is {coef.dtype}, but intercept {intercept.dtype}")
-    _expect(n_classes >= 2 and n_features >= 1, f"coef of shape {coef.shape} separates nothing")
-    _expect(intercept.shape == (n_classes,), f"{n_classes} rows of coef, but intercept {intercept.shape}")
-    _expect(classes.shape == (n_classes,), f"{n_classes} rows of coef, but classes {classes.shape}")
-    _expect(np.isfinite(coef).all() and np.isfinite(intercept).all(), "a weight is infinite or NaN")
+    estimator, classes = header["estimator"], _unpack_classes(header, tensors)
+    _expect(estimator in ESTIMATORS, f"the estimator is a {estimator!r}")
     _expect(np.array_equal(np.unique(classes), classes), "the classes are not distinct and in order")
-    _expect(header["n_features"] == n_features, f"{header['n_features']!r} features, but coef {coef.shape}")
+    model = ESTIMATORS[estimator](**{name: _decode(value) for name, value in header["params"].items()})
+    model._validate_params()
+    model.classes_ = classes
+    if estimator == "MLPClassifier":
+        n_features = _unpack_network(model, header, tensors)
+    else:
+        n_features = _unpack_linear(model, tensors)
+    _expect(
+        header["n_features"] == n_features, f"{header['n_features']!r} features, but {n_features} weights"
+    )
     names, image_shape = header["feature_names"], header["image_shape"]
     if names is not None:
         _expect(
@@ -257,11 +270,6 @@ def _unpack(header, tensors):
         )
     if image_shape is not None:
         _expect(math.prod(image_shape) == n_features, f"images {image_shape}, but {n_features} features")
-    _expect(header["estimator"] == "SoftmaxClassifier", f"the estimator is a {header['estimator']!r}")
-
-    model = SoftmaxClassifier(**{name: _decode(value) for name, value in header["params"].items()})
-    model._validate_params()
-    model.coef_, model.intercept_, model.classes_ = coef, intercept, classes
     model.n_features_in_ = n_features
     if names is not None:
         model.feature_names_in_ = np.array(names, dtype=object)
@@ -271,8 +279,53 @@ def _unpack(header, tensors):
     scores = header["validation_scores"]
     model.validation_scores_ = None if scores is None else [float(score) for score in scores]
     model.epoch_seconds_ = []
-    model._stats = model._auto = model._state = model._seen = None
+    if isinstance(model, MLPClassifier):
+        model._summarise()
     return model
+
+
+def _unpack_linear(model, tensors):
+    """Give the model its weights; returns the number of features."""
+    coef, intercept, n_classes = tensors["coef"], tensors["intercept"], len(model.classes_)
+    _expect_layer("coef", coef, intercept)
+    _expect(coef.shape[0] >= 2 and coef.shape[1] >= 1, f"coef of shape {coef.shape} separates nothing")
+    _expect(intercept.shape == coef.shape[:1], f"{len(coef)} rows of coef, but intercept {intercept.shape}")
+    _expect(n_classes == len(coef), f"{len(coef)} rows of coef, but classes {model.classes_.shape}")
+    model.coef_, model.intercept_ = coef, intercept
+    model._stats = model._auto = model._state = model._seen = None
+    return coef.shape[1]
+
+
+def _unpack_network(model, header, tensors):
+    """The same for a network."""
+    n_layers = sum(name.startswith("coef_") for name in tensors)
+    layers = [(tensors[f"coef_{i}"], tensors[f"intercept_{i}"]) for i in range(n_layers)]
+    _expect(n_layers > 0, "there are no layers")
+    for i, (coef, intercept) in enumerate(layers):
+        _expect_layer(f"coef_{i}", coef, intercept)
+        _expect(coef.dtype == layers[0][0].dtype, f"coef_{i} is {coef.dtype}, coef_0 {layers[0][0].dtype}")
+        _expect(coef.size > 0, f"coef_{i} of shape {coef.shape} has no weights")
+        _expect(
+            intercept.shape == coef.shape[1:], f"coef_{i} of shape {coef.shape}, intercept {intercept.shape}"
+        )
+        if i > 0:
+            n_in = layers[i - 1][0].shape[1]
+            _expect(coef.shape[0] == n_in, f"coef_{i} of shape {coef.shape} after a layer of {n_in} units")
+    out_activation, n_outputs, n_classes = header["out_activation"], len(layers[-1][1]), len(model.classes_)
+    _expect(out_activation in ("softmax", "logistic"), f"the output is a {out_activation!r}")
+    one = out_activation == "logistic" and n_classes == 2 and n_outputs == 1
+    _expect(one or n_outputs == n_classes >= 2, f"{n_outputs} outputs, but {n_classes} classes")
+    coefs = [np.ascontiguousarray(coef.T).T for coef, _ in layers]  # as a fit leaves them
+    model._adopt(coefs, [intercept for _, intercept in layers], out_activation)
+    model.t_ = int(header["t"])
+    return layers[0][0].shape[0]
+
+
+def _expect_layer(name, coef, intercept):
+    _expect(coef.ndim == 2, f"{name} has {coef.ndim} dimensions, not 2")
+    _expect(coef.dtype in (np.float32, np.float64), f"{name} is {coef.dtype}, not float32 or float64")
+    _expect(coef.dtype == intercept.dtype, f"{name} is {coef.dtype}, but intercept {intercept.dtype}")
+    _expect(np.isfinite(coef).all() and np.isfinite(intercept).all(), "a weight is infinite or NaN")
 
 
 def _unpack_classes(header, tensors):
@@ -290,6 +343,8 @@ def _unpack_classes(header, tensors):
 def _decode(value):
     """A parameter from what `_encode` made of it."""
     match value:
+        case [*items]:
+            return tuple(_decode(item) for item in items)
         case {"dict": pairs}:
             return {_decode(key): _decode(item) for key, item in pairs}
         case {"schedule": name, "arguments": arguments}:
