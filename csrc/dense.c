@@ -320,7 +320,7 @@ static void hinge_gradient(real *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y, 
         vstore(S + c * LANES, vadd(vsub(vload(S + c * LANES), correct), vset1(1)));
     for (ptrdiff_t r = 0; r < n; r++) S[y[r] * LANES + r] = 0;
     for (ptrdiff_t c = 0; c < C; c++) {
-        const vec margin = vload(S + c * LANES), slope = vwhere_positive(by, margin);
+        const vec margin = vload(S + c * LANES), slope = vselect_positive(margin, by, vset1(0));
         loss = vadd(loss, vmax(vset1(0), margin)); /* in this order NaN stays */
         sum = vadd(sum, slope);
         vstore(S + c * LANES, slope);
@@ -564,12 +564,31 @@ static void project(real *W, ptrdiff_t D, real *b, real most, const real *shift,
     *mean_b += share * (*b - *mean_b);
 }
 
+INLINE void prefetch_tile(const int classes, const int vecs, const real *p, ptrdiff_t ld) {
+    for (int k = 0; k < classes; k++)
+        for (int v = 0; v < vecs; v++) PREFETCH(p + k * ld + v * LANES);
+}
+
+/* The weights and the state of a tile of the step. */
+INLINE void prefetch_step(const update *u, const int classes, const int vecs, ptrdiff_t c,
+                          ptrdiff_t d) {
+    prefetch_tile(classes, vecs, u->W + c * u->ldw + d, u->ldw);
+    if (!u->rule) return;
+    const ptrdiff_t at = c * u->rule->ld + u->col + d;
+    if (u->rule->m) prefetch_tile(classes, vecs, (const real *)u->rule->m + at, u->rule->ld);
+    if (u->rule->v) prefetch_tile(classes, vecs, (const real *)u->rule->v + at, u->rule->ld);
+}
+
 /* dW[c..c+classes, d..d+width] += sum over rows of dS X, then the step if there is one to take. */
 INLINE void gradient_tile(const int classes, const int vecs, const real *X, ptrdiff_t strip,
                           ptrdiff_t n, ptrdiff_t d, ptrdiff_t width, const real *dS, ptrdiff_t C,
                           ptrdiff_t c, real *dW, ptrdiff_t ldw, int add, const update *u,
                           fetch *soon) {
     vec sum[GRADIENT_CLASSES][GRADIENT_VECS];
+    /* While the rows pass, what the step takes comes, and what the next classes begin with. */
+    if (u) prefetch_step(u, classes, vecs, c, d);
+    if (add && c + 2 * classes <= C)
+        prefetch_tile(classes, vecs, dW + (c + classes) * ldw + d, ldw);
     UNROLL(k, classes)
         UNROLL(v, vecs)
             sum[k][v] =

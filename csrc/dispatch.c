@@ -5,7 +5,12 @@
 
 #define DECLARE(isa)                                                                               \
     extern const softline_f32 softline_##isa##_f32;                                                \
-    extern const softline_f64 softline_##isa##_f64;
+    extern const softline_f64 softline_##isa##_f64;                                                \
+    extern const softline_network_f32 softline_network_##isa##_f32;                                \
+    extern const softline_network_f64 softline_network_##isa##_f64;
+#define TABLES(isa)                                                                                \
+    {#isa, &softline_##isa##_f32, &softline_##isa##_f64, &softline_network_##isa##_f32,            \
+     &softline_network_##isa##_f64}
 
 #ifdef SOFTLINE_X86
 DECLARE(avx512)
@@ -18,13 +23,13 @@ DECLARE(baseline)
 
 static const softline_isa built[] = {
 #ifdef SOFTLINE_X86
-    {"avx512", &softline_avx512_f32, &softline_avx512_f64},
-    {"avx2", &softline_avx2_f32, &softline_avx2_f64},
+    TABLES(avx512),
+    TABLES(avx2),
 #endif
 #ifdef SOFTLINE_ARM64
-    {"neon", &softline_neon_f32, &softline_neon_f64},
+    TABLES(neon),
 #endif
-    {"baseline", &softline_baseline_f32, &softline_baseline_f64},
+    TABLES(baseline),
 };
 
 /* The compilers' cpuid also asks whether the operating system saves the registers. */

@@ -202,13 +202,18 @@ INLINE vec vabs(vec a) { LANEWISE(r_abs(a.r[i])); }
 INLINE vec vmul_or_0(vec a, vec b) {
     LANEWISE(r_select(a.r[i] == r_set1(0), a.r[i], a.r[i] * b.r[i]));
 }
-/* a where b is positive, 0 elsewhere. */
-INLINE vec vwhere_positive(vec a, vec b) {
-    LANEWISE(r_select(b.r[i] > r_set1(0), a.r[i], (reg){0}));
-}
 /* Maximum and minimum; either operand where one is NaN. */
 INLINE vec vmax(vec a, vec b) { LANEWISE(r_max(a.r[i], b.r[i])); }
 INLINE vec vmin(vec a, vec b) { LANEWISE(r_select(a.r[i] < b.r[i], a.r[i], b.r[i])); }
+
+/* yes where a is negative (or positive), else no; NaN is neither. */
+INLINE vec vselect_negative(vec a, vec yes, vec no) {
+    LANEWISE(r_select(a.r[i] < r_set1(0), yes.r[i], no.r[i]));
+}
+INLINE vec vselect_positive(vec a, vec yes, vec no) {
+    LANEWISE(r_select(a.r[i] > r_set1(0), yes.r[i], no.r[i]));
+}
+INLINE vec vminus_abs(vec a) { return vselect_negative(a, a, vsub(vset1(0), a)); }
 
 /* The first n lanes from memory, the rest from `fill`; nothing past n is read. */
 INLINE vec vload_n(const real *p, ptrdiff_t n, real fill) {
@@ -482,24 +487,40 @@ INLINE real vlargest(vec a) {
     return largest;
 }
 
-/* exp for x <= 0, within 2 ulp: exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2)/2, Taylor's
- * series for exp(r). 0 where exp(x) would be subnormal, so for -inf too; NaN for NaN.
- * Adding `round_to_integer` leaves n in the low bits of the mantissa. */
-INLINE vec vexp(vec x) {
+/* For exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2)/2: 2^n as `power`, r, and the end of
+ * Taylor's series, 1 + r/k (1 + r/(k+1) (1 + ...)): exp(r) itself for all `terms`, (exp(r) - 1)/r
+ * for one less. Adding `round_to_integer` leaves n in the low bits of the mantissa. */
+INLINE reg exp_series(reg x, const int terms, reg *r, reg *power) {
     const real round_to_integer = (real)3 * (real)((bits)1 << (MANTISSA_BITS - 1));
+    reg shifted = r_fma(x, r_set1((real)1.4426950408889634), r_set1(round_to_integer));
+    reg n = shifted - r_set1(round_to_integer);
+    *r = r_fma(n, r_set1(-LN2_LOW), r_fma(n, r_set1(-LN2_HIGH), x));
+    *power = (reg)(((mask)shifted << MANTISSA_BITS) + (mask)r_set1(1));
+    reg series = r_set1(1);
+    UNROLL(k, terms) series = r_fma(*r * r_set1((real)(1. / (EXP_TERMS - k))), series, r_set1(1));
+    return series;
+}
+
+/* exp for x <= 0, within 2 ulp. 0 where exp(x) would be subnormal, so for -inf too; NaN for NaN. */
+INLINE vec vexp(vec x) {
     vec out;
     UNROLL(i, REGS) {
-        reg shifted = r_fma(x.r[i], r_set1((real)1.4426950408889634), r_set1(round_to_integer));
-        reg n = shifted - r_set1(round_to_integer);
-        reg r = r_fma(n, r_set1(-LN2_HIGH), x.r[i]);
-        r = r_fma(n, r_set1(-LN2_LOW), r);
-        /* 1 + r/1 (1 + r/2 (1 + r/3 (...))) */
-        reg series = r_set1(1);
-        UNROLL(k, EXP_TERMS)
-            series = r_fma(r * r_set1((real)(1. / (EXP_TERMS - k))), series, r_set1(1));
-        mask one = (mask)r_set1(1);
-        reg power = (reg)(((mask)shifted << MANTISSA_BITS) + one);
+        reg power, r;
+        reg series = exp_series(x.r[i], EXP_TERMS, &r, &power);
         out.r[i] = r_select(x.r[i] < r_set1(EXP_LOWEST), (reg){0}, series * power);
+    }
+    return out;
+}
+
+/* exp(x) - 1 for x <= 0, within 3 ulp, however near 0 x is: with exp(x) = 2^n exp(r) as above it is
+ * 2^n (exp(r) - 1) + (2^n - 1). NaN for NaN. */
+INLINE vec vexpm1(vec x) {
+    vec out;
+    UNROLL(i, REGS) {
+        reg power, r;
+        reg series = exp_series(x.r[i], EXP_TERMS - 1, &r, &power);
+        reg less_1 = r_fma(power, r * series, power - r_set1(1));
+        out.r[i] = r_select(x.r[i] < r_set1(EXP_LOWEST), r_set1(-1), less_1);
     }
     return out;
 }

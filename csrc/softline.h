@@ -146,11 +146,45 @@ typedef struct softline_rule {
 SOFTLINE_DECLARE(float, softline_f32)
 SOFTLINE_DECLARE(double, softline_f64)
 
+/* What the hidden units of a network do. SOFTLINE_LEAK is the slope of a leaky one below 0. */
+enum { SOFTLINE_IDENTITY, SOFTLINE_RELU, SOFTLINE_LEAKY_RELU, SOFTLINE_TANH, SOFTLINE_LOGISTIC };
+#define SOFTLINE_LEAK 0.01
+
+/* Well mixed bits of a number, by C. Wellons ("Prospecting for hash functions", lowbias32). */
+static inline uint32_t softline_mix(uint32_t x) {
+    x = (x ^ x >> 16) * 0x7feb352du;
+    x = (x ^ x >> 15) * 0x846ca68bu;
+    return x ^ x >> 16;
+}
+
+/* The kernels of a network. Its layers are strips, as scores are. */
+#define SOFTLINE_DECLARE_NETWORK(real, table)                                                      \
+    typedef struct table {                                                                         \
+        /* out = W S + b for n rows: n_in vectors a strip become n_out. W(k, d) lies at            \
+         * W + k * by_output + d * by_input; b may be NULL (zeros). */                             \
+        void (*affine)(const real *S, ptrdiff_t n, ptrdiff_t n_in, const real *W,                  \
+                       ptrdiff_t by_output, ptrdiff_t by_input, const real *b /* (n_out) */,       \
+                       ptrdiff_t n_out, real *out);                                                \
+        /* a strip of z becomes f(z) */                                                            \
+        void (*activate)(real * S, ptrdiff_t units, int activation);                               \
+        /* dS is multiplied with f'(z), where f(z) = keep A */                                     \
+        void (*activation_gradient)(const real *A, ptrdiff_t units, int activation, real keep,     \
+                                    real *dS);                                                     \
+        /* Elements of a strip become 0 with probability `rate`, and are else divided by 1 - rate, \
+         * as the bits of (key, unit, row + lane) have it. */                                      \
+        void (*dropout)(real * S, ptrdiff_t units, double rate, uint32_t key, uint32_t row);       \
+    } table;
+
+SOFTLINE_DECLARE_NETWORK(float, softline_network_f32)
+SOFTLINE_DECLARE_NETWORK(double, softline_network_f64)
+
 /* The ISA in use, chosen once by softline_dispatch, and its tables. */
 typedef struct softline_isa {
     const char *name;
     const softline_f32 *f32;
     const softline_f64 *f64;
+    const softline_network_f32 *network_f32;
+    const softline_network_f64 *network_f64;
 } softline_isa;
 
 /* The best ISA of this processor, or the one asked for; NULL if it was not built or cannot run. */

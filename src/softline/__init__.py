@@ -18,6 +18,7 @@ _MODULES = [
     "linear_model",
     "model_file",
     "neighbors",
+    "neural_network",
     "optimizers",
     "reference",
     "schedules",

@@ -16,7 +16,7 @@ a bit of the result. Phase 3 also asks memory for the rows of the next chunk.
 """
 
 from cython.parallel cimport parallel, threadid
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uintptr_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t
 from softline._kernels cimport (
     SOFTLINE_AVERAGE, add_scores_of, bias_gradient_of, bias_update_of, check_geometry, check_indices,
     check_labels, check_length, check_smoothing, check_targets, clip_scale, cross_entropy_gradient_of,
@@ -25,21 +25,13 @@ from softline._kernels cimport (
     soft_cross_entropy_of, softline_block, softline_packed, softline_rows, softline_rule, square_norm_of,
     threads_for, update_of,
 )
+from softline._team cimport (
+    softline_done, softline_next, softline_take, softline_team, softline_wait, team_in, team_room,
+)
 
 import numpy as np
 
 from softline.rows import as_rows
-
-cdef extern from "team.h" nogil:
-    ctypedef struct softline_share:
-        pass
-    ctypedef struct softline_team:
-        int threads
-        softline_share *shares
-    ptrdiff_t softline_take(softline_team *team, int thread, uint32_t phase, ptrdiff_t total)
-    bint softline_done(softline_team *team, ptrdiff_t mine, ptrdiff_t total)
-    void softline_next(softline_team *team, uint32_t phase)
-    void softline_wait(softline_team *team, uint32_t phase)
 
 # Bytes of a chunk, of packed rows for each thread and of scores: with the next rows on their way and the
 # weights, packed rows fit in a level-2 cache.
@@ -160,12 +152,8 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
         scale = 1 / mean_weight if mean_weight > 0 else n / total_weight
 
     # From here on, what a thread assigns is its own.
-    cdef uint8_t[::1] zeros = np.zeros(
-        sizeof(softline_team) + (threads + 1) * sizeof(softline_share), np.uint8)
-    cdef softline_team *team = <softline_team *>&zeros[0]
-    team.threads = threads
-    team.shares = <softline_share *>(
-        (<uintptr_t>(team + 1) + sizeof(softline_share) - 1) & ~<uintptr_t>(sizeof(softline_share) - 1))
+    cdef uint8_t[::1] room = team_room(threads)
+    cdef softline_team *team = team_in(room, threads)
     cdef const real *mean = &shift[0] if shift is not None else NULL
     cdef int thread
     cdef uint32_t phase

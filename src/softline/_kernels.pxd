@@ -1,6 +1,6 @@
 # What _epoch.pyx shares with _kernels.pyx: the C tables, called by dtype, and how work is split.
 from libc.math cimport sqrt
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, uint32_t
 from libc.string cimport memset
 
 ctypedef fused real:
@@ -32,6 +32,12 @@ cdef extern from "softline.h" nogil:
         SOFTLINE_SCALED
         SOFTLINE_ADAM
         SOFTLINE_AVERAGE
+    enum:
+        SOFTLINE_IDENTITY
+        SOFTLINE_RELU
+        SOFTLINE_LEAKY_RELU
+        SOFTLINE_TANH
+        SOFTLINE_LOGISTIC
     ctypedef struct softline_rule:
         int kind
         void *m
@@ -135,12 +141,29 @@ cdef extern from "softline.h" nogil:
         void (*column_stats)(const double *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
                              const double *weight, double share, double *mean, double *squares, double *low,
                              double *high) noexcept nogil
+    ctypedef struct softline_network_f32:
+        void (*affine)(const float *S, ptrdiff_t n, ptrdiff_t n_in, const float *W, ptrdiff_t by_output,
+                       ptrdiff_t by_input, const float *b, ptrdiff_t n_out, float *out) noexcept nogil
+        void (*activate)(float *S, ptrdiff_t units, int activation) noexcept nogil
+        void (*activation_gradient)(const float *A, ptrdiff_t units, int activation, float keep,
+                                    float *dS) noexcept nogil
+        void (*dropout)(float *S, ptrdiff_t units, double rate, uint32_t key, uint32_t row) noexcept nogil
+    ctypedef struct softline_network_f64:
+        void (*affine)(const double *S, ptrdiff_t n, ptrdiff_t n_in, const double *W, ptrdiff_t by_output,
+                       ptrdiff_t by_input, const double *b, ptrdiff_t n_out, double *out) noexcept nogil
+        void (*activate)(double *S, ptrdiff_t units, int activation) noexcept nogil
+        void (*activation_gradient)(const double *A, ptrdiff_t units, int activation, double keep,
+                                    double *dS) noexcept nogil
+        void (*dropout)(double *S, ptrdiff_t units, double rate, uint32_t key, uint32_t row) noexcept nogil
     ctypedef struct softline_isa:
         const char *name
         const softline_f32 *f32
         const softline_f64 *f64
+        const softline_network_f32 *network_f32
+        const softline_network_f64 *network_f64
     ptrdiff_t softline_block(ptrdiff_t D, ptrdiff_t lanes)
     ptrdiff_t softline_packed(ptrdiff_t D, ptrdiff_t lanes)
+    uint32_t softline_mix(uint32_t x)
 
 cdef const softline_isa *isa
 
@@ -148,14 +171,16 @@ cdef const softline_isa *isa
 # changes `now`; plain descent needs no rule.
 cdef struct optimizer_rule:
     softline_rule now
-    bint plain, decoupled
-    double t, t0
+    bint plain, decoupled, eps_hat
+    double t, t0, eps
     double first  # the learning rate is multiplied with it
 
 cdef int rule_of(optimizer_rule *rule, str update, dict numbers, state, const real[:, :] W,
                  double l1) except -1
 cdef void next_step(optimizer_rule *rule, double learning_rate, double alpha) noexcept nogil
 cdef softline_rows rows_of(X, real unused) except *
+cdef real[::1] room(ptrdiff_t n, make, real unused)
+cdef real *aligned(real[::1] room) noexcept
 cdef real[:, :] matrix(ptrdiff_t n_rows, ptrdiff_t n_features, make, real unused)
 cdef ptrdiff_t row_stride(const real[:, :] A, str name) except? -1
 cdef const ptrdiff_t[::1] indices(const ptrdiff_t[::1] idx, ptrdiff_t n_rows) except *
@@ -361,3 +386,34 @@ cdef inline void gradient_step(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrd
     else:
         f64 = softline_f64_update(W, ldw, db, shift, metric, step, alpha, drift, rule, col)
         isa.f64.gradient(X, strip, n, D, slab, dS, C, dW, lddw, add, &f64, next, next_idx, col)
+
+
+cdef inline void affine_of(const real *S, ptrdiff_t n, ptrdiff_t n_in, const real *W, ptrdiff_t by_output,
+                           ptrdiff_t by_input, const real *b, ptrdiff_t n_out, real *out) noexcept nogil:
+    if real is float:
+        isa.network_f32.affine(S, n, n_in, W, by_output, by_input, b, n_out, out)
+    else:
+        isa.network_f64.affine(S, n, n_in, W, by_output, by_input, b, n_out, out)
+
+
+cdef inline void activate_of(real *S, ptrdiff_t units, int activation) noexcept nogil:
+    if real is float:
+        isa.network_f32.activate(S, units, activation)
+    else:
+        isa.network_f64.activate(S, units, activation)
+
+
+cdef inline void activation_gradient_of(const real *A, ptrdiff_t units, int activation, double keep,
+                                        real *dS) noexcept nogil:
+    if real is float:
+        isa.network_f32.activation_gradient(A, units, activation, <float>keep, dS)
+    else:
+        isa.network_f64.activation_gradient(A, units, activation, keep, dS)
+
+
+cdef inline void dropout_of(real *S, ptrdiff_t units, double rate, uint32_t key,
+                            uint32_t row) noexcept nogil:
+    if real is float:
+        isa.network_f32.dropout(S, units, rate, key, row)
+    else:
+        isa.network_f64.dropout(S, units, rate, key, row)

@@ -303,7 +303,8 @@ cdef int rule_of(optimizer_rule *rule, str update, dict numbers, state, const re
     rule.now.beta = numbers.get("beta1", numbers.get("momentum", 0))
     rule.now.keep = numbers.get("beta2", numbers.get("rho", 1))
     rule.now.take = 1 if update == "adagrad_update" else 1 - rule.now.keep
-    rule.now.eps = numbers.get("eps", 0)
+    rule.now.eps = rule.eps = numbers.get("eps", 0)
+    rule.eps_hat = numbers.get("eps_hat", False)
     # The direction of steady momentum is 1/(1 - momentum) gradients: the penalty keeps up with it.
     rule.now.l1 = l1 / (1 - rule.now.beta) if kind in (SOFTLINE_MOMENTUM, SOFTLINE_NESTEROV) else l1
     rule.now.root = rule.now.decay = rule.first = 1
@@ -339,6 +340,8 @@ cdef void next_step(optimizer_rule *rule, double learning_rate, double alpha) no
     if rule.now.kind == SOFTLINE_ADAM:
         rule.first = 1 / (1 - pow(rule.now.beta, rule.t))
         rule.now.root = 1 / sqrt(1 - pow(rule.now.keep, rule.t))
+        if rule.eps_hat:
+            rule.now.eps = rule.now.root * rule.eps
         if rule.decoupled:
             rule.now.decay = 1 - learning_rate * alpha
     elif rule.now.kind == SOFTLINE_AVERAGE:
@@ -586,17 +589,17 @@ def nesterov_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_inter
 
 
 def adam_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, n_threads=None, *,
-                state, l1=0.0, beta1=0.9, beta2=0.999, eps=1e-8):
+                state, l1=0.0, beta1=0.9, beta2=0.999, eps=1e-8, eps_hat=False):
     """A step of the mean gradient over its root mean square."""
-    step("adam_update", {"beta1": beta1, "beta2": beta2, "eps": eps}, state, W, b, dW, db, learning_rate,
-         alpha, shift, metric, fit_intercept, n_threads, l1)
+    step("adam_update", {"beta1": beta1, "beta2": beta2, "eps": eps, "eps_hat": eps_hat}, state, W, b, dW, db,
+         learning_rate, alpha, shift, metric, fit_intercept, n_threads, l1)
 
 
 def adamw_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, n_threads=None, *,
-                 state, l1=0.0, beta1=0.9, beta2=0.999, eps=1e-8):
+                 state, l1=0.0, beta1=0.9, beta2=0.999, eps=1e-8, eps_hat=False):
     """The same, with alpha shrinking the weights directly."""
-    step("adamw_update", {"beta1": beta1, "beta2": beta2, "eps": eps}, state, W, b, dW, db, learning_rate,
-         alpha, shift, metric, fit_intercept, n_threads, l1)
+    step("adamw_update", {"beta1": beta1, "beta2": beta2, "eps": eps, "eps_hat": eps_hat}, state, W, b, dW,
+         db, learning_rate, alpha, shift, metric, fit_intercept, n_threads, l1)
 
 
 def rmsprop_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, n_threads=None, *,

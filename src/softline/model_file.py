@@ -1,9 +1,10 @@
 """Models in files: save_model and load_model.
 
 A model file is a safetensors file. Its metadata has one entry, "softline": the header, a JSON object. Its
-tensors are `coef` (C, D), `intercept` (C,), `classes` (C,) if the labels are numbers (text labels are in the
-header), and `sha256` (32,), a checksum of the header and the other tensors: it finds damage and careless
-edits, but is no signature. Nothing in a file is believed: loading builds one of `ESTIMATORS` out of checked
+tensors are `coef` (C, D) and `intercept` (C,), or of a network `coef_0` (D, n_0), `intercept_0` (n_0,),
+`coef_1` (n_0, n_1) and so on; `classes` (C,) if the labels are numbers (text labels are in the header), and
+`sha256` (32,), a checksum of the header and the other tensors: it finds damage and careless edits, but is no
+signature. Nothing in a file is believed: loading builds one of `ESTIMATORS` out of checked
 numbers and strings, and runs no code that a file names. The same model is the same file, byte for byte.
 """
 
@@ -34,6 +35,7 @@ ESTIMATORS = {
     "SoftmaxClassifier": "softmax_classifier",
     "LogisticRegression": "logistic_regression",
     "LeastSquaresClassifier": "least_squares",
+    "MLPClassifier": "neural_network",
 }
 
 # The only objects, besides numbers and strings, that a parameter can be restored to, by what they are.
@@ -60,7 +62,7 @@ def save_model(model, path, *, image_shape=None, split_seed=None):
 
     Parameters
     ----------
-    model : SoftmaxClassifier, LogisticRegression or LeastSquaresClassifier
+    model : SoftmaxClassifier, LogisticRegression, LeastSquaresClassifier or MLPClassifier
         A fitted one of softline. Of its attributes, `epoch_seconds_` is left out; so is a `random_state` that
         is not an int, which loads as None.
     path : path-like
@@ -85,7 +87,7 @@ def save_model(model, path, *, image_shape=None, split_seed=None):
         raise TypeError(
             f"a model file holds a {', '.join(ESTIMATORS)} of softline; got {type(model).__module__}.{name}"
         )
-    check_is_fitted(model, "coef_")
+    check_is_fitted(model, "classes_")
     target = check_target(path)
     header, tensors = _pack(model, image_shape, split_seed)
     _unpack(header, tensors)  # what would not load again is not written
@@ -131,7 +133,11 @@ def _estimator(name):
 def _pack(model, image_shape, split_seed):
     """The header, a dict for JSON, and the tensors of a model."""
     labels, dtype = model.classes_, model.classes_.dtype
-    tensors = {"coef": model.coef_, "intercept": model.intercept_}
+    if hasattr(model, "coefs_"):
+        tensors = {f"coef_{i}": coef for i, coef in enumerate(model.coefs_)}
+        tensors |= {f"intercept_{i}": intercept for i, intercept in enumerate(model.intercepts_)}
+    else:
+        tensors = {"coef": model.coef_, "intercept": model.intercept_}
     texts = None
     if dtype.kind in "biuf" and dtype.itemsize <= 8:
         tensors["classes"] = labels
@@ -152,6 +158,8 @@ def _pack(model, image_shape, split_seed):
         "classes": texts,
         **_pack_history(model),
     }
+    if hasattr(model, "coefs_"):
+        header |= {"out_activation": model.out_activation_, "t": model.t_}
     if split_seed is not None:
         header["split_seed"] = split_seed
     if hasattr(model, "test_looks_"):
@@ -184,6 +192,8 @@ def _encode(name, value):
         return value
     if isinstance(value, dict):  # a list of pairs: JSON's own keys are strings only
         return {"dict": [[_encode(name, key), _encode(name, item)] for key, item in value.items()]}
+    if isinstance(value, (tuple, list, np.ndarray)):
+        return [_encode(name, item) for item in value]
     for what, types in OBJECTS.items():
         if type(value) in types.values():
             arguments = {field.name: _encode(name, getattr(value, field.name)) for field in fields(value)}
@@ -206,8 +216,8 @@ def load_model(path):
 
     Returns
     -------
-    SoftmaxClassifier, LogisticRegression or LeastSquaresClassifier
-        Fitted, with the same bits in `coef_`, `intercept_` and `classes_`, and so in its predictions.
+    SoftmaxClassifier, LogisticRegression, LeastSquaresClassifier or MLPClassifier
+        Fitted, with the same bits in its weights and `classes_`, and so in its predictions.
 
     Raises
     ------
@@ -273,7 +283,10 @@ def _unpack(header, tensors):
     model = _estimator(estimator)(**{name: _decode(value) for name, value in header["params"].items()})
     model._validate_params()
     model.classes_ = classes
-    n_features = _unpack_linear(model, tensors)
+    if estimator == "MLPClassifier":
+        n_features = _unpack_network(model, header, tensors)
+    else:
+        n_features = _unpack_linear(model, tensors)
     _expect(
         header["n_features"] == n_features, f"{header['n_features']!r} features, but {n_features} weights"
     )
@@ -302,10 +315,7 @@ def _unpack(header, tensors):
 def _unpack_linear(model, tensors):
     """Give the model its weights; returns the number of features."""
     coef, intercept, n_classes = tensors["coef"], tensors["intercept"], len(model.classes_)
-    _expect(coef.ndim == 2, f"coef has {coef.ndim} dimensions, not 2")
-    _expect(coef.dtype in (np.float32, np.float64), f"coef is {coef.dtype}, not float32 or float64")
-    _expect(coef.dtype == intercept.dtype, f"coef is {coef.dtype}, but intercept {intercept.dtype}")
-    _expect(np.isfinite(coef).all() and np.isfinite(intercept).all(), "a weight is infinite or NaN")
+    _expect_layer("coef", coef, intercept)
     _expect(n_classes >= 2 and coef.shape[1] >= 1, f"coef of shape {coef.shape} separates nothing")
     # scikit-learn's way: two classes have one row of weights.
     n_rows = 1 if n_classes == 2 and type(model).__name__ != "SoftmaxClassifier" else n_classes
@@ -315,18 +325,55 @@ def _unpack_linear(model, tensors):
     return coef.shape[1]
 
 
+def _unpack_network(model, header, tensors):
+    """The same for a network."""
+    n_layers = sum(name.startswith("coef_") for name in tensors)
+    layers = [(tensors[f"coef_{i}"], tensors[f"intercept_{i}"]) for i in range(n_layers)]
+    _expect(n_layers > 0, "there are no layers")
+    for i, (coef, intercept) in enumerate(layers):
+        _expect_layer(f"coef_{i}", coef, intercept)
+        _expect(coef.dtype == layers[0][0].dtype, f"coef_{i} is {coef.dtype}, coef_0 {layers[0][0].dtype}")
+        _expect(coef.size > 0, f"coef_{i} of shape {coef.shape} has no weights")
+        _expect(
+            intercept.shape == coef.shape[1:], f"coef_{i} of shape {coef.shape}, intercept {intercept.shape}"
+        )
+        if i > 0:
+            n_in = layers[i - 1][0].shape[1]
+            _expect(coef.shape[0] == n_in, f"coef_{i} of shape {coef.shape} after a layer of {n_in} units")
+    out_activation, n_outputs, n_classes = header["out_activation"], len(layers[-1][1]), len(model.classes_)
+    _expect(out_activation in ("softmax", "logistic"), f"the output is a {out_activation!r}")
+    one = out_activation == "logistic" and n_classes == 2 and n_outputs == 1
+    _expect(one or n_outputs == n_classes >= 2, f"{n_outputs} outputs, but {n_classes} classes")
+    coefs = [np.ascontiguousarray(coef.T).T for coef, _ in layers]  # as a fit leaves them
+    model._adopt(coefs, [intercept for _, intercept in layers], out_activation)
+    model.t_ = int(header["t"])
+    return layers[0][0].shape[0]
+
+
+def _expect_layer(name, coef, intercept):
+    _expect(coef.ndim == 2, f"{name} has {coef.ndim} dimensions, not 2")
+    _expect(coef.dtype in (np.float32, np.float64), f"{name} is {coef.dtype}, not float32 or float64")
+    _expect(coef.dtype == intercept.dtype, f"{name} is {coef.dtype}, but intercept {intercept.dtype}")
+    _expect(np.isfinite(coef).all() and np.isfinite(intercept).all(), "a weight is infinite or NaN")
+
+
 def _unpack_history(model, header):
     if header["estimator"] == "LogisticRegression":
         model.n_iter_ = np.array(header["n_iter"], np.int32)
-    elif header["estimator"] == "SoftmaxClassifier":
-        rate = header["learning_rate"]
-        _expect((rate is None) == (model.solver == "lbfgs"), f"the learning rate of {model.solver} is {rate}")
-        model.n_iter_ = int(header["n_iter"])
-        model.learning_rate_ = None if rate is None else float(rate)
-        model.loss_curve_ = [float(loss) for loss in header["loss_curve"]]
-        scores = header["validation_scores"]
-        model.validation_scores_ = None if scores is None else [float(score) for score in scores]
-        model.epoch_seconds_ = []
+    if "loss_curve" not in header:
+        return
+    rate = header["learning_rate"]
+    solver = getattr(model, "solver", None)
+    _expect((rate is None) == (solver == "lbfgs"), f"the learning rate of {solver} is {rate}")
+    model.n_iter_ = int(header["n_iter"])
+    model.learning_rate_ = None if rate is None else float(rate)
+    model.loss_curve_ = [float(loss) for loss in header["loss_curve"]]
+    scores = header["validation_scores"]
+    model.validation_scores_ = None if scores is None else [float(score) for score in scores]
+    model.epoch_seconds_ = []
+    if header["estimator"] == "MLPClassifier":
+        model._summarise()
+    else:
         model._stats = model._auto = model._state = model._seen = None
 
 
@@ -345,6 +392,8 @@ def _unpack_classes(header, tensors):
 def _decode(value):
     """A parameter from what `_encode` made of it."""
     match value:
+        case [*items]:
+            return tuple(_decode(item) for item in items)
         case {"dict": pairs}:
             return {_decode(key): _decode(item) for key, item in pairs}
         case {"schedule": name, "arguments": arguments}:

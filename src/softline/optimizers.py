@@ -90,11 +90,15 @@ class Adam(Optimizer):
     beta1, beta2 : float, default=0.9 and 0.999
         How much of the running means of the gradient and of its square each step keeps.
     eps : float, default=1e-8
+    eps_hat : bool, default=False
+        Whether `eps` is added before the root mean square makes up for its start at 0: the paper's "epsilon
+        hat", as in scikit-learn.
     """
 
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+    eps_hat: bool = False
     update: ClassVar[str] = "adam_update"
     n_moments: ClassVar[int] = 2
 

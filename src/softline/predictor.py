@@ -29,12 +29,13 @@ def _labels(y):
 class LinearPredictor:
     """Scores and labels of rows by `coef_`, `intercept_` and `classes_`.
 
-    A mixin. `coef_` (C, D) has a row a class; or, as scikit-learn has it for two classes, one row: the
-    log-odds of ``classes_[1]``.
+    A mixin; networks bring scores of their own. `coef_` (C, D) has a row a class; or, as scikit-learn has it
+    for two classes, one row: the log-odds of ``classes_[1]``.
     """
 
     n_threads = None
     _takes_targets = False
+    _targets = staticmethod(check_targets)
 
     def _validate(self, X, y="no_validation", *, reset):
         """X as Rows, in its own dtype where the kernels read it; and y if there is one.
@@ -54,9 +55,9 @@ class LinearPredictor:
             _kernels.scores(X, None, zeros, None, scores, self.n_threads)
             if not np.isfinite(scores).all():  # 0 times infinity or NaN is NaN
                 self._raise_if_not_finite(X)
-            return X, check_targets(y, X.dtype) if soft else y
+            return X, self._targets(y, X.dtype) if soft else y
         if not (native and type(X) is np.ndarray and X.ndim == 2 and len(X) > 0) or (
-            X.shape[1] != self.coef_.shape[1] or hasattr(self, "feature_names_in_")
+            X.shape[1] != self.n_features_in_ or hasattr(self, "feature_names_in_")
         ):
             X = validate_data(self, X, reset=reset, **options)
         return Rows(X)

@@ -1,8 +1,8 @@
 """The definition of right, in plain NumPy: a twin of every compiled kernel, and of the classifier.
 
-Each function has the name and the argument order of its kernel in ``softline._kernels`` or
-``softline._epoch``; the test suite runs both and compares. Read this file to learn what softline
-computes, and the kernels to learn how.
+Each function has the name and the argument order of its kernel in ``softline._kernels``,
+``softline._epoch`` or ``softline._network``; the test suite runs both and compares. Read this file to learn
+what softline computes, and the kernels to learn how.
 
 For N rows x (D features), weights W (C, D), bias b (C), weights of rows s and labels y in 0..C-1:
 
@@ -192,10 +192,12 @@ def adam_update(
     beta1=0.9,
     beta2=0.999,
     eps=1e-8,
+    eps_hat=False,
 ):
     """m = beta1 m + (1-beta1) g; v = beta2 v + (1-beta2) g^2; W -= learning_rate m' / (sqrt(v') + eps).
 
-    m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t) make up for their start at 0. The proximal step of a
+    m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t) make up for their start at 0; with `eps_hat`, eps is
+    divided by sqrt(1 - beta2^t) as well. The proximal step of a
     feature is of the size of its step for a gradient of l1 (Yun, Lozano and Yang, ProxGen, 2021).
     """
     root = np.sqrt(_rate(1.0, metric))
@@ -206,7 +208,7 @@ def adam_update(
     for m, v, a in ((state.W[0], state.W[1], g), (state.b[0], state.b[1], db)):
         m += (1 - beta1) * (a - m)
         v[...] = beta2 * v + (1 - beta2) * a**2
-        sizes.append(np.sqrt(v / second) + eps)
+        sizes.append(np.sqrt(v / second) + (eps / np.sqrt(second) if eps_hat else eps))
         steps.append(-learning_rate * m / first / sizes[-1])
     threshold = learning_rate / first * root**2 * l1 / sizes[0]
     _move(W, b, root * steps[0], steps[1], threshold, shift, fit_intercept)
@@ -229,6 +231,7 @@ def adamw_update(
     beta1=0.9,
     beta2=0.999,
     eps=1e-8,
+    eps_hat=False,
 ):
     """Adam for alpha = 0, on weights that have first been multiplied with 1 - learning_rate alpha."""
     before = W.copy()
@@ -250,6 +253,7 @@ def adamw_update(
         beta1=beta1,
         beta2=beta2,
         eps=eps,
+        eps_hat=eps_hat,
     )
 
 
@@ -494,6 +498,244 @@ def sgd_epoch(
             state.t += 1
             _average(W, b, state, optimizer.t0, fit_intercept)
         losses.append(np.dot(weight.astype(np.float64), row_losses))
+    return np.array(losses)
+
+
+# ---- networks: layers (W, b) with an activation in between ---------------------------------------------
+#
+# Common to all: `weights`, a list of pairs W (n_out, n_in) and b (n_out,), the first with D inputs, the last
+# with C outputs, the scores; `activation`, "identity", "relu", "leaky_relu", "tanh" or "logistic", of all
+# layers but the last; `y` (N,) int32 labels for a softmax over the scores, or (N, C) int32, 0 or 1, for
+# outputs that are classes by themselves, with probability 1/(1 + exp(-score)). Units are columns here.
+
+LEAK = 0.01
+
+
+def affine(A, W, b, out, n_threads=None):
+    """Write A W^T + b into `out` (n, n_out); `b` None means 0."""
+    out[...] = A @ W.T + (0 if b is None else b)
+
+
+def activate(Z, activation, n_threads=None):
+    """Turn Z (n, units) into f(Z), in place: max(z, 0), the same with a slope of LEAK below 0, and so on."""
+    if activation == "relu":
+        Z[...] = np.maximum(Z, 0)
+    elif activation == "leaky_relu":
+        Z *= np.where(Z < 0, LEAK, 1).astype(Z.dtype)
+    elif activation == "tanh":
+        np.tanh(Z, out=Z)
+    elif activation == "logistic":
+        Z[...] = np.where(Z < 0, np.exp(-np.abs(Z)), 1) / (1 + np.exp(-np.abs(Z)))
+
+
+def activation_gradient(A, activation, dA, n_threads=None, *, keep=1.0):
+    """Multiply `dA` with f'(Z), in place, where f(Z) is keep * A: that of dropout is undone."""
+    f = keep * A
+    if activation == "relu":
+        dA *= f > 0
+    elif activation == "leaky_relu":
+        dA *= np.where(f > 0, 1, LEAK).astype(dA.dtype)
+    elif activation == "tanh":
+        dA *= 1 - f**2
+    elif activation == "logistic":
+        dA *= f * (1 - f)
+
+
+def mix(x):
+    """Well mixed bits of uint32 numbers (C. Wellons, "Prospecting for hash functions": lowbias32)."""
+    x = np.array(x, np.uint32)
+    with np.errstate(over="ignore"):
+        x = (x ^ x >> 16) * np.uint32(0x7FEB352D)
+        x = (x ^ x >> 15) * np.uint32(0x846CA68B)
+    return x ^ x >> 16
+
+
+def dropout(A, rate, key, n_threads=None):
+    """Zero elements of A (n, units) with probability `rate`, divide the others by 1 - rate, in place.
+
+    "Inverted" dropout (Srivastava et al., 2014; the notes of CS231n). Which ones, a hash of the key, the unit
+    and the row tells: the same for any number of threads, and again on the way back.
+    """
+    units, rows = np.arange(A.shape[1], dtype=np.uint64), np.arange(len(A), dtype=np.uint64)
+    of_unit = mix((key + units) % 2**32).astype(np.uint64)
+    bits = mix((of_unit + rows[:, None]) % 2**32)
+    A *= np.where(bits < np.uint32(rate * 2**32), 0, 1 / (1 - rate)).astype(A.dtype)
+
+
+def network_scores(X, idx, weights, activation, out, n_threads=None):
+    """Write the scores of the rows X[idx] into `out` (n, C).
+
+    Returns
+    -------
+    finite : bool
+        Whether all scores of the first layer are: an activation may hide NaN and infinity in X.
+    """
+    *_, scores, finite = _forward(_rows(X, idx), weights, activation, 0.0, 0)
+    out[...] = scores
+    return finite
+
+
+def _forward(x, weights, activation, rate, key):
+    """The inputs of each layer, the scores, and whether those of the first layer are finite."""
+    inputs, finite = [x], True
+    for i, (W, b) in enumerate(weights):
+        z = np.empty((len(x), len(W)), W.dtype)
+        affine(inputs[-1], W, b, z)
+        if i == 0:
+            finite = bool(np.isfinite(z).all())
+        if i < len(weights) - 1:
+            activate(z, activation)
+            if rate > 0:
+                dropout(z, rate, int(mix((key + i) % 2**32)))
+        inputs.append(z)
+    return *inputs, finite
+
+
+def batch_weights(sample_weight, order, batch_size):
+    """Sums of the weights of the rows of each batch; without weights, how many rows it has."""
+    weight = np.ones(len(order)) if sample_weight is None else sample_weight[order].astype(float)
+    return np.array([weight[i : i + batch_size].sum() for i in range(0, len(order), batch_size)])
+
+
+def network_gradient(
+    X,
+    y,
+    sample_weight,
+    idx,
+    weights,
+    activation,
+    gradients,
+    n_threads=None,
+    *,
+    dropout=0.0,
+    seed=0,
+    t=0,
+    arena=None,
+):
+    """Mean (weighted) loss of the rows X[idx]; its gradient is written into `gradients`, by backpropagation.
+
+    Without the penalty, and with the dropout of step `t` of `seed`. From the scores down, dZ being the
+    gradient to what a layer puts out before its activation, A its input:
+
+        dW = dZ^T A,   db = sum of the rows of dZ,   dZ below = (dZ W) f'(Z below)
+
+    as in Rumelhart, Hinton and Williams (1986) and the notes of CS231n ("Backpropagation").
+
+    Parameters
+    ----------
+    gradients : list of (dW, db)
+        Arrays of the shapes of `weights`.
+    dropout, seed, t, arena
+        As in :func:`network_epoch`.
+    """
+    idx = np.arange(len(y)) if idx is None else idx
+    if len(idx) == 0:
+        for dW, db in gradients:
+            dW[...], db[...] = 0, 0
+        return 0.0
+    weight = np.ones(len(idx)) if sample_weight is None else sample_weight[idx].astype(float)
+    weight = (weight / weight.sum()).astype(weights[0][0].dtype)
+    key = int(mix((int(mix(seed)) + t) % 2**32))
+    *inputs, dscores, _ = _forward(_rows(X, idx), weights, activation, dropout, key)
+    losses = np.zeros(len(idx), dscores.dtype)
+    if y.ndim == 1:
+        cross_entropy_gradient(dscores, y[idx], weight, losses)
+    else:  # each output is a softmax over 0 and its score
+        for c in range(dscores.shape[1]):
+            pair, of_output = np.zeros((len(idx), 2), dscores.dtype), np.empty_like(losses)
+            pair[:, 1] = dscores[:, c]
+            cross_entropy_gradient(pair, y[idx, c], weight, of_output)
+            dscores[:, c] = pair[:, 1]
+            losses += of_output
+    for i in reversed(range(len(weights))):
+        (W, _), (dW, db) = weights[i], gradients[i]
+        gradient(inputs[i], None, dscores, dW, db)
+        if i > 0:
+            below = np.empty_like(inputs[i])
+            affine(dscores, W.T, None, below)
+            if dropout > 0:
+                globals()["dropout"](below, dropout, int(mix((key + i - 1) % 2**32)))
+            activation_gradient(inputs[i], activation, below, keep=1 - dropout)
+            dscores = below
+    return float(np.dot(weight.astype(float), losses))
+
+
+def network_epoch(
+    X,
+    y,
+    sample_weight,
+    order,
+    weights,
+    learning_rates,
+    batch_size,
+    alpha,
+    activation,
+    n_threads=None,
+    *,
+    optimizer=None,
+    states=None,
+    dropout=0.0,
+    seed=0,
+    arena=None,
+):
+    """One pass of mini-batch descent over the rows `order` of X, in place on the weights of a network.
+
+    Parameters
+    ----------
+    X : (N, D) array or Rows
+    y : (N,) or (N, C) int32 array
+    sample_weight : (N,) float array or None
+        Counts relative to its sum over each batch, as in scikit-learn's MLPClassifier.
+    order : (n,) int array
+        The rows, in the order to take them; batches are consecutive pieces of `batch_size`.
+    weights : list of (W, b)
+    learning_rates : (number of batches,) float array
+    batch_size : int
+    alpha : float
+        L2 penalty alpha/2 sum(W * W) / (sum of the weights of the batch) of all W, as scikit-learn has it.
+    activation : str
+    optimizer : softline.optimizers.Optimizer or None
+    states : list of softline.optimizers.State or None
+        What the optimizer remembers of each layer, changed in place.
+    dropout : float
+        Share of the hidden units that each row goes without.
+    seed : int
+        Of dropout, uint32; the step number t of the states goes into it.
+    arena : softline._network.Arena or None
+        Room for buffers, kept from call to call; not needed here.
+
+    Returns
+    -------
+    losses : (number of batches,) float64 array
+        Mean (weighted) cross-entropy of each batch before its update, without the penalty.
+    """
+    update = sgd_update if optimizer is None else globals()[optimizer.update]
+    numbers = {} if optimizer is None else vars(optimizer)
+    gradients = [(np.empty_like(W), np.empty_like(b)) for W, b in weights]
+    start = states[0].t if states else 0
+    losses = []
+    for step, total in enumerate(batch_weights(sample_weight, order, batch_size)):
+        idx = order[step * batch_size : (step + 1) * batch_size]
+        losses.append(
+            network_gradient(
+                X,
+                y,
+                sample_weight,
+                idx,
+                weights,
+                activation,
+                gradients,
+                dropout=dropout,
+                seed=seed,
+                t=start + step,
+            )
+        )
+        for i, ((W, b), (dW, db)) in enumerate(zip(weights, gradients, strict=True)):
+            has_state = optimizer is not None and optimizer.n_moments > 0
+            state = {"state": states[i]} if has_state else {}
+            update(W, b, dW, db, learning_rates[step], alpha / total, None, None, True, **state, **numbers)
+            if states and not has_state:
+                states[i].t += 1
     return np.array(losses)
 
 

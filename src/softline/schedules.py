@@ -100,3 +100,25 @@ def get(schedule):
     if not callable(schedule):
         raise TypeError(f"schedule must be a name or a callable (epoch, max_iter); got {schedule!r}")
     return schedule
+
+
+def multipliers(schedule, times, max_iter):
+    """What a schedule makes of the learning rate at these times, an array.
+
+    Raises
+    ------
+    ValueError
+        If it gives anything but finite numbers of at least 0, one or as many as there are times.
+    """
+    given = np.asarray(schedule(times, max_iter))
+    if given.dtype.kind not in "biuf" or given.shape not in ((), times.shape):
+        raise ValueError(
+            f"schedule must give a number, or one for each of the {len(times)} times in its argument; "
+            f"{schedule} gave {given.dtype} of shape {given.shape}"
+        )
+    right = np.isfinite(given) & (given >= 0)
+    if not right.all():
+        raise ValueError(
+            f"schedule must give finite numbers of at least 0; {schedule} gave {given[~right][0]}"
+        )
+    return np.broadcast_to(given, times.shape)

@@ -178,7 +178,7 @@ class Trainer:
         order = self.rng.permutation(self.rows) if self.shuffle else self.rows
         n, B = len(order), self.batch_size
         times = epoch + np.arange(0, n, B) / n
-        rates = self.rate * self._multipliers(times)
+        rates = self.rate * schedules.multipliers(self.schedule, times, self.max_iter)
         before = self.W.copy(), self.b.copy()
         state = optimizers.State(self.optimizer, self.W)
         state.copy_from(self.state)
@@ -188,21 +188,6 @@ class Trainer:
             self.W[...], self.b[...] = before
             self.state.copy_from(state)
             raise
-
-    def _multipliers(self, times):
-        """What the schedule makes of the learning rate at these times."""
-        given = np.asarray(self.schedule(times, self.max_iter))
-        if given.dtype.kind not in "biuf" or given.shape not in ((), times.shape):
-            raise ValueError(
-                f"schedule must give a number, or one for each of the {len(times)} times in its argument; "
-                f"{self.schedule} gave {given.dtype} of shape {given.shape}"
-            )
-        right = np.isfinite(given) & (given >= 0)
-        if not right.all():
-            raise ValueError(
-                f"schedule must give finite numbers of at least 0; {self.schedule} gave {given[~right][0]}"
-            )
-        return np.broadcast_to(given, times.shape)
 
     def _epoch(self, order, rates, epoch):
         B = self.batch_size

@@ -1,0 +1,709 @@
+"""Neural networks, under the name of scikit-learn's module."""
+
+import time
+import warnings
+from contextlib import nullcontext
+from itertools import pairwise
+from numbers import Integral, Real
+
+import numpy as np
+import scipy.optimize
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+
+from softline import _network, optimizers, schedules
+from softline.callbacks import Batch, CallbackSupportMixin, Epoch, IterationHooks
+from softline.column_stats import ColumnStats
+from softline.network_trainer import NetworkTrainer
+from softline.predictor import SoftmaxPredictor
+from softline.rows import Rows
+from softline.trainer import DivergenceError
+
+__all__ = ["DivergenceError", "MLPClassifier"]
+
+# Rates at which scikit-learn's "adaptive" gives up.
+LEAST_RATE = 1e-6
+
+
+class MLPClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin, BaseEstimator):
+    """Multi-layer perceptron: layers of units with an activation in between, and a softmax on top.
+
+    Minimises the (weighted) mean cross-entropy plus alpha/2 sum(W * W) / n over batches of n rows by
+    stochastic gradient descent with backpropagation, each epoch in one call to compiled kernels. Parameters,
+    defaults and attributes are those of scikit-learn's MLPClassifier, and so are, for the same
+    `random_state`, initial weights and batches: the steps are the same to rounding. The result is the same
+    to the bit for any `n_threads`. `init`, `dropout`, `standardize` and `n_threads` are additions.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or array-like of int, default=(100,)
+        Units of each hidden layer; () is the linear classifier.
+    activation : {"identity", "logistic", "tanh", "relu", "leaky_relu"}, default="relu"
+        Of the hidden units; "leaky_relu" has slope 0.01 below 0.
+    solver : str or Optimizer, default="adam"
+        "sgd" (with `momentum` and `nesterovs_momentum`), "adam", "lbfgs" (all rows at once, by SciPy); also
+        "momentum", "nesterov", "adamw", "rmsprop", "adagrad", "asgd", or one of :mod:`softline.optimizers`
+        with parameters of your own.
+    alpha : float, default=1e-4
+        L2 penalty; the intercepts are not penalised. As in scikit-learn it is divided by the rows of the
+        batch: SoftmaxClassifier's `alpha` is this one over `batch_size`.
+    batch_size : int, "auto" or None, default="auto"
+        Rows of a step. "auto" is min(200, N), None takes all rows at once.
+    learning_rate : str or callable, default="constant"
+        "constant"; "invscaling", learning_rate_init / t^power_t with t the rows seen; "adaptive", divided by
+        5 whenever training stands still (neither has an effect on "adam", as in scikit-learn); "step",
+        "exponential", "inverse_time", "cosine", "warm_up", one of :mod:`softline.schedules`, or any function
+        of (epoch, max_iter) that gives what to multiply `learning_rate_init` with.
+    learning_rate_init : float, default=0.001
+    power_t : float, default=0.5
+    max_iter : int, default=200
+        Most epochs to run; for "lbfgs" steps.
+    shuffle : bool, default=True
+        Whether each epoch takes the rows in a new order.
+    random_state : int, RandomState or None, default=None
+        Draws weights, the validation split, orders and dropout. An int gives the same bits each time.
+    tol : float or None, default=1e-4
+        Training stops when the loss (with `early_stopping`, the validation accuracy) has not improved by
+        `tol` for more than `n_iter_no_change` epochs. None runs all of `max_iter`.
+    verbose : bool or int, default=False
+        True shows a progress bar with loss and validation accuracy.
+    warm_start : bool, default=False
+        Whether `fit` starts from the weights of the previous one.
+    momentum : float, default=0.9
+    nesterovs_momentum : bool, default=True
+    early_stopping : bool, default=False
+        Stop on the accuracy of rows that are not trained on: the `eval_set` given to `fit`, or else
+        `validation_fraction` of the training rows. The best epoch's weights are kept.
+    validation_fraction : float, default=0.1
+    beta_1, beta_2, epsilon : float, default=0.9, 0.999 and 1e-8
+        Of "adam" and "adamw".
+    n_iter_no_change : int or inf, default=10
+    max_fun : int, default=15000
+        Most passes over the rows of "lbfgs".
+    init : {"xavier", "he"}, default="xavier"
+        Initial weights. "xavier" is scikit-learn's, uniform with variance 2 / (n_in + n_out) (Glorot and
+        Bengio, 2010; a third of it for "logistic"), the intercepts alike. "he" is normal with variance
+        2 / n_in, which keeps the scale of relu units from layer to layer (He et al., 2015), and intercepts 0.
+    dropout : float, default=0.0
+        Share of the hidden units that each row goes without while it is trained on; the others are divided by
+        1 - dropout (Srivastava et al., 2014).
+    standardize : bool, default=False
+        Whether to train as a pipeline with StandardScaler would. X is not copied, and `coefs_[0]` and
+        `intercepts_[0]` take raw rows. In `partial_fit` the statistics are those of all rows since the first
+        call.
+    n_threads : int or None, default=None
+        Threads to use. None: what the process may use, fewer where the work is small.
+
+    Attributes
+    ----------
+    coefs_ : list of (n_in, n_out) ndarrays
+        Weights of each layer, float32 or float64 as X.
+    intercepts_ : list of (n_out,) ndarrays
+    classes_ : (C,) ndarray
+    n_features_in_ : int
+    feature_names_in_ : (D,) ndarray of str
+        Only where X has them.
+    n_layers_ : int
+        Layers, input and output counted.
+    n_outputs_ : int
+        C; 1 for two classes.
+    out_activation_ : {"softmax", "logistic"}
+        "logistic", 1/(1 + exp(-score)), for two classes and for each of several labels by itself.
+    n_iter_ : int
+        Epochs run.
+    t_ : int
+        Rows trained on.
+    loss_ : float
+        Of the last epoch.
+    loss_curve_ : list of float
+        Loss of each epoch: the mean over its rows, each batch before its update, and the penalty of the
+        weights that the epoch began with.
+    best_loss_ : float or None
+        The least of them; None with `early_stopping`.
+    validation_scores_ : list of float or None
+        Validation accuracy after each epoch.
+    best_validation_score_ : float or None
+    learning_rate_ : float
+        The learning rate of the last epoch, before a schedule.
+    epoch_seconds_ : list of float
+        Wall time of each epoch's call to the kernels.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from softline.neural_network import MLPClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> MLPClassifier(max_iter=20, tol=None, standardize=True, random_state=0).fit(X, y).score(X, y) > 0.97
+    True
+    """
+
+    _takes_targets = True
+    _parameter_constraints = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(_network.ACTIVATIONS))],
+        "solver": [StrOptions({"lbfgs", *optimizers.BY_NAME}), optimizers.Optimizer],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left"), None],
+        "learning_rate": [StrOptions({"invscaling", "adaptive", *schedules.BY_NAME}), callable],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left"), None],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions({"xavier", "he"})],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "standardize": ["boolean"],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=0.0001,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        max_fun=15000,
+        init="xavier",
+        dropout=0.0,
+        standardize=False,
+        n_threads=None,
+    ):
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.init = init
+        self.dropout = dropout
+        self.standardize = standardize
+        self.n_threads = n_threads
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    # ---- training ----------------------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None, eval_set=None, callback=None, batch_callback=None):
+        """Train on X and y.
+
+        Parameters
+        ----------
+        X : (N, D) array-like
+            As in :meth:`softline.SoftmaxClassifier.fit`: read where it lies, in its own dtype.
+        y : (N,) array-like or (N, K) array-like
+            Labels of any type. Or, for rows that may have several of K labels, a matrix of 0 and 1.
+        sample_weight : (N,) array-like or None
+            Counts relative to the sum over each batch, as in scikit-learn; rows of weight 0 are left out.
+        eval_set : (X, y) or None
+            Rows to report the accuracy on after each epoch, and to stop on with `early_stopping`.
+        callback : callable or None
+            Called after each epoch with a :class:`softline.callbacks.Epoch`. Training ends if it returns
+            something true.
+        batch_callback : callable or None
+            Called after each batch with a :class:`softline.callbacks.Batch`; the same. The epochs then take
+            a call to the kernels for each batch instead of one for all, and give the same bits.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            If a callback cannot be called.
+        ValueError
+            If X, y or a parameter does not make sense.
+        DivergenceError
+            If the loss became infinite or NaN. The last finite weights stay on the estimator.
+        """
+        for name, given in (("callback", callback), ("batch_callback", batch_callback)):
+            if given is not None and not callable(given):
+                raise TypeError(f"{name} must be callable or None; got {given!r}")
+        goes_on = self.warm_start and hasattr(self, "coefs_")
+        X, y = self._validate(X, y, reset=not goes_on)
+        classes = np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)
+        if len(classes) < 2:
+            raise ValueError(
+                f"y needs at least two classes to tell apart; it has one class: {classes.tolist()[0]!r}"
+            )
+        if goes_on and not np.array_equal(classes, self.classes_):
+            raise ValueError(f"warm_start continues with the classes {self.classes_}; y has {classes}")
+        rng = check_random_state(self.random_state)
+        if not goes_on:
+            self._begin(X, y, classes, rng)
+        y = self._encode(y, "y")
+        weight, rows = self._row_weights(X, sample_weight)
+        validation = None
+        if eval_set is not None:
+            validation = self._validate_eval_set(eval_set)
+        elif self.early_stopping:
+            rows, held_out = self._hold_out(rows, y, rng)
+            validation = X, held_out, y
+        trainer = self._trainer(X, y, weight, rows, rng)
+        if validation is not None:
+            array = validation[0].array
+            validation = Rows(array, trainer.X.shift, trainer.X.scale, X.dtype), *validation[1:]
+            self.validation_scores_ = self.validation_scores_ or []
+        hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, lambda: self._keep(trainer))
+        run = self._run_lbfgs if self.solver == "lbfgs" else self._run
+        run(trainer, validation, hooks, callback, batch_callback)
+        hooks.end(self.n_iter_)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None, classes=None):
+        """Train for one epoch on these rows, from the present weights.
+
+        What the optimizer remembers goes on from call to call.
+
+        Parameters
+        ----------
+        X : (N, D) array-like
+        y : (N,) array-like or (N, K) array-like
+        sample_weight : (N,) array-like or None
+        classes : (C,) array-like or None
+            All the labels there will be; needed on the first call, unless y is a matrix of 0 and 1.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If `classes` is missing on the first call, or y holds a label that is not among them.
+        DivergenceError
+            As in `fit`.
+        """
+        if self.early_stopping:
+            raise ValueError("early_stopping must be False with partial_fit")
+        if self.solver == "lbfgs":
+            raise ValueError("partial_fit takes one epoch of descent; solver='lbfgs' has none")
+        first_call = not hasattr(self, "coefs_")
+        X, y = self._validate(X, y, reset=first_call)
+        rng = check_random_state(self.random_state)
+        if first_call:
+            if y.ndim == 2:
+                classes = np.arange(y.shape[1])
+            if classes is None:
+                raise ValueError("classes must be passed on the first call to partial_fit")
+            classes = np.unique(column_or_1d(classes))
+            if len(classes) < 2:
+                raise ValueError(f"classes needs at least two labels; got {classes!r}")
+            self._begin(X, y, classes, rng)
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(f"classes={classes!r} differs from the first call's: {self.classes_}")
+        y = self._encode(y, "y")
+        weight, rows = self._row_weights(X, sample_weight)
+        trainer = self._trainer(X, y, weight, rows, rng, self._stream)
+        try:
+            self._epoch(trainer, None)
+        finally:
+            self._keep(trainer)
+        self._stream = trainer.states, self._stats, self.learning_rate_
+        return self
+
+    def _begin(self, X, y, classes, rng):
+        """Initial weights, and no history."""
+        hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
+        if not all(isinstance(n, Integral) and n > 0 for n in hidden):
+            raise ValueError(
+                f"hidden_layer_sizes must be > 0, whole numbers of units; got {self.hidden_layer_sizes!r}"
+            )
+        self.classes_ = classes
+        several = y.ndim == 2
+        n_outputs = 1 if len(classes) == 2 and not several else len(classes)
+        coefs, intercepts = [], []
+        for n_in, n_out in pairwise([X.shape[1], *hidden, n_outputs]):
+            if self.init == "he":
+                coef, intercept = rng.normal(0, np.sqrt(2 / n_in), (n_in, n_out)), np.zeros(n_out)
+            else:
+                bound = np.sqrt((2 if self.activation == "logistic" else 6) / (n_in + n_out))
+                coef = rng.uniform(-bound, bound, (n_in, n_out))
+                intercept = rng.uniform(-bound, bound, n_out)
+            coefs.append(coef.astype(X.dtype))
+            intercepts.append(intercept.astype(X.dtype))
+        self._adopt(coefs, intercepts, "logistic" if several or n_outputs == 1 else "softmax")
+
+    def _adopt(self, coefs, intercepts, out_activation):
+        """Take over the weights of a network, which has no history yet."""
+        self.coefs_, self.intercepts_, self.out_activation_ = coefs, intercepts, out_activation
+        self.n_layers_, self.n_outputs_ = len(coefs) + 1, len(intercepts[-1])
+        self._several = out_activation == "logistic" and self.n_outputs_ > 1
+        self.n_iter_ = self.t_ = 0
+        self.loss_curve_, self.epoch_seconds_, self.validation_scores_ = [], [], None
+        self._stream = None
+        self._summarise()
+
+    def _summarise(self):
+        """What follows from the history."""
+        losses, scores = self.loss_curve_, self.validation_scores_
+        self.loss_ = losses[-1] if losses else None
+        self.best_loss_ = min(losses) if losses and not self.early_stopping else None
+        self.best_validation_score_ = max(scores) if scores else None
+
+    def _trainer(self, X, y, weight, rows, rng, stream=None):
+        """The trainer of a fit; `stream` has what an earlier partial_fit left."""
+        states, stats, rate = stream or (None, ColumnStats(X.shape[1]), float(self.learning_rate_init))
+        self._stats, self.learning_rate_ = stats, rate
+        weights = self._layers()
+        if self.standardize:
+            stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
+            X = Rows(X.array, *stats.standardization(True), X.dtype)
+            if self.loss_curve_:  # initial weights are for standardised rows
+                weights[0] = X.weights_from_array(*weights[0])
+        batch_size = len(rows) if self.batch_size is None else self.batch_size
+        return NetworkTrainer(
+            X,
+            y,
+            weight,
+            rows,
+            weights,
+            alpha=float(self.alpha),
+            activation=self.activation,
+            dropout=float(self.dropout),
+            optimizer=self._optimizer(),
+            batch_size=min(200 if batch_size == "auto" else batch_size, len(rows)),
+            shuffle=self.shuffle,
+            rng=rng,
+            n_threads=self.n_threads,
+            states=states,
+        )
+
+    def _optimizer(self):
+        momentum = float(self.momentum)
+        match self.solver:
+            case "sgd" | "momentum" | "nesterov":
+                nesterov = self.nesterovs_momentum if self.solver == "sgd" else self.solver == "nesterov"
+                return (optimizers.Nesterov if nesterov else optimizers.Momentum)(momentum)
+            case "adam" | "adamw":
+                adam = optimizers.Adam if self.solver == "adam" else optimizers.AdamW
+                return adam(
+                    float(self.beta_1), float(self.beta_2), float(self.epsilon), eps_hat=self.solver == "adam"
+                )
+            case "lbfgs":
+                return optimizers.SGD()
+        return optimizers.get(self.solver)
+
+    def _run(self, trainer, validation, hooks, callback, batch_callback):
+        """Epochs until the loss or the validation accuracy stands still, or a callback says so."""
+        best, best_weights = np.inf, None
+        if self.early_stopping and self.best_validation_score_ is not None:
+            best = -self.best_validation_score_
+        elif not self.early_stopping and self.best_loss_ is not None:
+            best = self.best_loss_
+        adaptive = self.learning_rate == "adaptive" and self.solver != "adam"
+        stale, stop, converged = 0, False, False
+        self.n_iter_ = 0
+
+        def after_batch(batch, loss, rate):
+            nonlocal stop
+            self._keep(trainer)
+            stop = bool(batch_callback(Batch(self, self.n_iter_ + 1, batch + 1, float(loss), float(rate))))
+            return stop
+
+        trainer.after_batch = None if batch_callback is None else after_batch
+        with self._progress(len(trainer.order)) as bar:
+            try:
+                while self.n_iter_ < self.max_iter and not (stop or converged):
+                    loss, score, seconds = self._epoch(trainer, validation)
+                    if bar is not None:
+                        bar.update(self.n_iter_, loss, score)
+                    watched = -score if self.early_stopping else loss
+                    stale = stale + 1 if watched > best - (self.tol or 0) else 0
+                    if watched < best:
+                        best = watched
+                        if self.early_stopping:
+                            best_weights = [(W.copy(), b.copy()) for W, b in trainer.model]
+                    if self.tol is not None and stale > self.n_iter_no_change:
+                        converged = not adaptive or self.learning_rate_ <= LEAST_RATE
+                        if not converged:
+                            self._set_rate(trainer, self.learning_rate_ / 5)
+                            stale = 0
+                    stop |= hooks.next()
+                    if callback is not None:
+                        self._keep(trainer)
+                        stop |= bool(callback(Epoch(self, self.n_iter_, loss, score, seconds)))
+            except KeyboardInterrupt:
+                warnings.warn("Training interrupted by user.", stacklevel=3)
+                stop = True
+            finally:
+                if best_weights is not None:
+                    trainer.restore(best_weights)
+                self._keep(trainer)
+        if not (stop or converged or self.tol is None):
+            self._warn_of_max_iter()
+
+    def _epoch(self, trainer, validation):
+        """One epoch, and its history; returns loss, validation score and seconds."""
+        schedule = "constant" if self.learning_rate in ("invscaling", "adaptive") else self.learning_rate
+        schedule = schedules.get(schedule)
+        loss, seconds = trainer.epoch(
+            self.n_iter_,
+            lambda times: self.learning_rate_ * schedules.multipliers(schedule, times, self.max_iter),
+        )
+        self.n_iter_ += 1
+        self.t_ += len(trainer.order)
+        self._record(loss, seconds, None if validation is None else trainer.accuracy(*validation))
+        if self.learning_rate == "invscaling" and self.solver != "adam":
+            self._set_rate(trainer, self.learning_rate_init / (self.t_ + 1) ** self.power_t)
+        return loss, None if validation is None else self.validation_scores_[-1], seconds
+
+    def _record(self, loss, seconds, score):
+        self.loss_curve_.append(loss)
+        self.epoch_seconds_.append(seconds)
+        if score is not None:
+            self.validation_scores_.append(score)
+        self._summarise()
+
+    def _set_rate(self, trainer, rate):
+        """A velocity is rate times momentum: in scikit-learn it is the velocity that stays."""
+        if isinstance(trainer.optimizer, optimizers.Momentum):
+            trainer.rescale_momentum(self.learning_rate_ / rate)
+        self.learning_rate_ = rate
+
+    def _run_lbfgs(self, trainer, validation, hooks, callback, batch_callback):
+        """To a minimum, by all rows at once."""
+        for given, what in (
+            (self.early_stopping, "goes to the minimum; early_stopping"),
+            (self.dropout > 0, "needs the same loss each time; dropout"),
+            (batch_callback is not None, "has no batches; batch_callback"),
+        ):
+            if given:
+                raise ValueError(f"solver='lbfgs' {what} needs another solver")
+        start, stop = time.perf_counter(), False
+        self.n_iter_ = 0
+
+        def after_step(intermediate_result):
+            nonlocal start, stop
+            seconds = time.perf_counter() - start
+            trainer.set_flat(intermediate_result.x)
+            self.n_iter_ += 1
+            self._record(
+                float(intermediate_result.fun),
+                seconds,
+                None if validation is None else trainer.accuracy(*validation),
+            )
+            score = None if validation is None else self.validation_scores_[-1]
+            if bar is not None:
+                bar.update(self.n_iter_, self.loss_, score)
+            stop = hooks.next()
+            if callback is not None:
+                self._keep(trainer)
+                stop |= bool(callback(Epoch(self, self.n_iter_, self.loss_, score, seconds)))
+            start = time.perf_counter()
+            if stop:
+                raise StopIteration
+
+        first, result = trainer.flat(), None
+        with self._progress(len(trainer.order)) as bar:
+            try:
+                result = scipy.optimize.minimize(
+                    trainer.objective,
+                    first,
+                    method="L-BFGS-B",
+                    jac=True,
+                    callback=after_step,
+                    options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol or 0.0},
+                )
+                trainer.set_flat(result.x)
+            except KeyboardInterrupt:
+                warnings.warn("Training interrupted by user.", stacklevel=3)
+            if not trainer.finite:
+                trainer.set_flat(first)
+                raise DivergenceError("the loss became infinite; scale the data, or pass standardize=True")
+            self._keep(trainer)
+        if result is not None and not (stop or result.success):
+            self._warn_of_max_iter()
+
+    def _warn_of_max_iter(self):
+        warnings.warn(
+            f"stopped after max_iter={self.max_iter} epochs while still improving; raise max_iter, or pass "
+            "tol=None to train for exactly so many.",
+            ConvergenceWarning,
+            stacklevel=5,
+        )
+
+    # ---- weights -----------------------------------------------------------------------------------
+
+    def _layers(self):
+        """(W, b) of each layer as the kernels take them, for rows as they came."""
+        return [(coef.T, intercept) for coef, intercept in zip(self.coefs_, self.intercepts_, strict=True)]
+
+    def _keep(self, trainer):
+        (W, b), *others = trainer.model
+        layers = [trainer.X.weights_for_array(W, b), *((W.copy(), b.copy()) for W, b in others)]
+        self.coefs_ = [np.ascontiguousarray(W).T for W, _ in layers]
+        self.intercepts_ = [b.copy() for _, b in layers]
+        return self._fitted()
+
+    def _fitted(self):
+        return {"coefs_": self.coefs_, "intercepts_": self.intercepts_}
+
+    def _progress(self, n_rows):
+        if not self.verbose:
+            return nullcontext()
+        from softline.progress import EpochProgress
+
+        return EpochProgress(self.max_iter, n_rows)
+
+    # ---- validation --------------------------------------------------------------------------------
+
+    @staticmethod
+    def _targets(y, dtype):
+        """Labels of rows that may have several."""
+        if not np.isin(y, (0, 1)).all():
+            raise ValueError(f"y of shape {y.shape} must hold 0 and 1, for several labels a row")
+        return np.ascontiguousarray(y, np.int32)
+
+    def _encode(self, y, name):
+        """Labels as the kernels take them."""
+        if (y.ndim == 2) != self._several or (y.ndim == 2 and y.shape[1] != self.n_outputs_):
+            raise ValueError(f"{name} has shape {y.shape}; the classes are {self.classes_}")
+        if y.ndim == 2:
+            return y
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(f"{name} has labels that are not among the classes: {unknown[:5]}")
+        codes = np.searchsorted(self.classes_, y).astype(np.int32)
+        return codes[:, None] if self.n_outputs_ == 1 else codes
+
+    def _row_weights(self, X, sample_weight):
+        """Weights, None for ones, and the rows that have one."""
+        if sample_weight is None:
+            return None, np.arange(len(X))
+        weight = _check_sample_weight(sample_weight, X.array, dtype=X.dtype, copy=True)
+        if np.any(weight < 0):
+            raise ValueError(f"sample_weight must not be negative; the smallest is {weight.min()}")
+        with np.errstate(over="ignore"):
+            total = weight.sum()
+        if not 0 < total < np.inf:
+            raise ValueError(f"sample_weight must have a positive, finite sum; it is {total}")
+        return weight, np.flatnonzero(weight)
+
+    def _hold_out(self, rows, y, rng):
+        """Rows to train on and rows to validate on; of two classes each has its share, as in scikit-learn."""
+        try:
+            train, held_out = train_test_split(
+                rows,
+                test_size=self.validation_fraction,
+                random_state=rng,
+                stratify=y[rows] if self.n_outputs_ == 1 and not self._several else None,
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of "
+                f"{len(rows)} rows with {len(self.classes_)} classes ({error}); pass eval_set=(X, y) to "
+                "fit, a larger validation_fraction, or early_stopping=False"
+            ) from error
+        return train, held_out
+
+    def _validate_eval_set(self, eval_set):
+        if not (isinstance(eval_set, (tuple, list)) and len(eval_set) == 2):
+            raise ValueError("eval_set must be a pair (X, y)")
+        X, y = self._validate(*eval_set, reset=False)
+        return X, np.arange(len(X)), self._encode(y, "the y of eval_set")
+
+    # ---- prediction --------------------------------------------------------------------------------
+
+    def _outputs(self, X):
+        """Scores (N, n_outputs_), a new array."""
+        check_is_fitted(self, "coefs_")
+        X = self._validate(X, reset=False)
+        dtype = np.result_type(X.dtype, self.coefs_[0])
+        X = Rows(X.array, dtype=dtype)
+        weights = [
+            (np.ascontiguousarray(W, dtype), np.ascontiguousarray(b, dtype)) for W, b in self._layers()
+        ]
+        scores = np.empty((len(X), self.n_outputs_), dtype)
+        if not _network.network_scores(X, None, weights, self.activation, scores, self.n_threads):
+            self._raise_if_not_finite(X)
+        return scores
+
+    def _scores(self, X):
+        """Scores (N, C), whose softmax is the probabilities."""
+        scores = self._outputs(X)
+        if self.n_outputs_ == 1:
+            return scores * np.array([-0.5, 0.5], scores.dtype)
+        return scores
+
+    def decision_function(self, X):
+        """Scores: what the last layer puts out, (N, C); for two classes (N,), the log-odds."""
+        scores = self._outputs(X)
+        return scores[:, 0] if self.n_outputs_ == 1 else scores
+
+    def predict(self, X):
+        """The class of the largest score, (N,); or a matrix of 0 and 1 where rows have several labels."""
+        if getattr(self, "_several", False):
+            return (self._outputs(X) > 0).astype(int)
+        return super().predict(X)
+
+    def predict_proba(self, X):
+        """Probabilities (N, C), columns in the order of ``classes_``."""
+        if not getattr(self, "_several", False):
+            return super().predict_proba(X)
+        scores = self._outputs(X)
+        _network.activate(scores, "logistic", self.n_threads)
+        return scores
+
+    def predict_log_proba(self, X):
+        """Logarithms of the probabilities (N, C); finite where a probability underflows to 0."""
+        if not getattr(self, "_several", False):
+            return super().predict_log_proba(X)
+        return -np.logaddexp(0, -self._outputs(X))
