@@ -98,9 +98,15 @@ cdef int layers_of(network *net, uint8_t[::1] room, list weights, ptrdiff_t n_fe
     return 0
 
 
-cdef uint8_t[::1] layer_room(list weights):
-    if not weights:
+# The layers, and the dtype to compute in.
+cdef tuple checked(weights):
+    layers = [(W, b) for W, b in weights]
+    if not layers:
         raise ValueError("a network needs at least one layer; weights is empty")
+    return layers, layers[0][0].dtype
+
+
+cdef uint8_t[::1] layer_room(list weights):
     return np.zeros(len(weights) * sizeof(layer), np.uint8)
 
 
@@ -203,10 +209,13 @@ def network_epoch(X, y, sample_weight, order, weights, learning_rates, batch_siz
                   n_threads=None, *, optimizer=None, states=None, dropout=0.0, seed=0, arena=None):
     """One pass over the rows `order`; the weights change in place; returns the mean loss of each batch."""
     update, numbers = ("sgd_update", {}) if optimizer is None else (optimizer.update, vars(optimizer))
-    args = (as_rows(X), y, sample_weight, order, list(weights), learning_rates, batch_size, alpha, activation,
+    weights, dtype = checked(weights)
+    if states is not None:
+        check_length("states", len(states), len(weights), "elements")
+    args = (as_rows(X), y, sample_weight, order, weights, learning_rates, batch_size, alpha, activation,
             n_threads, update, numbers, states, dropout, seed, states[0].t if states else 0, None,
             arena or Arena())
-    losses = epoch[float](*args) if weights[0][0].dtype == np.float32 else epoch[double](*args)
+    losses = epoch[float](*args) if dtype == np.float32 else epoch[double](*args)
     for state in states or ():
         state.t += len(losses)
     return losses
@@ -217,9 +226,11 @@ def network_gradient(X, y, sample_weight, idx, weights, activation, gradients, n
     """Mean loss of the rows idx; its gradient is written into the pairs (dW, db) of `gradients`."""
     X = as_rows(X)
     idx = np.arange(len(X)) if idx is None else idx
-    args = (X, y, sample_weight, idx, list(weights), np.zeros(1), max(1, len(idx)), 0.0, activation,
+    weights, dtype = checked(weights)
+    check_length("gradients", len(gradients), len(weights), "elements")
+    args = (X, y, sample_weight, idx, weights, np.zeros(1), max(1, len(idx)), 0.0, activation,
             n_threads, "sgd_update", {}, None, dropout, seed, t, list(gradients), arena or Arena())
-    losses = epoch[float](*args) if weights[0][0].dtype == np.float32 else epoch[double](*args)
+    losses = epoch[float](*args) if dtype == np.float32 else epoch[double](*args)
     return float(losses[0])
 
 
@@ -483,8 +494,9 @@ cdef inline void weight_gradient(const layer *at, ptrdiff_t col, ptrdiff_t count
 
 def network_scores(X, idx, weights, activation, out, n_threads=None):
     """out = the scores of the rows idx; whether all of the first layer's are finite."""
-    args = as_rows(X), idx, list(weights), activation, out, n_threads
-    if weights[0][0].dtype == np.float32:
+    weights, dtype = checked(weights)
+    args = as_rows(X), idx, weights, activation, out, n_threads
+    if dtype == np.float32:
         return bool(all_scores[float](*args))
     return bool(all_scores[double](*args))
 

@@ -284,11 +284,11 @@ class MLPClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin, Bas
             )
         if goes_on and not np.array_equal(classes, self.classes_):
             raise ValueError(f"warm_start continues with the classes {self.classes_}; y has {classes}")
+        weight, rows = self._row_weights(X, sample_weight)
         rng = check_random_state(self.random_state)
         if not goes_on:
             self._begin(X, y, classes, rng)
         y = self._encode(y, "y")
-        weight, rows = self._row_weights(X, sample_weight)
         validation = None
         if eval_set is not None:
             validation = self._validate_eval_set(eval_set)
@@ -337,6 +337,7 @@ class MLPClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin, Bas
             raise ValueError("partial_fit takes one epoch of descent; solver='lbfgs' has none")
         first_call = not hasattr(self, "coefs_")
         X, y = self._validate(X, y, reset=first_call)
+        weight, rows = self._row_weights(X, sample_weight)
         rng = check_random_state(self.random_state)
         if first_call:
             if y.ndim == 2:
@@ -350,7 +351,6 @@ class MLPClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin, Bas
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(f"classes={classes!r} differs from the first call's: {self.classes_}")
         y = self._encode(y, "y")
-        weight, rows = self._row_weights(X, sample_weight)
         trainer = self._trainer(X, y, weight, rows, rng, self._stream)
         try:
             self._epoch(trainer, None)
@@ -565,9 +565,10 @@ class MLPClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin, Bas
                 trainer.set_flat(result.x)
             except KeyboardInterrupt:
                 warnings.warn("Training interrupted by user.", stacklevel=3)
-            if not trainer.finite:
+            if not (trainer.finite and (result is None or np.isfinite(result.fun))):
                 trainer.set_flat(first)
-                raise DivergenceError("the loss became infinite; scale the data, or pass standardize=True")
+                self._keep(trainer)
+                raise DivergenceError("the loss is not finite; scale the data, or pass standardize=True")
             self._keep(trainer)
         if result is not None and not (stop or result.success):
             self._warn_of_max_iter()

@@ -1,0 +1,463 @@
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from sklearn import neural_network as sklearn_neural_network
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from softline import SoftmaxClassifier, datasets, load_model, optimizers, save_model, schedules
+from softline.neural_network import DivergenceError, MLPClassifier
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:The number of unique classes"),
+]
+
+X, Y = load_digits(return_X_y=True)
+X /= 16
+SMALL_X, SMALL_Y = X[:300], Y[:300]
+LABELS = {"three": Y % 3, "two": Y % 2, "several": np.stack([Y % 2, Y > 4, Y == 3], axis=1).astype(int)}
+
+
+def weights_of(model):
+    return [*model.coefs_, *model.intercepts_]
+
+
+def same_bits(a, b):
+    return all(p.tobytes() == q.tobytes() for p, q in zip(weights_of(a), weights_of(b), strict=True))
+
+
+def small(**params):
+    return MLPClassifier(**{"hidden_layer_sizes": (20,), "max_iter": 3, "random_state": 0, **params})
+
+
+@parametrize_with_checks(
+    [MLPClassifier(max_iter=100), MLPClassifier((), solver="sgd", learning_rate_init=0.1, max_iter=50)]
+)
+def test_check_estimator(estimator, check):
+    check(estimator)
+
+
+def test_signature_and_defaults_are_scikit_learns():
+    ours, theirs = MLPClassifier().get_params(), sklearn_neural_network.MLPClassifier().get_params()
+    assert {name: ours[name] for name in theirs} == theirs
+    assert set(ours) - set(theirs) == {"init", "dropout", "standardize", "n_threads"}
+
+
+# ---- the same steps as scikit-learn ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"solver": "sgd", "learning_rate_init": 0.1},
+        {
+            "solver": "sgd",
+            "nesterovs_momentum": False,
+            "learning_rate": "invscaling",
+            "learning_rate_init": 0.5,
+        },
+        {
+            "solver": "sgd",
+            "learning_rate": "adaptive",
+            "learning_rate_init": 0.5,
+            "tol": 0.05,
+            "n_iter_no_change": 1,
+        },
+        {"solver": "lbfgs"},
+        {"hidden_layer_sizes": (30, 20), "activation": "tanh", "alpha": 1},
+        {"hidden_layer_sizes": 7, "activation": "logistic", "batch_size": 32, "alpha": 0},
+        {"hidden_layer_sizes": (9,), "activation": "identity", "shuffle": False},
+        {"early_stopping": True, "n_iter_no_change": 2, "tol": 0.02},
+    ],
+    ids=lambda params: ",".join(f"{name}={value}" for name, value in params.items()) or "default",
+)
+def test_equals_scikit_learn(params, labels):
+    """From the same seed: initial weights, batches, held-out rows, steps, losses and when to stop."""
+    rows, y = X[:900], LABELS[labels][:900]
+    common = {"max_iter": 6, "random_state": 3, **params}
+    theirs = sklearn_neural_network.MLPClassifier(**common).fit(rows, y)
+    ours = MLPClassifier(**common).fit(rows, y)
+    for a, b in zip(weights_of(ours), weights_of(theirs), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, atol=1e-10)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-10)
+    np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
+    for name in ("n_iter_", "n_layers_", "n_outputs_", "out_activation_", "t_", "n_features_in_"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    np.testing.assert_array_equal(ours.classes_, theirs.classes_)
+    if params.get("solver") != "lbfgs":
+        # Ours adds the penalty of the weights that an epoch began with, scikit-learn's that of each batch.
+        tolerance = {0: 1e-10, 1: 1e-2}.get(params.get("alpha"), 1e-3)
+        np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=tolerance)
+        assert ours.validation_scores_ == theirs.validation_scores_
+        assert (ours.best_loss_ is None) == (theirs.best_loss_ is None)
+        assert ours.best_validation_score_ == theirs.best_validation_score_
+    np.testing.assert_allclose(ours.loss_, theirs.loss_, rtol=1e-2)
+
+
+def test_sample_weights_and_float32_equal_scikit_learns():
+    weight = 0.5 + np.random.default_rng(0).random(len(X))
+    common = {"max_iter": 5, "random_state": 3}
+    theirs = sklearn_neural_network.MLPClassifier(**common)
+    try:
+        theirs.fit(X.astype(np.float32), Y, sample_weight=weight)
+    except TypeError:
+        pytest.skip("scikit-learn's takes sample weights since 1.7")
+    ours = MLPClassifier(**common).fit(X.astype(np.float32), Y, sample_weight=weight)
+    for a, b in zip(weights_of(ours), weights_of(theirs), strict=True):
+        assert a.dtype == b.dtype == np.float32
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-3)
+
+
+def test_partial_fit_equals_scikit_learns():
+    models = MLPClassifier(random_state=1), sklearn_neural_network.MLPClassifier(random_state=1)
+    for model in models:
+        for first in range(0, 900, 300):
+            rows = slice(first, first + 300)
+            model.partial_fit(X[rows], Y[rows], classes=np.arange(10) if first == 0 else None)
+    for a, b in zip(*map(weights_of, models), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+    assert models[0].t_ == models[1].t_ == 900
+
+
+# ---- learning --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"solver": "sgd", "learning_rate_init": 0.1},
+        *({"solver": name, "learning_rate_init": 0.05} for name in ("momentum", "nesterov", "adagrad")),
+        *({"solver": name, "learning_rate_init": 0.003} for name in ("adam", "adamw", "rmsprop")),
+        {"solver": optimizers.ASGD(t0=50), "learning_rate_init": 0.5},
+        {"solver": optimizers.Momentum(0.5), "learning_rate_init": 0.1},
+        {"activation": "leaky_relu", "init": "he"},
+        {"hidden_layer_sizes": (64, 32, 16), "init": "he", "learning_rate_init": 0.003},
+        {"dropout": 0.2},
+        {"learning_rate": "cosine", "learning_rate_init": 0.005},
+        {"learning_rate": schedules.WarmUp(2), "learning_rate_init": 0.005},
+        {"learning_rate": lambda epoch, max_iter: 1 - epoch / max_iter, "learning_rate_init": 0.005},
+        {"batch_size": None, "solver": "momentum", "learning_rate_init": 0.5, "max_iter": 200},
+    ],
+    ids=str,
+)
+def test_learns_digits(digits, params):
+    X, X_test, y, y_test = digits
+    model = MLPClassifier(**{"max_iter": 25, "standardize": True, "random_state": 0, **params}).fit(X, y)
+    assert model.score(X_test, y_test) >= 0.95
+    assert model.loss_curve_[-1] < 0.5 * model.loss_curve_[0]
+
+
+def test_cifar10_beyond_a_linear_classifier(cifar10_dir):
+    """Half of the test images in a few epochs, from the bytes; the linear classifier reaches about 40 %."""
+    data = datasets.load("cifar10", data_dir=cifar10_dir)
+    model = MLPClassifier(
+        solver="sgd",
+        learning_rate_init=0.02,
+        learning_rate="cosine",
+        batch_size=256,
+        max_iter=5,
+        tol=None,
+        standardize=True,
+        random_state=0,
+    ).fit(data.X_train, data.y_train)
+    assert model.score(data.X_test, data.y_test) > 0.5
+
+
+def test_no_hidden_layer_is_the_linear_classifier():
+    """A softmax over W x + b, with this alpha over the batch."""
+    model = MLPClassifier((), solver="lbfgs", alpha=0.1 * len(X), max_iter=500, tol=1e-6).fit(X, Y)
+    linear = SoftmaxClassifier(solver="lbfgs", alpha=0.1, tol=1e-6).fit(X, Y)
+    np.testing.assert_allclose(model.coefs_[0].T, linear.coef_, atol=1e-3)
+    np.testing.assert_allclose(model.predict_proba(X), linear.predict_proba(X), atol=1e-3)
+
+
+def test_a_stack_of_layers_without_activation_is_a_linear_classifier():
+    """However many: scores are (x W1 + b1) W2 + b2 = x (W1 W2) + (b1 W2 + b2)."""
+    model = MLPClassifier((30, 20), activation="identity", max_iter=10, random_state=0).fit(X, Y)
+    W, b = np.eye(X.shape[1]), np.zeros(X.shape[1])
+    for coef, intercept in zip(model.coefs_, model.intercepts_, strict=True):
+        W, b = W @ coef, b @ coef + intercept
+    np.testing.assert_allclose(model.decision_function(X), X @ W + b, atol=1e-11)
+    deep = MLPClassifier((30, 20), max_iter=10, random_state=0).fit(X, Y)
+    inputs, scores = np.column_stack([np.ones(len(X)), X]), deep.decision_function(X)
+    best = inputs @ np.linalg.lstsq(inputs, scores, rcond=None)[0]
+    assert np.abs(best - scores).max() > 0.1  # with relu, no W and b give its scores
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.float16, np.float32, np.float64])
+def test_rows_in_their_own_dtype(dtype):
+    rows = (16 * SMALL_X).astype(dtype)
+    model = small(standardize=True).fit(rows, SMALL_Y)
+    assert model.coefs_[0].dtype == (np.float64 if dtype == np.float64 else np.float32)
+    wide = small(standardize=True).fit(rows.astype(np.float64), SMALL_Y)
+    np.testing.assert_allclose(model.predict_proba(rows), wide.predict_proba(rows), atol=1e-3)
+    strided = np.repeat(rows, 2, axis=1)[:, ::2]
+    assert same_bits(model, small(standardize=True).fit(strided, SMALL_Y))
+
+
+def test_standardize_is_a_pipeline_with_a_scaler():
+    rows = 100 + 7 * SMALL_X
+    inside = small(standardize=True, alpha=1).fit(rows, SMALL_Y)
+    outside = make_pipeline(StandardScaler(), small(alpha=1)).fit(rows, SMALL_Y)
+    np.testing.assert_allclose(inside.predict_proba(rows), outside.predict_proba(rows), atol=1e-9)
+    again = clone(inside).set_params(warm_start=True, max_iter=2).fit(rows, SMALL_Y).fit(rows, SMALL_Y)
+    chained = make_pipeline(StandardScaler(), small(alpha=1, warm_start=True, max_iter=2))
+    chained.fit(rows, SMALL_Y).fit(rows, SMALL_Y)
+    np.testing.assert_allclose(again.predict_proba(rows), chained.predict_proba(rows), atol=1e-9)
+
+
+# ---- determinism -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"dropout": 0.5}, {"solver": "lbfgs"}, {"early_stopping": True}], ids=str
+)
+def test_any_number_of_threads_gives_the_same_bits(params):
+    models = [small(n_threads=n, **params).fit(X, Y) for n in (1, 2, 5, None)]
+    assert all(same_bits(model, models[0]) for model in models)
+    assert all(model.loss_curve_ == models[0].loss_curve_ for model in models)
+    probabilities = {
+        model.set_params(n_threads=n).predict_proba(X).tobytes() for n in (1, 3) for model in models
+    }
+    assert len(probabilities) == 1
+
+
+def test_dropout_is_drawn_anew_for_each_seed_and_absent_in_prediction():
+    one, two = (small(dropout=0.5, random_state=seed).fit(SMALL_X, SMALL_Y) for seed in (0, 1))
+    assert not same_bits(one, two)
+    assert same_bits(one, small(dropout=0.5).fit(SMALL_X, SMALL_Y))
+    assert one.predict_proba(SMALL_X).tobytes() == one.predict_proba(SMALL_X).tobytes()
+
+
+def test_initial_weights():
+    many = MLPClassifier((2000,), init="he", max_iter=1, learning_rate_init=1e-12, random_state=0).fit(X, Y)
+    assert many.coefs_[0].std() == pytest.approx(np.sqrt(2 / 64), rel=0.02)
+    assert many.coefs_[1].std() == pytest.approx(np.sqrt(2 / 2000), rel=0.02)
+    assert np.abs(many.intercepts_[0]).max() < 1e-6
+    bound = np.sqrt(6 / 2064)
+    many.set_params(init="xavier").fit(X, Y)
+    assert 0.99 * bound < np.abs(many.coefs_[0]).max() <= bound + 1e-6
+    assert many.coefs_[0].std() == pytest.approx(bound / np.sqrt(3), rel=0.02)
+
+
+# ---- the course of a fit ---------------------------------------------------------------------------------
+
+
+def test_early_stopping_keeps_the_best_epoch():
+    scores = []
+    model = small(max_iter=30, early_stopping=True, n_iter_no_change=3, learning_rate_init=0.02)
+    held_out = X[300:500], Y[300:500]
+    model.fit(SMALL_X, SMALL_Y, eval_set=held_out, callback=lambda e: scores.append(e.validation_score))
+    assert model.validation_scores_ == scores
+    assert model.score(*held_out) == max(scores) == model.best_validation_score_
+    assert model.best_loss_ is None
+
+
+def test_callbacks_see_the_model_and_can_stop():
+    seen = []
+
+    def after_epoch(epoch):
+        seen.append((epoch.epoch, epoch.loss, epoch.model.score(SMALL_X, SMALL_Y)))
+        return epoch.epoch == 2
+
+    model = small(max_iter=10).fit(SMALL_X, SMALL_Y, callback=after_epoch)
+    assert [epoch for epoch, *_ in seen] == [1, 2]
+    assert model.n_iter_ == 2
+    assert model.loss_curve_ == [loss for _, loss, _ in seen]
+    assert model.score(SMALL_X, SMALL_Y) == seen[-1][2]
+
+
+@pytest.mark.parametrize("params", [{}, {"dropout": 0.3}], ids=str)
+def test_batch_callbacks_change_no_bit(params):
+    batches = []
+    watched = small(batch_size=64, **params).fit(
+        SMALL_X, SMALL_Y, batch_callback=lambda b: batches.append(b.batch)
+    )
+    assert batches == [1, 2, 3, 4, 5] * 3
+    assert same_bits(watched, small(batch_size=64, **params).fit(SMALL_X, SMALL_Y))
+    stopped = small(batch_size=64).fit(SMALL_X, SMALL_Y, batch_callback=lambda b: b.batch == 2)
+    assert stopped.n_iter_ == 1
+
+
+def test_interrupt_keeps_the_weights():
+    def interrupt(epoch):
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="interrupted"):
+        model = small(max_iter=9).fit(SMALL_X, SMALL_Y, callback=interrupt)
+    assert same_bits(model, small(max_iter=2, tol=None).fit(SMALL_X, SMALL_Y))
+
+
+@pytest.mark.parametrize(
+    "params", [{"solver": "sgd", "learning_rate_init": 1e9}, {"solver": "lbfgs"}], ids=str
+)
+def test_divergence_keeps_finite_weights(params):
+    rows = SMALL_X * (1e300 if params["solver"] == "lbfgs" else 1)
+    model = small(max_iter=50, activation="identity", hidden_layer_sizes=(5, 5), **params)
+    with pytest.raises(DivergenceError, match="standardize=True"), np.errstate(all="ignore"):
+        model.fit(rows, SMALL_Y)
+    assert all(np.isfinite(a).all() for a in weights_of(model))
+
+
+def test_warnings_and_their_absence():
+    with pytest.warns(ConvergenceWarning, match="max_iter=3"):
+        small().fit(SMALL_X, SMALL_Y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = small(tol=None).fit(SMALL_X, SMALL_Y)
+        small(max_iter=500, tol=0.1, n_iter_no_change=1).fit(SMALL_X, SMALL_Y)
+    assert model.n_iter_ == 3
+
+
+def test_warm_start_goes_on():
+    model = small(warm_start=True).fit(SMALL_X, SMALL_Y)
+    before = model.score(SMALL_X, SMALL_Y)
+    for _ in range(5):
+        model.fit(SMALL_X, SMALL_Y)
+    assert len(model.loss_curve_) == 18
+    assert model.t_ == 18 * 300
+    assert model.score(SMALL_X, SMALL_Y) > before
+    with pytest.raises(ValueError, match="warm_start continues with the classes"):
+        model.fit(SMALL_X, SMALL_Y % 3)
+
+
+def test_partial_fit_learns_from_a_stream():
+    model = MLPClassifier((50,), standardize=True, random_state=0, batch_size=50, learning_rate_init=0.003)
+    for _ in range(5):
+        for first in range(0, len(X), 300):
+            model.partial_fit(X[first : first + 300], Y[first : first + 300], classes=np.arange(10))
+    assert model.score(X, Y) > 0.95
+    assert len(model.loss_curve_) == len(model.epoch_seconds_) == model.n_iter_ == 30
+
+
+def test_rows_without_weight_take_no_part():
+    weight = np.r_[np.ones(200), np.zeros(100)]
+    broken = np.where(weight[:, None] > 0, SMALL_X, 1e3)
+    weighted = small().fit(broken, SMALL_Y, sample_weight=weight)
+    alone = small().fit(SMALL_X[:200], SMALL_Y[:200])
+    for a, b in zip(weights_of(weighted), weights_of(alone), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+# ---- labels ----------------------------------------------------------------------------------------------
+
+
+def test_labels_of_any_type():
+    texts = np.array(["nought", "one", "two"])[SMALL_Y % 3]
+    named, coded = small().fit(SMALL_X, texts), small().fit(SMALL_X, SMALL_Y % 3)
+    assert same_bits(named, coded)
+    assert set(named.predict(SMALL_X)) <= {"nought", "one", "two"}
+    assert np.array_equal(named.predict(SMALL_X), named.classes_[coded.predict(SMALL_X)])
+
+
+def test_several_labels_a_row():
+    y = LABELS["several"]
+    model = MLPClassifier(max_iter=40, learning_rate_init=0.003, random_state=0).fit(X, y)
+    assert model.score(X, y) > 0.9
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), model.predict_proba(X), atol=1e-12)
+    assert np.array_equal(model.predict_proba(X) > 0.5, model.predict(X) == 1)
+    assert model.decision_function(X).shape == y.shape
+    with pytest.raises(ValueError, match="must hold 0 and 1"):
+        MLPClassifier().fit(X, 2 * y)
+
+
+# ---- files -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", [*LABELS, "texts"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_model_files_round_trip_to_the_bit(tmp_path, labels, dtype):
+    y = np.array(["a", "b", "c"])[Y % 3] if labels == "texts" else LABELS[labels]
+    model = small(
+        hidden_layer_sizes=[9, 8], solver=optimizers.AdamW(), learning_rate="cosine", early_stopping=True
+    ).fit(X.astype(dtype), y)
+    save_model(model, tmp_path / "model.safetensors")
+    loaded = load_model(tmp_path / "model.safetensors")
+    assert type(loaded) is MLPClassifier
+    assert same_bits(loaded, model)
+    assert loaded.predict_proba(X).tobytes() == model.predict_proba(X).tobytes()
+    assert np.array_equal(loaded.predict(X), model.predict(X))
+    for name in (
+        "n_iter_",
+        "t_",
+        "loss_",
+        "loss_curve_",
+        "best_loss_",
+        "validation_scores_",
+        "learning_rate_",
+    ):
+        assert getattr(loaded, name) == getattr(model, name)
+    for name in ("n_layers_", "n_outputs_", "out_activation_", "best_validation_score_", "n_features_in_"):
+        assert getattr(loaded, name) == getattr(model, name)
+    assert loaded.get_params()["hidden_layer_sizes"] == (9, 8)
+    loaded.set_params(early_stopping=False).partial_fit(X.astype(dtype), y)
+    save_model(loaded, tmp_path / "again.safetensors")
+
+
+def test_pickle_goes_on_where_it_was():
+    model = MLPClassifier((10,), random_state=0).partial_fit(SMALL_X, SMALL_Y, classes=np.arange(10))
+    copy = pickle.loads(pickle.dumps(model))
+    for one in (model, copy):
+        one.partial_fit(SMALL_X, SMALL_Y)
+    assert same_bits(model, copy)
+
+
+# ---- what makes no sense ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"hidden_layer_sizes": (10, 0)}, "hidden_layer_sizes must be > 0"),
+        ({"hidden_layer_sizes": (10, 2.5)}, "hidden_layer_sizes must be > 0"),
+        ({"activation": "sine"}, "'activation' parameter"),
+        ({"solver": "newton"}, "'solver' parameter"),
+        ({"learning_rate": 0.1}, "'learning_rate' parameter"),
+        ({"learning_rate": lambda epoch, max_iter: -1}, "schedule must give finite numbers"),
+        ({"dropout": 1}, "'dropout' parameter"),
+        ({"solver": "lbfgs", "early_stopping": True}, "early_stopping needs another solver"),
+        ({"solver": "lbfgs", "dropout": 0.1}, "dropout needs another solver"),
+    ],
+)
+def test_parameters_that_make_no_sense(params, message):
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier(**params).fit(SMALL_X, SMALL_Y)
+
+
+def test_data_that_make_no_sense():
+    model = small()
+    with pytest.raises(NotFittedError):
+        model.predict(SMALL_X)
+    with pytest.raises(ValueError, match="at least two classes"):
+        model.fit(SMALL_X, np.zeros(300))
+    with pytest.raises(ValueError, match="must not be negative"):
+        model.fit(SMALL_X, SMALL_Y, sample_weight=np.full(300, -1.0))
+    with pytest.raises(ValueError, match=r"positive, finite sum|non-zero"):
+        model.fit(SMALL_X, SMALL_Y, sample_weight=np.zeros(300))
+    with pytest.raises(TypeError, match="callback must be callable"):
+        model.fit(SMALL_X, SMALL_Y, callback=3)
+    with pytest.raises(ValueError, match="classes must be passed"):
+        model.partial_fit(SMALL_X, SMALL_Y)
+    model.fit(SMALL_X, SMALL_Y)
+    with pytest.raises(ValueError, match="not among the classes"):
+        model.partial_fit(SMALL_X, SMALL_Y + 5)
+    with pytest.raises(ValueError, match="eval_set must be a pair"):
+        model.fit(SMALL_X, SMALL_Y, eval_set=SMALL_X)
+    for value in (np.nan, np.inf):
+        broken = SMALL_X.copy()
+        broken[5, 30] = value
+        with pytest.raises(ValueError, match=r"NaN|infinity"):
+            model.fit(broken, SMALL_Y)
+        with pytest.raises(ValueError, match=r"NaN|infinity"):
+            model.fit(SMALL_X, SMALL_Y).predict(broken)
