@@ -160,6 +160,8 @@ def _estimator(args, parameters, n_rows):
             parameters["solver"] = "saga"
     module, name = MODELS[args.model].home.split(":")
     estimator = getattr(import_module(module), name)(**parameters)
+    if parameters.get("l1_ratio", 0) > 0 and getattr(estimator, "penalty", None) == "l2":
+        estimator.set_params(penalty="elasticnet")  # scikit-learn before 1.8
     if "random_state" in estimator.get_params():
         estimator.set_params(random_state=args.random_state)
     return estimator
