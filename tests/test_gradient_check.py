@@ -7,6 +7,7 @@ from sklearn.linear_model import SGDClassifier
 from softline import SoftmaxClassifier, _kernels, reference
 from softline.gradient_check import check_function, check_gradient, numerical_gradient, relative_error
 from softline.linear_model import LogisticRegression
+from softline.neural_network import MLPClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -203,6 +204,20 @@ def test_every_loss_and_penalty_passes(model, load):
     fitted = check_gradient(model, X, y, weight, n_checks=None)
     assert fitted.passed, fitted
     assert model.coef_.tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu", "leaky_relu"])
+@pytest.mark.parametrize("options", [{"alpha": 3.0}, {"dropout": 0.3, "standardize": True}], ids=str)
+def test_every_layer_of_a_network_passes(activation, options):
+    X, y = load_iris(return_X_y=True)
+    X, y, weight = X[::3], y[::3], np.random.default_rng(0).random(50)
+    model = MLPClassifier((7, 5), activation, max_iter=3, random_state=0, **options)
+    at_random = check_gradient(model, X, y, weight, n_checks=None, random_state=0)
+    assert at_random.passed, at_random
+    assert at_random.n_checked == 4 * 7 + 7 + 7 * 5 + 5 + 5 * 3 + 3
+    assert not hasattr(model, "coefs_")
+    fitted = check_gradient(clone(model).fit(X, y, weight), X, y, weight, n_checks=None, random_state=0)
+    assert fitted.passed, fitted
 
 
 def test_sparse_weights_pass():

@@ -197,6 +197,11 @@ class NetworkTrainer:
     def objective(self, vector):
         """Mean loss of all rows with the penalty, and its gradient, at such a vector."""
         self.set_flat(vector)
+        loss, gradients = self.loss_and_gradients()
+        return loss, _flat(gradients)
+
+    def loss_and_gradients(self):
+        """Mean loss of all rows with the penalty, and its gradients to the layers: pairs (dW, db)."""
         gradients = [(np.empty_like(W), np.empty_like(b)) for W, b in self.weights]
         loss = network_gradient(
             self.X,
@@ -207,13 +212,14 @@ class NetworkTrainer:
             self.activation,
             gradients,
             self.n_threads,
+            dropout=self.dropout,
+            seed=self.seed,
             arena=self.arena,
         )
         l2 = self.alpha / batch_weights(self.sample_weight, self.order, len(self.order))[0]
-        parts = [
-            a for (W, _), (dW, db) in zip(self.weights, gradients, strict=True) for a in (dW + l2 * W, db)
-        ]
-        return loss + l2 / 2 * self._squares(), np.concatenate([a.ravel() for a in parts]).astype(float)
+        for (W, _), (dW, _) in zip(self.weights, gradients, strict=True):
+            dW += l2 * W
+        return loss + l2 / 2 * self._squares(), gradients
 
     def accuracy(self, X, rows, y):
         """Share of X[rows] that the model gives the class, or all the classes, of y[rows]."""

@@ -426,6 +426,27 @@ class MLPClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin, Bas
             states=states,
         )
 
+    def _loss_and_gradient(self, X, y, sample_weight, rng):
+        """See :mod:`softline.gradient_check`; dropout leaves out the same units each time."""
+        fitted = hasattr(self, "coefs_")
+        X, y = self._validate(X, y, reset=not fitted)
+        X = Rows(X.array, dtype=np.float64)
+        if not fitted:
+            self._begin(X, y, np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y), rng)
+        y = self._encode(y, "y")
+        trainer = self._trainer(X, y, *self._row_weights(X, sample_weight), rng)
+
+        def named(layers):
+            return {f"coefs_[{i}]": W.T for i, (W, _) in enumerate(layers)} | {
+                f"intercepts_[{i}]": b for i, (_, b) in enumerate(layers)
+            }
+
+        def evaluate():
+            loss, gradients = trainer.loss_and_gradients()
+            return loss, named(gradients)
+
+        return named(trainer.weights), evaluate
+
     def _optimizer(self):
         momentum = float(self.momentum)
         match self.solver:
