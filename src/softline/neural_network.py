@@ -2,7 +2,6 @@
 
 import time
 import warnings
-from contextlib import nullcontext
 from itertools import pairwise
 from numbers import Integral, Real
 
@@ -10,14 +9,14 @@ import numpy as np
 import scipy.optimize
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from softline import _network, optimizers, schedules
-from softline.callbacks import Batch, CallbackSupportMixin, Epoch, IterationHooks
+from softline.callbacks import Batch, Epoch, IterationHooks
 from softline.column_stats import ColumnStats
+from softline.epochs import TrainsByEpochs
 from softline.network_trainer import NetworkTrainer
 from softline.predictor import SoftmaxPredictor
 from softline.rows import Rows
@@ -29,7 +28,7 @@ __all__ = ["DivergenceError", "MLPClassifier"]
 LEAST_RATE = 1e-6
 
 
-class MLPClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin, BaseEstimator):
+class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstimator):
     """Multi-layer perceptron: layers of units with an activation in between, and a softmax on top.
 
     Minimises the (weighted) mean cross-entropy plus alpha/2 sum(W * W) / n over batches of n rows by
@@ -272,9 +271,7 @@ class MLPClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin, Bas
         DivergenceError
             If the loss became infinite or NaN. The last finite weights stay on the estimator.
         """
-        for name, given in (("callback", callback), ("batch_callback", batch_callback)):
-            if given is not None and not callable(given):
-                raise TypeError(f"{name} must be callable or None; got {given!r}")
+        self._check_callbacks(callback=callback, batch_callback=batch_callback)
         goes_on = self.warm_start and hasattr(self, "coefs_")
         X, y = self._validate(X, y, reset=not goes_on)
         classes = np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)
@@ -293,7 +290,8 @@ class MLPClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin, Bas
         if eval_set is not None:
             validation = self._validate_eval_set(eval_set)
         elif self.early_stopping:
-            rows, held_out = self._hold_out(rows, y, rng)
+            stratify = y[rows] if self.n_outputs_ == 1 and not self._several else None  # as scikit-learn
+            rows, held_out = self._hold_out(rows, stratify, rng)
             validation = X, held_out, y
         trainer = self._trainer(X, y, weight, rows, rng)
         if validation is not None:
@@ -339,17 +337,9 @@ class MLPClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin, Bas
         X, y = self._validate(X, y, reset=first_call)
         weight, rows = self._row_weights(X, sample_weight)
         rng = check_random_state(self.random_state)
+        classes = self._classes_of_stream(first_call, y, classes)
         if first_call:
-            if y.ndim == 2:
-                classes = np.arange(y.shape[1])
-            if classes is None:
-                raise ValueError("classes must be passed on the first call to partial_fit")
-            classes = np.unique(column_or_1d(classes))
-            if len(classes) < 2:
-                raise ValueError(f"classes needs at least two labels; got {classes!r}")
             self._begin(X, y, classes, rng)
-        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise ValueError(f"classes={classes!r} differs from the first call's: {self.classes_}")
         y = self._encode(y, "y")
         trainer = self._trainer(X, y, weight, rows, rng, self._stream)
         try:
@@ -618,13 +608,6 @@ class MLPClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin, Bas
     def _fitted(self):
         return {"coefs_": self.coefs_, "intercepts_": self.intercepts_}
 
-    def _progress(self, n_rows):
-        if not self.verbose:
-            return nullcontext()
-        from softline.progress import EpochProgress
-
-        return EpochProgress(self.max_iter, n_rows)
-
     # ---- validation --------------------------------------------------------------------------------
 
     @staticmethod
@@ -658,29 +641,6 @@ class MLPClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin, Bas
         if not 0 < total < np.inf:
             raise ValueError(f"sample_weight must have a positive, finite sum; it is {total}")
         return weight, np.flatnonzero(weight)
-
-    def _hold_out(self, rows, y, rng):
-        """Rows to train on and rows to validate on; of two classes each has its share, as in scikit-learn."""
-        try:
-            train, held_out = train_test_split(
-                rows,
-                test_size=self.validation_fraction,
-                random_state=rng,
-                stratify=y[rows] if self.n_outputs_ == 1 and not self._several else None,
-            )
-        except ValueError as error:
-            raise ValueError(
-                f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of "
-                f"{len(rows)} rows with {len(self.classes_)} classes ({error}); pass eval_set=(X, y) to "
-                "fit, a larger validation_fraction, or early_stopping=False"
-            ) from error
-        return train, held_out
-
-    def _validate_eval_set(self, eval_set):
-        if not (isinstance(eval_set, (tuple, list)) and len(eval_set) == 2):
-            raise ValueError("eval_set must be a pair (X, y)")
-        X, y = self._validate(*eval_set, reset=False)
-        return X, np.arange(len(X)), self._encode(y, "the y of eval_set")
 
     # ---- prediction --------------------------------------------------------------------------------
 

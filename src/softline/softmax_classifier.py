@@ -2,22 +2,21 @@
 
 import time
 import warnings
-from contextlib import nullcontext
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from softline import lbfgs, optimizers, random_search, schedules
 from softline._epoch import sgd_epoch
 from softline._objective import candidate_losses
-from softline.callbacks import Batch, CallbackSupportMixin, Epoch, IterationHooks
+from softline.callbacks import Batch, Epoch, IterationHooks
 from softline.column_stats import ColumnStats
+from softline.epochs import TrainsByEpochs
 from softline.objective import Objective
 from softline.predictor import SoftmaxPredictor
 from softline.rows import Rows
@@ -28,7 +27,7 @@ from softline.trainer import DivergenceError, Trainer
 __all__ = ["DivergenceError", "SoftmaxClassifier"]
 
 
-class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin, BaseEstimator):
+class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstimator):
     """Softmax classifier (multinomial logistic regression) trained by gradient descent.
 
     Minimises the weighted mean of the cross-entropy plus a penalty on the weights, by default L2,
@@ -256,9 +255,7 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
         DivergenceError
             If the loss became infinite or NaN. The last finite weights stay on the estimator.
         """
-        for name, given in (("callback", callback), ("batch_callback", batch_callback)):
-            if given is not None and not callable(given):
-                raise TypeError(f"{name} must be callable or None; got {given!r}")
+        self._check_callbacks(callback=callback, batch_callback=batch_callback)
         X, y = self._validate(X, y, reset=True)
         rng = check_random_state(self.random_state)
         if y.ndim == 2:
@@ -289,7 +286,7 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
             validation = self._validate_eval_set(eval_set)
         elif self.early_stopping:
             codes = y.argmax(axis=1) if y.ndim == 2 else y
-            rows, held_out = self._hold_out(rows, codes, rng)
+            rows, held_out = self._hold_out(rows, codes[rows], rng)
             validation = X, held_out, codes
         if self.solver != "sgd":
             self._check_full_batch(y, batch_callback)
@@ -547,16 +544,7 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
             raise ValueError(f"partial_fit is gradient descent; solver must be 'sgd', not {self.solver!r}")
         first_call = not hasattr(self, "coef_")
         X, y = self._validate(X, y, reset=first_call)
-        if first_call:
-            if classes is None and y.ndim == 2:
-                classes = np.arange(y.shape[1])
-            if classes is None:
-                raise ValueError("classes must be passed on the first call to partial_fit")
-            self.classes_ = np.unique(column_or_1d(classes))
-            if len(self.classes_) < 2:
-                raise ValueError(f"classes needs at least two labels; got {classes!r}")
-        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise ValueError(f"classes={classes!r} differs from the first call's: {self.classes_}")
+        self.classes_ = self._classes_of_stream(first_call, y, classes)
         y = self._encode(y, "y")
         self._seen = None if first_call else self._seen
         weight = self._row_weights(X, y, sample_weight)
@@ -673,34 +661,11 @@ class SoftmaxClassifier(CallbackSupportMixin, SoftmaxPredictor, ClassifierMixin,
             self._state.iterate = trainer.X.weights_for_array(trainer.W, trainer.b)
         return self._fitted()
 
-    def _progress(self, n_rows):
-        if not self.verbose:
-            return nullcontext()
-        from softline.progress import EpochProgress
-
-        return EpochProgress(self.max_iter, n_rows)
-
     # ---- validation --------------------------------------------------------------------------------
 
-    def _hold_out(self, rows, codes, rng):
-        """Rows to train on and rows to validate on, each with its share of every class."""
-        try:
-            return train_test_split(
-                rows, test_size=self.validation_fraction, random_state=rng, stratify=codes[rows]
-            )
-        except ValueError as error:
-            raise ValueError(
-                f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of "
-                f"{len(rows)} rows with {len(self.classes_)} classes ({error}); pass eval_set=(X, y) to "
-                "fit, a larger validation_fraction, or early_stopping=False"
-            ) from error
-
     def _validate_eval_set(self, eval_set):
-        if not (isinstance(eval_set, (tuple, list)) and len(eval_set) == 2):
-            raise ValueError("eval_set must be a pair (X, y)")
-        X, y = self._validate(*eval_set, reset=False)
-        codes = self._encode(y, "the y of eval_set")
-        return X, np.arange(len(X)), codes.argmax(axis=1) if codes.ndim == 2 else codes
+        X, rows, codes = super()._validate_eval_set(eval_set)
+        return X, rows, codes.argmax(axis=1) if codes.ndim == 2 else codes
 
     def _encode(self, y, name):
         """Labels as codes; targets as they are."""

@@ -1,0 +1,61 @@
+"""What estimators that train by epochs share: callbacks, progress, rows to validate on, streams of rows."""
+
+from contextlib import nullcontext
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+from sklearn.utils import column_or_1d
+
+from softline.callbacks import CallbackSupportMixin
+
+
+class TrainsByEpochs(CallbackSupportMixin):
+    """A mixin, for estimators with `max_iter`, `verbose`, `early_stopping` and `validation_fraction`."""
+
+    @staticmethod
+    def _check_callbacks(**given):
+        for name, callback in given.items():
+            if callback is not None and not callable(callback):
+                raise TypeError(f"{name} must be callable or None; got {callback!r}")
+
+    def _progress(self, n_rows):
+        if not self.verbose:
+            return nullcontext()
+        from softline.progress import EpochProgress
+
+        return EpochProgress(self.max_iter, n_rows)
+
+    def _hold_out(self, rows, stratify, rng):
+        """Rows to train on and rows to validate on; of `stratify`, codes or None, each has its share."""
+        try:
+            return train_test_split(
+                rows, test_size=self.validation_fraction, random_state=rng, stratify=stratify
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of "
+                f"{len(rows)} rows with {len(self.classes_)} classes ({error}); pass eval_set=(X, y) to "
+                "fit, a larger validation_fraction, or early_stopping=False"
+            ) from error
+
+    def _validate_eval_set(self, eval_set):
+        """X, its rows, and their codes."""
+        if not (isinstance(eval_set, (tuple, list)) and len(eval_set) == 2):
+            raise ValueError("eval_set must be a pair (X, y)")
+        X, y = self._validate(*eval_set, reset=False)
+        return X, np.arange(len(X)), self._encode(y, "the y of eval_set")
+
+    def _classes_of_stream(self, first_call, y, classes):
+        """The classes of a first call to partial_fit; of later ones those that there are."""
+        if not first_call:
+            if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+                raise ValueError(f"classes={classes!r} differs from the first call's: {self.classes_}")
+            return self.classes_
+        if classes is None and y.ndim == 2:
+            return np.arange(y.shape[1])
+        if classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit")
+        classes = np.unique(column_or_1d(classes))
+        if len(classes) < 2:
+            raise ValueError(f"classes needs at least two labels; got {classes!r}")
+        return classes
