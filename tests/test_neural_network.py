@@ -118,6 +118,17 @@ def test_sample_weights_and_float32_equal_scikit_learns():
     np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-3)
 
 
+def test_partial_fit_after_fit_equals_scikit_learns():
+    models = (
+        MLPClassifier(random_state=1, max_iter=2),
+        sklearn_neural_network.MLPClassifier(random_state=1, max_iter=2),
+    )
+    for model in models:
+        model.fit(SMALL_X, SMALL_Y).partial_fit(SMALL_X, SMALL_Y)
+    for a, b in zip(*map(weights_of, models), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+
 def test_partial_fit_equals_scikit_learns():
     models = MLPClassifier(random_state=1), sklearn_neural_network.MLPClassifier(random_state=1)
     for model in models:
@@ -308,6 +319,18 @@ def test_divergence_keeps_finite_weights(params):
     with pytest.raises(DivergenceError, match="standardize=True"), np.errstate(all="ignore"):
         model.fit(rows, SMALL_Y)
     assert all(np.isfinite(a).all() for a in weights_of(model))
+
+
+def test_what_divergence_leaves_can_go_on():
+    """Weights that were drawn for standardised rows act on raw ones once a fit has ended, however it did."""
+    rows = 100 + 7 * SMALL_X
+    common = {"solver": "sgd", "standardize": True, "warm_start": True, "max_iter": 1, "tol": None}
+    model, right = small(learning_rate_init=1e200, **common), small(learning_rate_init=0.1, **common)
+    with pytest.raises(DivergenceError), np.errstate(all="ignore"):
+        model.fit(rows, SMALL_Y)
+    model.set_params(learning_rate_init=0.1, shuffle=False).fit(rows, SMALL_Y)
+    right.set_params(shuffle=False).fit(rows, SMALL_Y)
+    np.testing.assert_allclose(model.predict_proba(rows), right.predict_proba(rows), atol=1e-9)
 
 
 def test_warnings_and_their_absence():

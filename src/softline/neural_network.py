@@ -308,7 +308,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
     def partial_fit(self, X, y, sample_weight=None, classes=None):
         """Train for one epoch on these rows, from the present weights.
 
-        What the optimizer remembers goes on from call to call.
+        What the optimizer remembers goes on from call to call, and from `fit`.
 
         Parameters
         ----------
@@ -346,7 +346,6 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
             self._epoch(trainer, None)
         finally:
             self._keep(trainer)
-        self._stream = trainer.states, self._stats, self.learning_rate_
         return self
 
     def _begin(self, X, y, classes, rng):
@@ -370,6 +369,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
             coefs.append(coef.astype(X.dtype))
             intercepts.append(intercept.astype(X.dtype))
         self._adopt(coefs, intercepts, "logistic" if several or n_outputs == 1 else "softmax")
+        self._drawn = True
 
     def _adopt(self, coefs, intercepts, out_activation):
         """Take over the weights of a network, which has no history yet."""
@@ -378,7 +378,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         self._several = out_activation == "logistic" and self.n_outputs_ > 1
         self.n_iter_ = self.t_ = 0
         self.loss_curve_, self.epoch_seconds_, self.validation_scores_ = [], [], None
-        self._stream = None
+        self._stream, self._drawn = None, False
         self._summarise()
 
     def _summarise(self):
@@ -389,14 +389,14 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         self.best_validation_score_ = max(scores) if scores else None
 
     def _trainer(self, X, y, weight, rows, rng, stream=None):
-        """The trainer of a fit; `stream` has what an earlier partial_fit left."""
+        """The trainer of a fit, or of a partial_fit, which goes on with the `stream` of rows before."""
         states, stats, rate = stream or (None, ColumnStats(X.shape[1]), float(self.learning_rate_init))
         self._stats, self.learning_rate_ = stats, rate
         weights = self._layers()
         if self.standardize:
             stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
             X = Rows(X.array, *stats.standardization(True), X.dtype)
-            if self.loss_curve_:  # initial weights are for standardised rows
+            if not self._drawn:  # else they are for standardised rows
                 weights[0] = X.weights_from_array(*weights[0])
         batch_size = len(rows) if self.batch_size is None else self.batch_size
         return NetworkTrainer(
@@ -603,6 +603,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         layers = [trainer.X.weights_for_array(W, b), *((W.copy(), b.copy()) for W, b in others)]
         self.coefs_ = [np.ascontiguousarray(W).T for W, _ in layers]
         self.intercepts_ = [b.copy() for _, b in layers]
+        self._stream, self._drawn = (trainer.states, self._stats, self.learning_rate_), False
         return self._fitted()
 
     def _fitted(self):
