@@ -232,7 +232,6 @@ def test_train_logistic(tmp_path, capsys):
 
 
 def test_train_knn(capsys):
-    pytest.importorskip("softline.neighbors")
     assert (
         main(["train", "digits", "--model", "knn", "--neighbors", "3", "--metric", "l1", "--threads", "1"])
         == 0
@@ -244,7 +243,6 @@ def test_train_knn(capsys):
 
 
 def test_train_mlp(tmp_path, capsys):
-    pytest.importorskip("softline.neural_network")
     path = str(tmp_path / "m")
     options = "--model mlp --hidden 40,20 --activation tanh --optimizer adam --learning-rate 0.01 --epochs 20"
     options += " --dropout 0.1 --standardize --schedule cosine --batch-size 100 --alpha 0.001 --threads 2"
@@ -257,6 +255,8 @@ def test_train_mlp(tmp_path, capsys):
     assert (model.solver, model.learning_rate, model.learning_rate_init) == ("adam", "cosine", 0.01)
     assert main(["evaluate", path, "digits"]) == 0
     assert accuracy(capsys.readouterr().out, "") == accuracy(out)
+    assert main(["info", path]) == 0
+    assert re.search(r"^layers +64 - 40 - 20 - 10 units$", capsys.readouterr().out, re.M)
 
 
 def test_solvers(tmp_path, capsys):
@@ -342,7 +342,6 @@ def test_check_gradient(folder, capsys, options):
 
 
 def test_check_gradient_of_an_mlp(capsys):
-    pytest.importorskip("softline.neural_network")
     assert main(["check-gradient", "digits", "--model", "mlp", "--hidden", "10,10", "--rows", "50"]) == 0
     assert capsys.readouterr().out.startswith("gradient passed at 1e-07")
 

@@ -638,12 +638,15 @@ def _info(args):
     from softline import model_file
 
     model, header = model_file.read_model(args.model)
+    coefs = getattr(model, "coefs_", None) or [model.coef_]
     rows = {
         "file": f"{args.model}, written by softline {header['version']}",
         "model": " ".join(repr(model).split()),
-        "features": f"{model.n_features_in_}, {model.coef_.dtype}",
+        "features": f"{model.n_features_in_}, {coefs[0].dtype}",
         "classes": f"{len(model.classes_)}, {model.classes_.dtype}: {_shortened(model.classes_)}",
     }
+    if hasattr(model, "coefs_"):
+        rows["layers"] = " - ".join(str(len(coef)) for coef in coefs) + f" - {model.n_outputs_} units"
     if hasattr(model, "n_iter_"):
         rows["epochs" if hasattr(model, "loss_curve_") else "steps"] = _training(model)
     if hasattr(model, "test_looks_"):
