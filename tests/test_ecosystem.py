@@ -73,6 +73,10 @@ def test_check_estimator_of_logistic_regression(estimator, check):
     check(estimator)
 
 
+@pytest.mark.skipif(
+    tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 7),
+    reason="before scikit-learn 1.7 the score of a pipeline does not route to its last step",
+)
 @both
 def test_metadata_routing(estimator):
     weight = np.random.RandomState(0).rand(150)
