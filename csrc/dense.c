@@ -67,16 +67,18 @@ typedef struct fetch {
     const ptrdiff_t *row, *end;
 } fetch;
 
-/* The rows from idx to `end` of X, features col to col + D, in `steps` calls of fetch_some. */
-INLINE fetch fetch_of(const softline_rows *X, const ptrdiff_t *idx, const ptrdiff_t *end,
-                      ptrdiff_t col, ptrdiff_t D, ptrdiff_t steps) {
-    const ptrdiff_t bytes = D * X->column_bytes, lines = STEPS(bytes, 64) * (end - idx);
-    return (fetch){.data = X->data + col * X->column_bytes,
+/* All that is `ahead`, in `steps` calls of fetch_some; nothing where it is NULL, or where rows are
+ * spread over too many lines. */
+INLINE fetch fetch_of(const softline_ahead *ahead, ptrdiff_t steps) {
+    if (!ahead || ahead->X->column_bytes < 1 || ahead->X->column_bytes > 16) return (fetch){0};
+    const softline_rows *X = ahead->X;
+    const ptrdiff_t bytes = ahead->D * X->column_bytes, lines = STEPS(bytes, 64) * ahead->n;
+    return (fetch){.data = X->data + ahead->col * X->column_bytes,
                    .row_bytes = X->row_bytes,
                    .bytes = bytes,
-                   .at_once = STEPS(lines, steps),
-                   .row = idx,
-                   .end = end};
+                   .at_once = STEPS(lines, MAX(steps, 1)),
+                   .row = ahead->idx,
+                   .end = ahead->idx + ahead->n};
 }
 
 INLINE void fetch_some(fetch *f) {
@@ -168,12 +170,8 @@ static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, pt
     const ptrdiff_t fit = CLASS_BLOCK_BYTES / (MAX(D, 1) * (ptrdiff_t)sizeof(real));
     const ptrdiff_t class_block = MAX(fit / TILE_CLASSES, 1) * TILE_CLASSES;
     const char *data = X->data + col * X->column_bytes;
-    fetch soon = {0};
-    if (ahead) {
-        const ptrdiff_t tiles = n / LANES * STEPS(LANES, TILE_ROWS) + STEPS(n % LANES, TILE_ROWS);
-        soon = fetch_of(X, ahead->idx, ahead->idx + ahead->n, ahead->col, ahead->D,
-                        MAX(tiles * (D / LANES), 1));
-    }
+    const ptrdiff_t tiles = n / LANES * STEPS(LANES, TILE_ROWS) + STEPS(n % LANES, TILE_ROWS);
+    fetch soon = fetch_of(ahead, tiles * (D / LANES));
     for (ptrdiff_t c0 = 0; c0 < C; c0 += class_block) {
         const ptrdiff_t c1 = MIN(c0 + class_block, C);
         for (ptrdiff_t first = 0; first < n; first += LANES) {
@@ -640,12 +638,10 @@ INLINE void gradient_tile(const int classes, const int vecs, const real *X, ptrd
 
 static void gradient(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, ptrdiff_t slab,
                      const real *dS, ptrdiff_t C, real *dW, ptrdiff_t ldw, int add, const update *u,
-                     const softline_rows *next, const ptrdiff_t *next_idx, ptrdiff_t col) {
+                     const softline_ahead *ahead) {
     update own = u ? *u : (update){0};
     if (u) u = &own;
-    fetch rows = {0};
-    if (next_idx)
-        rows = fetch_of(next, next_idx, next_idx + n, col, D, n * STEPS(D, GRADIENT_VECS * LANES));
+    fetch rows = fetch_of(ahead, n * STEPS(D, GRADIENT_VECS * LANES));
     for (ptrdiff_t first = 0; first < D; first += slab) {
         const ptrdiff_t end = MIN(first + slab, D);
         if (u) clear_drift(u, C);
@@ -654,7 +650,7 @@ static void gradient(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, p
             vecs = d + GRADIENT_VECS * LANES <= end ? GRADIENT_VECS : 1;
             const ptrdiff_t width = MIN(vecs * LANES, end - d);
             /* While the first classes pass, the next rows come. */
-            fetch *soon = next_idx ? &rows : NULL;
+            fetch *soon = ahead ? &rows : NULL;
             ptrdiff_t c = 0;
 #define CLASSES(classes)                                                                           \
     for (; c + (classes) <= C; c += (classes), soon = NULL) {                                      \

@@ -1,10 +1,8 @@
 /* Kernels of nearest neighbours, beside those of softline.h and to the same rules: a filter, which
  * finds the pairs of rows that may be near, in float32 or integers, and distances right to
- * rounding, in float64. One table each per ISA. */
+ * rounding, in float64. One table each per ISA, which softline_isa has. */
 #ifndef SOFTLINE_NEIGHBORS_H
 #define SOFTLINE_NEIGHBORS_H
-
-#include <string.h>
 
 #include "softline.h"
 
@@ -48,39 +46,5 @@ typedef struct softline_exact {
     double (*pair)(int metric, const softline_rows *X, ptrdiff_t i, const softline_rows *Q,
                    ptrdiff_t j, ptrdiff_t D);
 } softline_exact;
-
-typedef struct softline_neighbors {
-    const softline_filter *filter;
-    const softline_exact *exact;
-} softline_neighbors;
-
-#define SOFTLINE_DECLARE_NEIGHBORS(isa)                                                            \
-    extern const softline_filter softline_neighbors_##isa##_f32;                                   \
-    extern const softline_exact softline_neighbors_##isa##_f64;
-#ifdef SOFTLINE_X86
-SOFTLINE_DECLARE_NEIGHBORS(avx512)
-SOFTLINE_DECLARE_NEIGHBORS(avx2)
-#endif
-#ifdef SOFTLINE_ARM64
-SOFTLINE_DECLARE_NEIGHBORS(neon)
-#endif
-SOFTLINE_DECLARE_NEIGHBORS(baseline)
-
-/* The tables of an ISA that softline_dispatch chose. */
-static inline softline_neighbors softline_neighbors_of(const char *isa) {
-#define SOFTLINE_NEIGHBORS_IF(name)                                                                \
-    if (!strcmp(isa, #name))                                                                       \
-        return (softline_neighbors){&softline_neighbors_##name##_f32,                              \
-                                    &softline_neighbors_##name##_f64};
-#ifdef SOFTLINE_X86
-    SOFTLINE_NEIGHBORS_IF(avx512)
-    SOFTLINE_NEIGHBORS_IF(avx2)
-#endif
-#ifdef SOFTLINE_ARM64
-    SOFTLINE_NEIGHBORS_IF(neon)
-#endif
-    SOFTLINE_NEIGHBORS_IF(baseline)
-    return (softline_neighbors){NULL, NULL};
-}
 
 #endif

@@ -45,8 +45,10 @@ typedef struct softline_rows {
     int dtype;
 } softline_rows;
 
-/* Rows of X that come into the cache meanwhile: features col to col + D of the n rows idx. */
+/* Rows that come into the cache while a kernel computes: features col to col + D of the n rows idx
+ * of X. */
 typedef struct softline_ahead {
+    const softline_rows *X;
     const ptrdiff_t *idx;
     ptrdiff_t n, col, D;
 } softline_ahead;
@@ -118,12 +120,11 @@ typedef struct softline_rule {
         void (*bias_gradient)(const real *dS, ptrdiff_t n, ptrdiff_t C, real *sums /* (C * L) */,  \
                               real *db /* (C) */, int add);                                        \
         /* dW = dS^T X, added to what dW holds if `add`; with an `update` the step is taken at     \
-         * once, and dW not written. Meanwhile the n rows next_idx of `next` (or NULL), features   \
-         * from col, come into the cache. `update` has a drift for each `slab` of features. */     \
+         * once, and dW not written; it has a drift for each `slab` of features. `ahead` may be    \
+         * NULL. */                                                                                \
         void (*gradient)(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, ptrdiff_t slab, \
                          const real *dS, ptrdiff_t C, real *dW, ptrdiff_t ldw, int add,            \
-                         const table##_update *update, const softline_rows *next,                  \
-                         const ptrdiff_t *next_idx, ptrdiff_t col);                                \
+                         const table##_update *update, const softline_ahead *ahead);               \
         /* the step for a gradient `scale` times dW */                                             \
         void (*update)(const table##_update *update, const real *dW, ptrdiff_t lddw, real scale,   \
                        ptrdiff_t C, ptrdiff_t D);                                                  \
@@ -185,6 +186,8 @@ typedef struct softline_isa {
     const softline_f64 *f64;
     const softline_network_f32 *network_f32;
     const softline_network_f64 *network_f64;
+    const struct softline_filter *filter; /* see neighbors.h */
+    const struct softline_exact *exact;
 } softline_isa;
 
 /* The best ISA of this processor, or the one asked for; NULL if it was not built or cannot run. */

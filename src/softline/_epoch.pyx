@@ -20,10 +20,10 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t
 from softline._kernels cimport (
     SOFTLINE_AVERAGE, add_scores_of, bias_gradient_of, bias_update_of, check_geometry, check_indices,
     check_labels, check_length, check_smoothing, check_targets, clip_scale, cross_entropy_gradient_of,
-    gradient_norm, gradient_of, gradient_step, hinge_gradient_of, load_strip_of, matrix, next_step, onehot,
-    optimizer_rule, project_of, real, row_stride, rows_of, rule_of, scores_of, slab_of,
-    soft_cross_entropy_of, softline_block, softline_packed, softline_rows, softline_rule, square_norm_of,
-    threads_for, update_of,
+    gradient_norm, gradient_of, gradient_step, hinge_gradient_of, load_strip_of, matrix, next_step,
+    onehot, optimizer_rule, project_of, real, row_stride, rows_of, rule_of, scores_of, slab_of,
+    soft_cross_entropy_of, softline_ahead, softline_block, softline_packed, softline_rows, softline_rule,
+    square_norm_of, threads_for, update_of,
 )
 from softline._team cimport (
     softline_done, softline_next, softline_take, softline_team, softline_wait, team_in, team_room,
@@ -104,7 +104,6 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
     if n == 0 or D == 0:
         return losses
     cdef softline_rows rows = rows_of(X, <real>0)
-    cdef bint dense_rows = 0 < rows.column_bytes <= 16  # else a row is spread over too many cache lines
 
     # Threads start once an epoch; in a step they meet three times.
     cdef double operations = <double>C * D
@@ -160,7 +159,7 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
     cdef ptrdiff_t mine
     cdef ptrdiff_t step, batch_first, batch_last, chunk_first, n_rows, strips, s, col, count, k, r
     cdef const ptrdiff_t *idx
-    cdef const ptrdiff_t *next_idx
+    cdef softline_ahead ahead
     cdef const real *mu
     cdef const real *m
     cdef bint add, last
@@ -177,7 +176,6 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                 last = chunk_first + n_rows == batch_last
                 strips = (n_rows + lanes - 1) // lanes
                 idx = &order[chunk_first]
-                next_idx = idx + n_rows if dense_rows and chunk_first + 2 * n_rows <= n else NULL
 
                 mine = 0
                 k = softline_take(team, thread, phase, n_blocks * strips)
@@ -246,6 +244,8 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                     s = n_slabs * k // n_tasks
                     col = s * slab
                     count = min(n_slabs * (k + 1) // n_tasks * slab, D) - col
+                    ahead = softline_ahead(
+                        &rows, idx + n_rows, min(n_rows, n - chunk_first - n_rows), col, count)
                     if last and norms:
                         for s in range(s, n_slabs * (k + 1) // n_tasks):
                             slab_squares[s] = 0
@@ -260,16 +260,18 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                                       count, slab, <const real *>&dscores[0, 0], C, &dW[0, 0] + col,
                                       lddw, add, &W[0, col], ldw, <const real *>&db[0],
                                       at.first * learning_rates[step], 0 if rule.decoupled else alpha,
-                                      mu, m, &drift[0, col // slab * C * lanes], by, &rows, next_idx, col)
+                                      mu, m, &drift[0, col // slab * C * lanes], by, col, &ahead)
                     else:
                         gradient_of(<const real *>&packed[0, softline_packed(col, lanes)], strip, n_rows,
                                     count, <const real *>&dscores[0, 0], C, &dW[0, 0] + col, lddw, add,
-                                    &rows, next_idx, col)
+                                    &ahead)
                     mine = mine + 1
                     k = softline_take(team, thread, phase, n_tasks)
                 if softline_done(team, mine, n_tasks):
                     for s in range(strips):
                         step_losses[step] = step_losses[step] + strip_losses[s]
+                    ahead = softline_ahead(
+                        &rows, idx + n_rows, min(n_rows, n - chunk_first - n_rows), col, count)
                     if last and norms:
                         for s in range(n_slabs):
                             square_norms[step] = square_norms[step] + slab_squares[s]

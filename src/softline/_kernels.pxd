@@ -23,6 +23,7 @@ cdef extern from "softline.h" nogil:
         const void *scale
         int dtype
     ctypedef struct softline_ahead:
+        const softline_rows *X
         const ptrdiff_t *idx
         ptrdiff_t n, col, D
     enum:
@@ -90,8 +91,7 @@ cdef extern from "softline.h" nogil:
                               int add) noexcept nogil
         void (*gradient)(const float *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, ptrdiff_t slab,
                          const float *dS, ptrdiff_t C, float *dW, ptrdiff_t ldw, int add,
-                         const softline_f32_update *update, const softline_rows *next,
-                         const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil
+                         const softline_f32_update *update, const softline_ahead *ahead) noexcept nogil
         void (*update)(const softline_f32_update *update, const float *dW, ptrdiff_t lddw, float scale,
                        ptrdiff_t C, ptrdiff_t D) noexcept nogil
         void (*bias_update)(const softline_f32_update *update, ptrdiff_t slabs, ptrdiff_t C,
@@ -128,8 +128,7 @@ cdef extern from "softline.h" nogil:
                               int add) noexcept nogil
         void (*gradient)(const double *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, ptrdiff_t slab,
                          const double *dS, ptrdiff_t C, double *dW, ptrdiff_t ldw, int add,
-                         const softline_f64_update *update, const softline_rows *next,
-                         const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil
+                         const softline_f64_update *update, const softline_ahead *ahead) noexcept nogil
         void (*update)(const softline_f64_update *update, const double *dW, ptrdiff_t lddw, double scale,
                        ptrdiff_t C, ptrdiff_t D) noexcept nogil
         void (*bias_update)(const softline_f64_update *update, ptrdiff_t slabs, ptrdiff_t C,
@@ -155,12 +154,40 @@ cdef extern from "softline.h" nogil:
         void (*activation_gradient)(const double *A, ptrdiff_t units, int activation, double keep,
                                     double *dS) noexcept nogil
         void (*dropout)(double *S, ptrdiff_t units, double rate, uint32_t key, uint32_t row) noexcept nogil
+
+cdef extern from "neighbors.h" nogil:
+    enum:
+        SOFTLINE_L1
+        SOFTLINE_L2
+        SOFTLINE_BYTES_PAD
+    ctypedef struct softline_filter:
+        void (*differences)(int metric, const float *packed, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
+                            const float *Q, ptrdiff_t ldq, ptrdiff_t C, float *S, int add) noexcept nogil
+        void (*square_norms)(const float *packed, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, float *sums,
+                             int add) noexcept nogil
+        ptrdiff_t (*candidates)(const float *S, ptrdiff_t C, float scale, const float *low,
+                                const float *limit, int32_t *found) noexcept nogil
+        ptrdiff_t (*candidates_i32)(const int32_t *S, ptrdiff_t C, const int32_t *low, const int32_t *limit,
+                                    int32_t *found) noexcept nogil
+        void (*byte_sums)(int metric, const softline_rows *X, ptrdiff_t first, ptrdiff_t n, ptrdiff_t D,
+                          const void *Q, ptrdiff_t q_bytes, ptrdiff_t C, int32_t *S) noexcept nogil
+        int (*byte_query_width)(int metric) noexcept nogil
+        int32_t (*byte_norm)(const char *x, ptrdiff_t D) noexcept nogil
+    ctypedef struct softline_exact:
+        void (*differences)(int metric, const double *packed, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
+                            const double *Q, ptrdiff_t ldq, ptrdiff_t C, double *S, int add) noexcept nogil
+        double (*pair)(int metric, const softline_rows *X, ptrdiff_t i, const softline_rows *Q, ptrdiff_t j,
+                       ptrdiff_t D) noexcept nogil
+
+cdef extern from "softline.h" nogil:
     ctypedef struct softline_isa:
         const char *name
         const softline_f32 *f32
         const softline_f64 *f64
         const softline_network_f32 *network_f32
         const softline_network_f64 *network_f64
+        const softline_filter *filter
+        const softline_exact *exact
     ptrdiff_t softline_block(ptrdiff_t D, ptrdiff_t lanes)
     ptrdiff_t softline_packed(ptrdiff_t D, ptrdiff_t lanes)
     uint32_t softline_mix(uint32_t x)
@@ -235,6 +262,22 @@ cdef inline void scores_of(const softline_rows *X, const ptrdiff_t *idx, ptrdiff
         isa.f32.scores(X, idx, n, col, D, packed, strip, W, ldw, C, S, ahead)
     else:
         isa.f64.scores(X, idx, n, col, D, packed, strip, W, ldw, C, S, ahead)
+
+
+# Scores of the first `count` rows of idx, by blocks of features that lie `part` elements apart in `parts`;
+# what is packed is not kept. Meanwhile the `left` rows after them come into the cache.
+cdef inline void scores_by_blocks(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t count,
+                                  ptrdiff_t left, ptrdiff_t D, real *packed, const real *W, ptrdiff_t ldw,
+                                  ptrdiff_t C, real *parts, ptrdiff_t part) noexcept nogil:
+    cdef ptrdiff_t lanes = 64 // sizeof(real), block = softline_block(D, lanes), k, col, begin
+    cdef ptrdiff_t n_blocks = (D + block - 1) // block
+    cdef softline_ahead ahead
+    for k in range(n_blocks):
+        col = k * block
+        begin = left * k // n_blocks
+        ahead = softline_ahead(X, idx + count + begin, left * (k + 1) // n_blocks - begin, 0, D)
+        scores_of(X, idx, count, col, min(block, D - col), packed, softline_packed(block, lanes), W + col,
+                  ldw, C, parts + k * part, &ahead if left > 0 else <const softline_ahead *>NULL)
 
 
 cdef inline void add_scores_of(const real *S, ptrdiff_t part, ptrdiff_t parts, const real *b, ptrdiff_t C,
@@ -361,31 +404,29 @@ cdef inline void bias_update_of(const real *db, double step, const real *shift, 
 
 
 cdef inline void gradient_of(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const real *dS,
-                             ptrdiff_t C, real *dW, ptrdiff_t lddw, bint add, const softline_rows *next,
-                             const ptrdiff_t *next_idx, ptrdiff_t col) noexcept nogil:
+                             ptrdiff_t C, real *dW, ptrdiff_t lddw, bint add,
+                             const softline_ahead *ahead) noexcept nogil:
     if real is float:
-        isa.f32.gradient(X, strip, n, D, D, dS, C, dW, lddw, add, NULL, next, next_idx, col)
+        isa.f32.gradient(X, strip, n, D, D, dS, C, dW, lddw, add, NULL, ahead)
     else:
-        isa.f64.gradient(X, strip, n, D, D, dS, C, dW, lddw, add, NULL, next, next_idx, col)
+        isa.f64.gradient(X, strip, n, D, D, dS, C, dW, lddw, add, NULL, ahead)
 
 
 # The gradient and at once the step that it makes.
 cdef inline void gradient_step(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, ptrdiff_t slab,
                                const real *dS, ptrdiff_t C, real *dW, ptrdiff_t lddw, bint add, real *W,
-                               ptrdiff_t ldw,
-                               const real *db, double step, double alpha, const real *shift,
-                               const real *metric, real *drift, const softline_rule *rule,
-                               const softline_rows *next, const ptrdiff_t *next_idx,
-                               ptrdiff_t col) noexcept nogil:
+                               ptrdiff_t ldw, const real *db, double step, double alpha, const real *shift,
+                               const real *metric, real *drift, const softline_rule *rule, ptrdiff_t col,
+                               const softline_ahead *ahead) noexcept nogil:
     cdef softline_f32_update f32
     cdef softline_f64_update f64
     if real is float:
         f32 = softline_f32_update(
             W, ldw, db, shift, metric, <float>step, <float>alpha, drift, rule, col)
-        isa.f32.gradient(X, strip, n, D, slab, dS, C, dW, lddw, add, &f32, next, next_idx, col)
+        isa.f32.gradient(X, strip, n, D, slab, dS, C, dW, lddw, add, &f32, ahead)
     else:
         f64 = softline_f64_update(W, ldw, db, shift, metric, step, alpha, drift, rule, col)
-        isa.f64.gradient(X, strip, n, D, slab, dS, C, dW, lddw, add, &f64, next, next_idx, col)
+        isa.f64.gradient(X, strip, n, D, slab, dS, C, dW, lddw, add, &f64, ahead)
 
 
 cdef inline void affine_of(const real *S, ptrdiff_t n, ptrdiff_t n_in, const real *W, ptrdiff_t by_output,

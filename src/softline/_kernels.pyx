@@ -372,8 +372,8 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
     cdef ptrdiff_t lanes = 64 // sizeof(real)
     cdef ptrdiff_t block = softline_block(D, lanes), n_blocks = (D + block - 1) // block
     cdef int threads = threads_for(n_threads, <double>n * C * D)
-    cdef ptrdiff_t row_bytes = max(<ptrdiff_t>1, D * <ptrdiff_t>X.array.itemsize)
-    cdef ptrdiff_t strips = max(<ptrdiff_t>1, min(<ptrdiff_t>TASK_STRIPS, TASK_BYTES // (lanes * row_bytes)))
+    cdef ptrdiff_t strip_bytes = lanes * D * <ptrdiff_t>X.array.itemsize
+    cdef ptrdiff_t strips = max(<ptrdiff_t>1, min(<ptrdiff_t>TASK_STRIPS, TASK_BYTES // strip_bytes))
     strips = min(strips, (n + lanes - 1) // lanes)
     cdef ptrdiff_t strip = softline_packed(block, lanes), part = strips * C * lanes
     # Not two matrices: making those takes longer than the scores of a row.
@@ -384,9 +384,7 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
     cdef real *parts = packed + threads * ldp
     memset(parts, 0, threads * lds * sizeof(real))
     cdef real *sums
-    cdef bint dense_rows = 0 < rows.column_bytes <= 16
-    cdef ptrdiff_t task, first, count, left, k, i, col
-    cdef softline_ahead ahead
+    cdef ptrdiff_t task, first, count, k, i
     cdef int thread
     with nogil:
         for task in prange((n + strips * lanes - 1) // (strips * lanes), num_threads=threads,
@@ -394,13 +392,8 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
             thread = threadid()
             first = task * strips * lanes
             count = min(strips * lanes, n - first)
-            left = min(strips * lanes, n - first - count) if dense_rows else 0
-            for k in range(n_blocks):
-                col = k * block
-                i = first + count + left * k // n_blocks
-                ahead = softline_ahead(&idx[0] + i, first + count + left * (k + 1) // n_blocks - i, 0, D)
-                scores_of(&rows, &idx[first], count, col, min(block, D - col), packed + thread * ldp, strip,
-                          &W[0, col], ldw, C, parts + thread * lds + k * part, &ahead)
+            scores_by_blocks(&rows, &idx[first], count, min(strips * lanes, n - first - count), D,
+                             packed + thread * ldp, &W[0, 0], ldw, C, parts + thread * lds, part)
             sums = parts + thread * lds + n_blocks * part
             for k in range((count + lanes - 1) // lanes):
                 i = k * lanes
@@ -444,19 +437,26 @@ def log_softmax(real[:, :] scores, n_threads=None):
 def cross_entropy(const real[:, :] scores, y, real[::1] losses, n_threads=None, *,
                   double label_smoothing=0.0):
     """losses[i] = -log softmax(scores[i])[y[i]], or the cross-entropy with targets y (n, C)."""
-    entropy[real](scores, None, y, None, losses, n_threads, label_smoothing)
+    losses_by_strips[real](scores, None, y, None, losses, n_threads, label_smoothing, False)
 
 
 def cross_entropy_gradient(real[:, :] scores, y, const real[::1] weight, real[::1] losses, n_threads=None, *,
                            double label_smoothing=0.0):
     """The same losses, and scores[i] = weight[i] (softmax(scores[i]) - onehot(y[i])) in place."""
     check_length("weight", weight.shape[0], scores.shape[0], "elements")
-    entropy[real](scores, scores, y, weight, losses, n_threads, label_smoothing)
+    losses_by_strips[real](scores, scores, y, weight, losses, n_threads, label_smoothing, False)
+
+
+def hinge_gradient(real[:, :] scores, const int32_t[::1] y, const real[::1] weight, real[::1] losses,
+                   n_threads=None):
+    """losses[i] = sum_j max(0, s_j - s_y + 1) over j != y[i], and scores[i] = weight[i] dL_i/ds in place."""
+    check_length("weight", weight.shape[0], scores.shape[0], "elements")
+    losses_by_strips[real](scores, scores, y, weight, losses, n_threads, 0, True)
 
 
 # The losses and, with `out` and `weight`, the gradient.
-cdef int entropy(const real[:, :] scores, real[:, :] out, y, const real[::1] weight, real[::1] losses,
-                 n_threads, double label_smoothing) except -1:
+cdef int losses_by_strips(const real[:, :] scores, real[:, :] out, y, const real[::1] weight,
+                          real[::1] losses, n_threads, double label_smoothing, bint hinge) except -1:
     cdef ptrdiff_t n = scores.shape[0], C = scores.shape[1], lanes = 64 // sizeof(real)
     cdef ptrdiff_t task, first, count, lds = row_stride(scores, "scores"), ldt = 0
     cdef const int32_t[::1] labels = None
@@ -491,6 +491,9 @@ cdef int entropy(const real[:, :] scores, real[:, :] out, y, const real[::1] wei
                 soft_cross_entropy_of(
                     &strips[thread, 0], count, C, <const real *>&soft[thread, 0], label_smoothing,
                     &weight[first] if weight is not None else <const real *>NULL, &losses[first])
+            elif hinge:
+                hinge_gradient_of(&strips[thread, 0], count, C, &labels[first], &weight[first],
+                                  &losses[first])
             elif weight is not None:
                 cross_entropy_gradient_of(&strips[thread, 0], count, C, &labels[first], &weight[first],
                                           &losses[first])
@@ -499,30 +502,6 @@ cdef int entropy(const real[:, :] scores, real[:, :] out, y, const real[::1] wei
             if weight is not None:
                 store_strip_of(<const real *>&strips[thread, 0], count, C, &out[first, 0], lds)
     return 0
-
-
-def hinge_gradient(real[:, :] scores, const int32_t[::1] y, const real[::1] weight, real[::1] losses,
-                   n_threads=None):
-    """losses[i] = sum_j max(0, s_j - s_y + 1) over j != y[i], and scores[i] = weight[i] dL_i/ds in place."""
-    cdef ptrdiff_t n = scores.shape[0], C = scores.shape[1], lanes = 64 // sizeof(real)
-    cdef ptrdiff_t task, first, count, lds = row_stride(scores, "scores")
-    check_length("y", y.shape[0], n, "elements")
-    check_length("weight", weight.shape[0], n, "elements")
-    check_length("losses", losses.shape[0], n, "elements")
-    check_labels(y, C)
-    if n == 0:
-        return
-    cdef int threads = threads_for(n_threads, 5.0 * n * C), thread
-    cdef real[:, :] strips = matrix(threads, C * lanes, np.zeros, <real>0)
-    with nogil:
-        for task in prange((n + lanes - 1) // lanes, num_threads=threads, use_threads_if=threads > 1,
-                           schedule="static"):
-            thread = threadid()
-            first = task * lanes
-            count = min(lanes, n - first)
-            load_strip_of(<const real *>&scores[first, 0], lds, NULL, count, C, &strips[thread, 0])
-            hinge_gradient_of(&strips[thread, 0], count, C, &y[first], &weight[first], &losses[first])
-            store_strip_of(<const real *>&strips[thread, 0], count, C, &scores[first, 0], lds)
 
 
 def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] dW, real[::1] db,
@@ -562,7 +541,7 @@ def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] d
                 count = min(TASK_STRIPS * lanes, n - first)
                 pack_of(&rows, &idx[first], count, col, width, &packed[thread, 0], strip)
                 gradient_of(<const real *>&packed[thread, 0], strip, count, width,
-                            <const real *>&dS[0, first * C], C, &dW[0, col], ldw, k > 0, NULL, NULL, 0)
+                            <const real *>&dS[0, first * C], C, &dW[0, col], ldw, k > 0, NULL)
         bias_gradient_of(<const real *>&dS[0, 0], n, C, &sums[0, 0], &db[0], False)
 
 

@@ -15,42 +15,15 @@ from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY, NAN, nextafterf, sqrt
 from libc.stdint cimport INT32_MAX, PTRDIFF_MAX, int32_t, uint8_t
 from softline._kernels cimport (
-    add_scores_of, check_length, isa, matrix, pack_of, row_stride, rows_of, scores_of, softline_block,
-    softline_packed, softline_rows, threads_for,
+    SOFTLINE_BYTES_PAD, SOFTLINE_L1, SOFTLINE_L2, add_scores_of, check_length, isa, matrix, pack_of,
+    row_stride, rows_of, scores_of, softline_block, softline_exact, softline_filter, softline_packed,
+    softline_rows, threads_for,
 )
 
 import numpy as np
 
 from softline._kernels import padded
 from softline.rows import Rows
-
-cdef extern from "neighbors.h" nogil:
-    enum:
-        SOFTLINE_L1
-        SOFTLINE_L2
-        SOFTLINE_BYTES_PAD
-    ctypedef struct softline_filter:
-        void (*differences)(int metric, const float *packed, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
-                            const float *Q, ptrdiff_t ldq, ptrdiff_t C, float *S, int add) noexcept nogil
-        void (*square_norms)(const float *packed, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, float *sums,
-                             int add) noexcept nogil
-        ptrdiff_t (*candidates)(const float *S, ptrdiff_t C, float scale, const float *low,
-                                const float *limit, int32_t *found) noexcept nogil
-        ptrdiff_t (*candidates_i32)(const int32_t *S, ptrdiff_t C, const int32_t *low, const int32_t *limit,
-                                    int32_t *found) noexcept nogil
-        void (*byte_sums)(int metric, const softline_rows *X, ptrdiff_t first, ptrdiff_t n, ptrdiff_t D,
-                          const void *Q, ptrdiff_t q_bytes, ptrdiff_t C, int32_t *S) noexcept nogil
-        int (*byte_query_width)(int metric) noexcept nogil
-        int32_t (*byte_norm)(const char *x, ptrdiff_t D) noexcept nogil
-    ctypedef struct softline_exact:
-        void (*differences)(int metric, const double *packed, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
-                            const double *Q, ptrdiff_t ldq, ptrdiff_t C, double *S, int add) noexcept nogil
-        double (*pair)(int metric, const softline_rows *X, ptrdiff_t i, const softline_rows *Q, ptrdiff_t j,
-                       ptrdiff_t D) noexcept nogil
-    ctypedef struct softline_neighbors:
-        const softline_filter *filter
-        const softline_exact *exact
-    softline_neighbors softline_neighbors_of(const char *isa)
 
 METRICS = ("manhattan", "euclidean", "sqeuclidean")
 
@@ -94,7 +67,7 @@ def distances(Q, X, str metric, double[:, :] out, n_threads=None):
 cdef int distances_of(const double[:, :] Q, X, int metric, bint root, double[:, :] out,
                       n_threads) except -1:
     cdef softline_rows rows = rows_of(X, <double>0)
-    cdef const softline_exact *exact = softline_neighbors_of(isa.name).exact
+    cdef const softline_exact *exact = isa.exact
     cdef ptrdiff_t n = X.shape[0], D = X.shape[1], C = Q.shape[0], ldq = row_stride(Q, "Q"), lanes = 8
     cdef ptrdiff_t block = softline_block(D, lanes), strip = softline_packed(block, lanes)
     cdef int threads = threads_for(n_threads, 2.0 * n * C * D), thread
@@ -235,9 +208,8 @@ cdef class Search:
             n_threads):
         """The neighbours of the n queries from `from_query` on; distances are sums, without a root."""
         cdef ptrdiff_t N = self.X.shape[0], D = self.X.shape[1], k = distances.shape[1], lanes = 16
-        cdef softline_neighbors kernels = softline_neighbors_of(isa.name)
-        cdef const softline_filter *filter = kernels.filter
-        cdef const softline_exact *exact = kernels.exact
+        cdef const softline_filter *filter = isa.filter
+        cdef const softline_exact *exact = isa.exact
         cdef softline_rows rows = rows_of(Rows(self.X), <float>0), queries = rows_of(Rows(self.Q), <float>0)
         cdef softline_rows seen = rows if self.bytes else rows_of(self.seen, <float>0)
         cdef int metric = self.metric, threads = threads_for(n_threads, <double>n * N * D), thread
@@ -400,7 +372,7 @@ cdef class Search:
                 converted, high = np.zeros(shape, np.uint8), np.zeros(n)
                 converted[:, :D] = Q
                 return converted, high
-            width = softline_neighbors_of(isa.name).filter.byte_query_width(self.metric)
+            width = isa.filter.byte_query_width(self.metric)
             converted = np.zeros(shape, np.int8 if width == 1 else np.int16)
             converted[:, :D] = Q.astype(np.int16) - 128
             high = -np.einsum("ij,ij->i", Q, Q, dtype=float)
@@ -418,7 +390,7 @@ cdef class Search:
 # Squares in integers: the same numbers, for they are exact.
 cdef int byte_distances(Search search, bint root, double[:, :] out, n_threads) except -1:
     cdef ptrdiff_t N = search.X.shape[0], D = search.X.shape[1], n = search.Q.shape[0], lanes = 16
-    cdef const softline_filter *filter = softline_neighbors_of(isa.name).filter
+    cdef const softline_filter *filter = isa.filter
     cdef softline_rows rows = rows_of(Rows(search.X), <float>0)
     cdef const uint8_t[:, ::1] Q
     cdef const double[::1] high  # the squared norms of the queries, negative

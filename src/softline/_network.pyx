@@ -18,12 +18,12 @@ from cython.parallel cimport parallel, prange, threadid
 from libc.math cimport isfinite
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 from softline._kernels cimport (
-    SOFTLINE_IDENTITY, SOFTLINE_LEAKY_RELU, SOFTLINE_LOGISTIC, SOFTLINE_RELU, SOFTLINE_TANH,
-    activate_of, activation_gradient_of, add_scores_of, affine_of, aligned, bias_gradient_of,
-    bias_update_of, check_indices, check_labels, check_length, cross_entropy_gradient_of, dropout_of,
-    gradient_of, gradient_step, indices, load_strip_of, matrix, next_step, optimizer_rule, real, row_stride,
-    rows_of, rule_of, scores_of, slab_of, softline_block, softline_mix, softline_packed, softline_rows,
-    softline_rule, store_strip_of, threads_for,
+    SOFTLINE_IDENTITY, SOFTLINE_LEAKY_RELU, SOFTLINE_LOGISTIC, SOFTLINE_RELU, SOFTLINE_TANH, activate_of,
+    activation_gradient_of, add_scores_of, affine_of, aligned, bias_gradient_of, bias_update_of,
+    check_indices, check_labels, check_length, cross_entropy_gradient_of, dropout_of, gradient_of,
+    gradient_step, indices, load_strip_of, matrix, next_step, optimizer_rule, real, row_stride, rows_of,
+    rule_of, scores_by_blocks, scores_of, slab_of, softline_ahead, softline_block, softline_mix,
+    softline_packed, softline_rows, softline_rule, store_strip_of, threads_for,
 )
 from softline._team cimport (
     softline_done, softline_next, softline_take, softline_team, softline_wait, team_in, team_room,
@@ -298,15 +298,14 @@ cdef epoch(X, y, const real[::1] sample_weight, const ptrdiff_t[::1] order, list
             raise ValueError(f"sample_weight must have a positive sum in each batch; in batch {i} it is "
                              f"{batch_weight[i]}")
     cdef softline_rows rows = rows_of(X, <real>0)
-    cdef bint dense_rows = 0 < rows.column_bytes <= 16  # else a row is spread over too many cache lines
 
     cdef ptrdiff_t lanes = 64 // sizeof(real)
     cdef ptrdiff_t block = softline_block(D, lanes), n_blocks = (D + block - 1) // block
-    # A strip: packed, with a tile to spare so that strips do not fall on the same sets of the L1 cache.
     cdef double operations = 0
     cdef ptrdiff_t strip_bytes = 0, weight_bytes = 0, most_slabs = 1
     for i in range(net.n_layers):
         at = &net.layers[i]
+        # With a tile to spare, so that strips do not fall on the same sets of the L1 cache.
         at.strip = softline_packed(at.n_in + lanes, lanes)
         operations += <double>at.n_in * at.n_out
         strip_bytes += (at.strip + 2 * at.n_out * lanes) * <ptrdiff_t>sizeof(real)
@@ -362,7 +361,7 @@ cdef epoch(X, y, const real[::1] sample_weight, const ptrdiff_t[::1] order, list
     cdef ptrdiff_t mine, step, batch_first, batch_last, chunk_first, n_rows, strips, groups, s, col, count
     cdef ptrdiff_t first, end, k, r, n_slabs
     cdef const ptrdiff_t *idx
-    cdef const ptrdiff_t *next_idx
+    cdef softline_ahead ahead
     cdef layer *here
     cdef bint add, last
     with nogil, parallel(num_threads=threads, use_threads_if=threads > 1):
@@ -380,7 +379,6 @@ cdef epoch(X, y, const real[::1] sample_weight, const ptrdiff_t[::1] order, list
                 strips = (n_rows + lanes - 1) // lanes
                 groups = (strips + group - 1) // group
                 idx = &order[chunk_first]
-                next_idx = idx + n_rows if dense_rows and chunk_first + 2 * n_rows <= n else NULL
 
                 mine = 0
                 k = softline_take(team, thread, phase, n_blocks * groups)
@@ -455,10 +453,13 @@ cdef epoch(X, y, const real[::1] sample_weight, const ptrdiff_t[::1] order, list
                         n_slabs = (here.n_in + here.slab - 1) // here.slab
                         col = n_slabs * k // n_tasks * here.slab
                         count = min(n_slabs * (k + 1) // n_tasks * here.slab, here.n_in) - col
+                        ahead = softline_ahead(
+                            &rows, idx + n_rows, min(n_rows, n - chunk_first - n_rows), col, count)
                         if count > 0:
                             weight_gradient(
                                 here, col, count, n_rows, add, last and steps, learning_rates[step],
-                                alpha / batch_weight[step], &rows, next_idx if j == 0 else NULL, <real>0)
+                                alpha / batch_weight[step],
+                                &ahead if j == 0 else <const softline_ahead *>NULL, <real>0)
                     mine = mine + 1
                     k = softline_take(team, thread, phase, n_tasks)
                 if softline_done(team, mine, n_tasks):
@@ -475,8 +476,8 @@ cdef inline const softline_rule *rule_at(const layer *at) noexcept nogil:
 
 # The gradient to the weights of `count` inputs from `col` on; or at once the step.
 cdef inline void weight_gradient(const layer *at, ptrdiff_t col, ptrdiff_t count, ptrdiff_t n_rows, bint add,
-                                 bint steps, double learning_rate, double alpha, const softline_rows *next,
-                                 const ptrdiff_t *next_idx, real unused) noexcept nogil:
+                                 bint steps, double learning_rate, double alpha, const softline_ahead *ahead,
+                                 real unused) noexcept nogil:
     cdef ptrdiff_t lanes = 64 // sizeof(real)
     cdef const real *packed = <const real *>at.packed + softline_packed(col, lanes)
     cdef real *dW = NULL if at.dW == NULL else <real *>at.dW + col
@@ -484,10 +485,10 @@ cdef inline void weight_gradient(const layer *at, ptrdiff_t col, ptrdiff_t count
         gradient_step(packed, at.strip, n_rows, count, at.slab, <const real *>at.delta, at.n_out, dW, at.lddw,
                       add, <real *>at.W + col, at.ldw, <const real *>at.db, at.rule.first * learning_rate,
                       0 if at.rule.decoupled else alpha, <const real *>NULL, <const real *>NULL,
-                      <real *>NULL, rule_at(at), next, next_idx, col)
+                      <real *>NULL, rule_at(at), col, ahead)
     else:
         gradient_of(packed, at.strip, n_rows, count, <const real *>at.delta, at.n_out, dW, at.lddw, add,
-                    next, next_idx, col)
+                    ahead)
 
 
 # ---- prediction ----------------------------------------------------------------------------------------
@@ -552,9 +553,8 @@ cdef bint all_scores(X, const ptrdiff_t[::1] idx, list weights, str activation, 
                 here = &own.layers[j]
                 here.out = free
                 free = free + strips * lanes * here.n_out
-            for k in range(n_blocks):
-                scores_of(&rows, &idx[first], count, k * block, min(block, D - k * block), packed, strip,
-                          <const real *>bottom.W + k * block, bottom.ldw, H, parts + k * part)
+            scores_by_blocks(&rows, &idx[first], count, min(strips * lanes, n - first - count), D, packed,
+                             <const real *>bottom.W, bottom.ldw, H, parts, part)
             for k in range((count + lanes - 1) // lanes):
                 free = <real *>own.layers[0].out + k * lanes * H
                 add_scores_of(<const real *>(parts + k * lanes * H), part, n_blocks, <const real *>bottom.b,

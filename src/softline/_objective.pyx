@@ -13,9 +13,9 @@ from cython.parallel cimport parallel, prange, threadid
 from libc.math cimport copysign, fabs, fmax, sqrt
 from libc.stdint cimport int32_t
 from softline._kernels cimport (
-    add_scores_of, bias_gradient_of, check_labels, check_length, cross_entropy_gradient_of, cross_entropy_of,
-    gradient_of, indices, matrix, real, row_stride, rows_of, scores_of, softline_block, softline_packed,
-    softline_rows, threads_for,
+    add_scores_of, bias_gradient_of, check_labels, check_length, cross_entropy_gradient_of,
+    cross_entropy_of, gradient_of, indices, matrix, real, row_stride, rows_of, scores_by_blocks,
+    scores_of, softline_ahead, softline_block, softline_packed, softline_rows, threads_for,
 )
 
 import numpy as np
@@ -53,20 +53,9 @@ cdef double pass_over(X, const int32_t[::1] y, const real[::1] sample_weight, co
     check_length("dW", dW.shape[0], C, "rows")
     check_length("dW", dW.shape[1], D, "columns")
     check_length("db", db.shape[0], C, "elements")
-    if sample_weight is not None:
-        check_length("sample_weight", sample_weight.shape[0], n, "elements")
-    cdef double total = n, scale
-    cdef ptrdiff_t i
-    if sample_weight is not None:
-        total = 0
-        for i in range(n):
-            total += sample_weight[i]
-    if not total > 0:
-        raise ValueError(f"there must be rows, and their weights have a positive sum; it is {total}")
-    scale = 1 / total
+    cdef double scale = 1 / total_weight(sample_weight, n)
 
     cdef softline_rows rows = rows_of(X, <real>0)
-    cdef bint dense_rows = 0 < rows.column_bytes <= 16
     cdef ptrdiff_t lanes = 64 // sizeof(real)
     cdef ptrdiff_t block = softline_block(D, lanes), n_parts = (D + block - 1) // block
     cdef ptrdiff_t strip = softline_packed(D + lanes, lanes)
@@ -91,8 +80,7 @@ cdef double pass_over(X, const int32_t[::1] y, const real[::1] sample_weight, co
     cdef ptrdiff_t ld = row_stride(sums, "sums")
 
     cdef ptrdiff_t task, first, last, n_rows, s, col, count, k, r, c, d
-    cdef const ptrdiff_t *rows_here
-    cdef const ptrdiff_t *rows_next
+    cdef softline_ahead ahead
     cdef real *S
     cdef bint add
     cdef double sum
@@ -105,11 +93,9 @@ cdef double pass_over(X, const int32_t[::1] y, const real[::1] sample_weight, co
             sum = 0
             while first < last:
                 n_rows = min(chunk, last - first)
-                rows_here = &idx[first]
-                rows_next = rows_here + n_rows if dense_rows and first + 2 * n_rows <= last else NULL
                 for k in range(n_parts):
                     col = k * block
-                    scores_of(&rows, rows_here, n_rows, col, min(block, D - col),
+                    scores_of(&rows, &idx[first], n_rows, col, min(block, D - col),
                               &packed[thread, softline_packed(col, lanes)], strip, &W[0, col], ldw, C,
                               &parts[thread, k * part])
                 for s in range((n_rows + lanes - 1) // lanes):
@@ -124,9 +110,10 @@ cdef double pass_over(X, const int32_t[::1] y, const real[::1] sample_weight, co
                                               <const real *>&weight[thread, 0], &row_losses[thread, 0])
                     for r in range(count):
                         sum = sum + <double>weight[thread, r] * row_losses[thread, r]
+                ahead = softline_ahead(
+                    &rows, &idx[0] + first + n_rows, min(n_rows, last - first - n_rows), 0, D)
                 gradient_of(<const real *>&packed[thread, 0], strip, n_rows, D,
-                            <const real *>&dscores[thread, 0], C, &sums[task * C, 0], ld, add, &rows,
-                            rows_next, 0)
+                            <const real *>&dscores[thread, 0], C, &sums[task * C, 0], ld, add, &ahead)
                 bias_gradient_of(<const real *>&dscores[thread, 0], n_rows, C, &lane_sums[task, 0],
                                  &bias_sums[task, 0], add)
                 add = True
@@ -148,6 +135,19 @@ cdef double pass_over(X, const int32_t[::1] y, const real[::1] sample_weight, co
     return scale * sum
 
 
+cdef double total_weight(const real[::1] sample_weight, ptrdiff_t n) except? -1:
+    cdef double total = n
+    cdef ptrdiff_t i
+    if sample_weight is not None:
+        check_length("sample_weight", sample_weight.shape[0], n, "elements")
+        total = 0
+        for i in range(n):
+            total += sample_weight[i]
+    if not total > 0:
+        raise ValueError(f"there must be rows, and their weights have a positive sum; it is {total}")
+    return total
+
+
 def candidate_losses(X, y, sample_weight, Ws, bs, losses, n_threads=None):
     """Mean cross-entropy of all rows for each of K candidates, written into `losses`, float64."""
     X = as_rows(X)
@@ -166,18 +166,11 @@ def candidate_losses(X, y, sample_weight, Ws, bs, losses, n_threads=None):
 cdef int losses_of(X, const int32_t[::1] y, const real[::1] sample_weight, const real[:, :] W,
                    const real[:, ::1] b, double[::1] losses, n_threads) except -1:
     cdef ptrdiff_t n = X.shape[0], D = X.shape[1], K = b.shape[0], C = b.shape[1], rows_of_W = W.shape[0]
-    cdef ptrdiff_t ldw = row_stride(W, "Ws"), k, i, j, r
+    cdef ptrdiff_t ldw = row_stride(W, "Ws"), k, i, r
     cdef const ptrdiff_t[::1] idx = indices(None, n)
     check_length("losses", losses.shape[0], K, "elements")
     check_length("bs", K * C, rows_of_W, "elements")
-    cdef double total = n
-    if sample_weight is not None:
-        check_length("sample_weight", sample_weight.shape[0], n, "elements")
-        total = 0
-        for i in range(n):
-            total += sample_weight[i]
-    if not total > 0:
-        raise ValueError(f"there must be rows, and their weights have a positive sum; it is {total}")
+    cdef double total = total_weight(sample_weight, n)
     if K == 0 or C == 0:
         return 0
 
@@ -199,7 +192,7 @@ cdef int losses_of(X, const int32_t[::1] y, const real[::1] sample_weight, const
     cdef real[:, :] row_losses = matrix(threads, lanes, np.empty, <real>0)
     cdef double[:, ::1] sums = np.zeros((n_blocks, K))
 
-    cdef ptrdiff_t task, first, last, n_rows, s, col, count
+    cdef ptrdiff_t task, first, last, n_rows, s, count
     cdef double sum
     with nogil:
         for task in prange(n_blocks, num_threads=threads, use_threads_if=threads > 1, schedule="dynamic",
@@ -209,10 +202,8 @@ cdef int losses_of(X, const int32_t[::1] y, const real[::1] sample_weight, const
             last = min(n, strips * (task + 1) // n_blocks * lanes)
             while first < last:
                 n_rows = min(chunk, last - first)
-                for j in range(n_parts):
-                    col = j * block
-                    scores_of(&rows, &idx[first], n_rows, col, min(block, D - col), &packed[thread, 0],
-                              strip, &W[0, col], ldw, rows_of_W, &parts[thread, j * part])
+                scores_by_blocks(&rows, &idx[first], n_rows, min(chunk, last - first - n_rows), D,
+                                 &packed[thread, 0], &W[0, 0], ldw, rows_of_W, &parts[thread, 0], part)
                 for s in range((n_rows + lanes - 1) // lanes):
                     i = first + s * lanes
                     count = min(lanes, last - i)
