@@ -33,13 +33,13 @@ def affine_forward(x, w, b):
     cache : tuple
         (x, w, b), for `affine_backward`.
     """
-    rows = _flat(x)
+    rows = flat(x)
     if w.ndim != 2 or w.shape[0] != rows.shape[1] or b.shape != w.shape[1:]:
         raise ValueError(
             f"x of shape {x.shape} needs w of shape ({rows.shape[1]}, M) and b of shape (M,); "
             f"got {w.shape} and {b.shape}"
         )
-    dtype = _dtype(x, w, b)
+    dtype = dtype_of(x, w, b)
     out = np.empty((len(rows), w.shape[1]), dtype)
     _kernels.scores(rows, None, np.ascontiguousarray(w.T, dtype), np.ascontiguousarray(b, dtype), out)
     return out, (x, w, b)
@@ -61,23 +61,17 @@ def affine_backward(dout, cache):
     db : ndarray of shape (M,)
     """
     x, w, _ = cache
-    rows, dtype = _flat(x), _dtype(dout, *cache)
+    rows, dtype = flat(x), dtype_of(dout, *cache)
     if dout.shape != (len(rows), w.shape[1]):
         raise ValueError(
             f"dout must have the shape of the scores, {(len(rows), w.shape[1])}; got {dout.shape}"
         )
     dx = np.empty(rows.shape, dtype)
     _kernels.scores(np.ascontiguousarray(dout, dtype), None, np.ascontiguousarray(w, dtype), None, dx)
-    dw, db = affine_gradient(dout, x, w.shape)
-    return dx.reshape(x.shape), np.ascontiguousarray(dw), db
-
-
-def affine_gradient(dout, x, shape):
-    """dw, of this shape, and db of `affine_backward`: all that a first layer needs. dw is column-major."""
-    dtype = _dtype(dout, x)
-    dw, db = np.empty(shape[::-1], dtype), np.empty(shape[1], dtype)
-    _kernels.gradient(_flat(x), None, np.ascontiguousarray(dout, dtype), dw, db)
-    return dw.T, db
+    dtype = dtype_of(dout, x)
+    dw, db = np.empty(w.shape[::-1], dtype), np.empty(w.shape[1], dtype)
+    _kernels.gradient(rows, None, np.ascontiguousarray(dout, dtype), dw, db)
+    return dx.reshape(x.shape), np.ascontiguousarray(dw.T), db
 
 
 def relu_forward(x):
@@ -117,17 +111,17 @@ def svm_loss(x, y):
 
 
 def _mean_loss(gradient, x, y):
-    dx = np.array(as_rows(x, "x"), _dtype(x), order="C")
+    dx = np.array(as_rows(x, "x"), dtype_of(x), order="C")
     y, losses = as_labels(y, len(dx)), np.empty(len(dx), dx.dtype)
     gradient(dx, y, np.full(len(dx), 1 / len(dx), dx.dtype), losses)
     return losses.mean(dtype=np.float64), dx
 
 
-def _flat(x):
+def flat(x):
     """x (N, d_1, ..., d_k) as rows (N, D)."""
     return as_rows(np.reshape(x, (len(x), math.prod(x.shape[1:]))), "x")
 
 
-def _dtype(*arrays):
+def dtype_of(*arrays):
     """What the kernels compute in: float32 if all arrays are, else float64."""
     return np.float32 if all(a.dtype == np.float32 for a in arrays) else np.float64

@@ -2,12 +2,15 @@
 
 import numpy as np
 
+from softline import _network
+from softline.cs231n.checks import as_labels
 from softline.cs231n.classifiers.linear_loss import penalised, square_norm
 from softline.cs231n.layer_utils import affine_relu_backward, affine_relu_forward
 from softline.cs231n.layers import (
     affine_backward,
     affine_forward,
-    affine_gradient,
+    dtype_of,
+    flat,
     relu_backward,
     relu_forward,
     softmax_loss,
@@ -26,6 +29,9 @@ __all__ = [
     "softmax_loss",
     "svm_loss",
 ]
+
+# Names of the parameters of each layer.
+LAYERS = (("W1", "b1"), ("W2", "b2"))
 
 
 class TwoLayerNet:
@@ -78,13 +84,18 @@ class TwoLayerNet:
 
 def two_layer_loss(params, X, y, alpha):
     """What `TwoLayerNet.loss` returns, for a penalty alpha/2 sum(W * W)."""
-    W1, b1, W2, b2 = (params[name] for name in ("W1", "b1", "W2", "b2"))
-    hidden, cache1 = affine_relu_forward(X, W1, b1)
-    scores, cache2 = affine_forward(hidden, W2, b2)
+    rows, dtype = flat(X), dtype_of(X, *params.values())
+    layers = [
+        (np.ascontiguousarray(params[W].T, dtype), np.ascontiguousarray(params[b], dtype)) for W, b in LAYERS
+    ]
     if y is None:
+        scores = np.empty((len(rows), len(layers[-1][1])), dtype)
+        _network.network_scores(rows, None, layers, "relu", scores)
         return scores
-    loss, dscores = softmax_loss(scores, y)
-    dhidden, dW2, db2 = affine_backward(dscores, cache2)
-    dW1, db1 = affine_gradient(relu_backward(dhidden, cache1[1]), X, W1.shape)
-    loss += alpha / 2 * (square_norm(W1) + square_norm(W2))
-    return loss, {"W1": penalised(dW1, W1, alpha), "b1": db1, "W2": penalised(dW2, W2, alpha), "b2": db2}
+    gradients = [(np.empty_like(W), np.empty_like(b)) for W, b in layers]
+    loss = _network.network_gradient(rows, as_labels(y, len(rows)), None, None, layers, "relu", gradients)
+    grads = {}
+    for (W, b), (dW, db) in zip(LAYERS, gradients, strict=True):
+        loss += alpha / 2 * square_norm(params[W])
+        grads |= {W: penalised(dW.T, params[W], alpha), b: db}
+    return loss, grads

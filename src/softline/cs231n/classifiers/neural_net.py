@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from softline import _kernels
+from softline import _kernels, _network
 from softline.cs231n.checks import as_labels, as_rows
-from softline.cs231n.classifiers.fc_net import two_layer_loss
+from softline.cs231n.classifiers.fc_net import LAYERS, two_layer_loss
 from softline.cs231n.classifiers.linear_loss import square_norm
 
 __all__ = ["TwoLayerNet"]
@@ -99,72 +99,68 @@ class TwoLayerNet:
         rows, labels = as_rows(X), as_labels(y, len(X))
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
-        in_kernels = getattr(self.loss, "__func__", None) is TwoLayerNet.loss
-        descent = _Descent(self.params, batch_size) if in_kernels else None
+        if getattr(self.loss, "__func__", None) is TwoLayerNet.loss:
+            step, store = self._steps_in_kernels(rows, labels, reg, batch_size)
+        else:
+            step, store = self._steps_by_loss(X, y, reg)
         epoch = max(len(X) / batch_size, 1)
         losses, train_accs, val_accs = [], [], []
         try:
             for it in range(num_iters):
                 batch = np.random.choice(len(X), batch_size).astype(np.intp, copy=False)
-                if in_kernels:
-                    loss = descent.step(rows, labels, batch, learning_rate, 2 * reg)
-                else:
-                    loss, grads = self.loss(X[batch], y=y[batch], reg=reg)
-                    for name, gradient in grads.items():
-                        self.params[name] -= learning_rate * gradient
-                losses.append(loss)
+                losses.append(step(batch, learning_rate))
                 if verbose and it % PRINT_EVERY == 0:
-                    print(f"iteration {it} / {num_iters}: loss {loss:f}")
+                    print(f"iteration {it} / {num_iters}: loss {losses[-1]:f}")
                 if it % epoch == 0:
-                    if in_kernels:
-                        descent.store()
+                    store()
                     train_accs.append(np.mean(self.predict(X[batch]) == y[batch]))
                     val_accs.append(np.mean(self.predict(X_val) == y_val))
                     learning_rate *= learning_rate_decay
         finally:  # Ctrl-C, too, keeps what was learned
-            if in_kernels:
-                descent.store()
+            store()
         return {"loss_history": losses, "train_acc_history": train_accs, "val_acc_history": val_accs}
+
+    def _steps_by_loss(self, X, y, reg):
+        """A function that takes a step and returns the loss before it; and one that has nothing to do."""
+
+        def step(batch, learning_rate):
+            loss, grads = self.loss(X[batch], y=y[batch], reg=reg)
+            for name, gradient in grads.items():
+                self.params[name] -= learning_rate * gradient
+            return loss
+
+        return step, lambda: None
+
+    def _steps_in_kernels(self, X, y, reg, batch_size):
+        """The same for weights as the kernels want them; and one that writes the parameters back."""
+        layers = [(_transposed(self.params[W]), np.array(self.params[b], np.float64)) for W, b in LAYERS]
+        arena = _network.Arena()
+
+        def step(batch, learning_rate):
+            penalty = reg * sum(square_norm(W) for W, _ in layers)
+            (loss,) = _network.network_epoch(
+                X,
+                y,
+                None,
+                batch,
+                layers,
+                np.array([learning_rate], np.float64),
+                batch_size,
+                2 * reg * batch_size,
+                "relu",
+                arena=arena,
+            )
+            return loss + penalty
+
+        def store():
+            for (W, b), (weights, biases) in zip(LAYERS, layers, strict=True):
+                self.params[W][...], self.params[b][...] = weights.T, biases
+
+        return step, store
 
     def predict(self, X):
         """The class of the highest score of each row of X (N, D); the first of equals."""
         return two_layer_loss(self.params, X, None, 0).argmax(axis=1)
-
-
-class _Descent:
-    """Descent on parameters as the kernels want them, (H, D) and (C, H), in arrays allocated once."""
-
-    def __init__(self, params, batch_size):
-        self.params = params
-        self.weights = [_transposed(params[name]) for name in ("W1", "W2")]
-        self.biases = [np.array(params[name], np.float64) for name in ("b1", "b2")]
-        self.gradients = [_transposed(params[name]) for name in ("W1", "W2")]
-        self.bias_gradients = [np.empty_like(b) for b in self.biases]
-        self.hidden, self.scores = (np.empty((batch_size, len(b))) for b in self.biases)
-        self.dhidden = np.empty_like(self.hidden)
-        self.losses, self.share = np.empty(batch_size), np.full(batch_size, 1 / batch_size)
-
-    def step(self, X, y, batch, learning_rate, alpha):
-        """One step on the rows `batch`; the loss before it."""
-        (W1, W2), (b1, b2) = self.weights, self.biases
-        (dW1, dW2), (db1, db2) = self.gradients, self.bias_gradients
-        penalty = alpha / 2 * (square_norm(W1) + square_norm(W2))
-        _kernels.scores(X, batch, W1, b1, self.hidden)
-        np.maximum(self.hidden, 0, out=self.hidden)
-        _kernels.scores(self.hidden, None, W2, b2, self.scores)
-        _kernels.cross_entropy_gradient(self.scores, y[batch], self.share, self.losses)
-        _kernels.gradient(self.hidden, None, self.scores, dW2, db2)
-        _kernels.scores(self.scores, None, np.ascontiguousarray(W2.T), None, self.dhidden)
-        self.dhidden *= self.hidden > 0
-        _kernels.gradient(X, batch, self.dhidden, dW1, db1)
-        for W, b, dW, db in zip(self.weights, self.biases, self.gradients, self.bias_gradients, strict=True):
-            _kernels.sgd_update(W, b, dW, db, learning_rate, alpha, None, None, True)
-        return self.losses.mean() + penalty
-
-    def store(self):
-        """Write the parameters back."""
-        for name, value in zip(("W1", "W2", "b1", "b2"), (*self.weights, *self.biases), strict=True):
-            self.params[name][...] = value.T
 
 
 def _transposed(W):
