@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from softline._kernels import max_threads
 from softline._neighbors import nearest
 from softline.predictor import convert_to
-from softline.rows import kernels_read
+from softline.rows import in_row_order
 
 __all__ = ["KNeighborsClassifier"]
 
@@ -138,16 +138,14 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
 
     def _validate(self, X, y="no_validation", *, reset):
         """X in its own dtype where the kernels read it, and y if there is one; X is finite."""
-        dtype = getattr(X, "dtype", None)
-        native = isinstance(dtype, np.dtype) and kernels_read(dtype)
-        half = native and dtype.name == "bfloat16"  # which scikit-learn does not check
-        options = {"dtype": None if native else convert_to(dtype), "ensure_all_finite": not half}
+        dtype = convert_to(X)
+        half = dtype is None and X.dtype.name == "bfloat16"  # which scikit-learn does not check
+        options = {"dtype": dtype, "ensure_all_finite": not half}
         if isinstance(y, str):
             X = validate_data(self, X, reset=reset, **options)
         else:
             X, y = validate_data(self, X, y, reset=reset, multi_output=True, **options)
-            if abs(X.strides[1]) > abs(X.strides[0]):
-                X = np.ascontiguousarray(X)
+            X = in_row_order(X)
         for first in range(0, len(X) if half else 0, _ROWS):
             rows = X[first : first + _ROWS].astype(np.float32)
             assert_all_finite(rows, estimator_name=type(self).__name__, input_name="X")

@@ -7,7 +7,7 @@ from sklearn.utils import shuffle
 
 from softline import _kernels, optimizers
 from softline._network import Arena, batch_weights, network_epoch, network_gradient, network_scores
-from softline.trainer import DivergenceError
+from softline.trainer import DivergenceError, batch_losses, mean_loss
 
 # Bytes of scores at a time.
 CHUNK_BYTES = 4 << 20
@@ -129,17 +129,8 @@ class NetworkTrainer:
         with np.errstate(over="ignore"):
             penalties = self._squares() * self.alpha / 2 / batch_weights(self.sample_weight, self.order, B)
         start = time.perf_counter()
-        if self.after_batch is None:
-            losses = self._descend(self.order, rates)
-        else:
-            losses = []
-            for batch, rate in enumerate(rates):  # a call for each, to come back in between
-                idx = self.order[batch * B : (batch + 1) * B]
-                losses += self._descend(idx, rates[batch : batch + 1]).tolist()
-                if self.after_batch(batch, losses[-1] + penalties[batch], rate):
-                    break
+        losses = batch_losses(self._descend, self.order, rates, B, penalties, self.after_batch)
         seconds = time.perf_counter() - start
-        losses = penalties[: len(losses)] + np.asarray(losses)
         if not np.isfinite(losses).all() or not all(
             np.isfinite(a).all() for layer in self.model for a in layer
         ):
@@ -149,9 +140,7 @@ class NetworkTrainer:
                 f"{epoch + 1}: learning_rate_init={rates[0]:.3g} is too large for these data. A smaller one "
                 "helps, and so does standardize=True."
             )
-        sizes = np.full(len(losses), B)
-        sizes[-1] = min(len(self.order), B * len(losses)) - B * (len(losses) - 1)
-        return float(np.sum(losses * sizes) / sizes.sum()), seconds
+        return mean_loss(losses, len(self.order), B), seconds
 
     def _descend(self, order, rates):
         return network_epoch(

@@ -10,8 +10,11 @@ from softline.rows import Rows, in_row_order, kernels_read
 from softline.targets import check_targets, n_columns
 
 
-def convert_to(dtype):
-    """Dtypes, the first preferred, for input that the kernels do not read."""
+def convert_to(X):
+    """Dtypes to convert X to, the first preferred; None if the kernels read its own."""
+    dtype = getattr(X, "dtype", None)
+    if isinstance(dtype, np.dtype) and kernels_read(dtype):
+        return None
     return np.float32 if dtype in (np.uint16, np.int16) else [np.float64, np.float32]
 
 
@@ -42,9 +45,7 @@ class LinearPredictor:
 
         X with a y is checked to be finite; without, that is left to its scores, which tell.
         """
-        dtype = getattr(X, "dtype", None)
-        native = isinstance(dtype, np.dtype) and kernels_read(dtype)
-        options = {"dtype": None if native else convert_to(dtype), "ensure_all_finite": False}
+        options = {"dtype": convert_to(X), "ensure_all_finite": False}
         if not isinstance(y, str):
             soft = self._takes_targets and n_columns(y) > 1
             X, y = validate_data(self, X, y, reset=reset, multi_output=soft, **options)
@@ -56,6 +57,7 @@ class LinearPredictor:
             if not np.isfinite(scores).all():  # 0 times infinity or NaN is NaN
                 self._raise_if_not_finite(X)
             return X, self._targets(y, X.dtype) if soft else y
+        native = options["dtype"] is None
         if not (native and type(X) is np.ndarray and X.ndim == 2 and len(X) > 0) or (
             X.shape[1] != self.n_features_in_ or hasattr(self, "feature_names_in_")
         ):

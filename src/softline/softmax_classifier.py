@@ -332,10 +332,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
 
     def _fit_full_batch(self, X, codes, weight, rows, coef, intercept, validation, hooks, callback, rng):
         """Solvers that see all rows at each step: a step is to them what an epoch is to gradient descent."""
-        if self.standardize:
-            stats = ColumnStats(X.shape[1])
-            stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
-            X = Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype)
+        X = self._standardised(X, rows, weight)
         W, b = X.weights_from_array(coef.astype(float), intercept.astype(float))
         self.loss_curve_, self.epoch_seconds_, self.learning_rate_ = [], [], None
         self.validation_scores_ = None if validation is None else []
@@ -377,6 +374,14 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         if warning:
             warnings.warn(warning, ConvergenceWarning, stacklevel=3)
         return self
+
+    def _standardised(self, X, rows, weight):
+        """X as it is trained on by solvers that see all rows at each step."""
+        if not self.standardize:
+            return X
+        stats = ColumnStats(X.shape[1])
+        stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
+        return Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype)
 
     def _to_the_minimum(self, objective, W, b, after_step):
         """Step by L-BFGS; return what to warn of, or None."""
@@ -620,10 +625,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         y = y.astype(float) if y.ndim == 2 else y
         weight = self._row_weights(X, y, sample_weight)
         rows = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
-        if self.standardize:
-            stats = ColumnStats(X.shape[1])
-            stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
-            X = Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype)
+        X = self._standardised(X, rows, weight)
         W, b = (np.array(a, float) for a in X.weights_from_array(self.coef_, self.intercept_))
         if self.solver == "lbfgs":
             self._check_full_batch(y, None)

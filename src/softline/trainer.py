@@ -193,25 +193,14 @@ class Trainer:
         B = self.batch_size
         penalty = self.penalty
         start = time.perf_counter()
-        if self.after_batch is None:
-            losses = self._descend(order, rates)
-        else:
-            losses = []
-            for batch, rate in enumerate(rates):  # a call for each, to come back in between
-                losses += self._descend(order[batch * B : (batch + 1) * B], rates[batch : batch + 1]).tolist()
-                if self.after_batch(batch, losses[-1] + penalty, rate):
-                    break
+        losses = batch_losses(self._descend, order, rates, B, np.full(len(rates), penalty), self.after_batch)
         seconds = time.perf_counter() - start
-        losses = penalty + np.asarray(losses)
         finite = np.isfinite(losses)
         if not (finite.all() and np.isfinite(self.W).all() and np.isfinite(self.b).all()):
             bad = losses[~finite]
             what = f"the loss became {bad[0]}" if bad.size else "a weight became infinite"
             raise DivergenceError(f"{what} in epoch {epoch + 1}: {self.advice()}")
-        n = min(len(order), B * len(losses))
-        sizes = np.full(len(losses), B)
-        sizes[-1] = n - B * (len(losses) - 1)
-        return float(np.sum(losses * sizes) / n), seconds  # not by BLAS, whose bits depend on its threads
+        return mean_loss(losses, len(order), B), seconds
 
     def _descend(self, order, rates):
         return sgd_epoch(
@@ -263,3 +252,36 @@ class Trainer:
             _kernels.scores(X, idx, W, b, out, self.n_threads)
             hits += np.count_nonzero(out.argmax(axis=1) == codes[idx])
         return float(hits / len(rows))
+
+
+def batch_losses(descend, order, rates, batch_size, penalties, after_batch):
+    """Losses of an epoch's batches, each before its update and with its penalty; fewer if it is ended early.
+
+    Parameters
+    ----------
+    descend : callable
+        Trains on rows, given their numbers and the learning rate of each batch; returns losses without
+        penalty.
+    order : (n,) int array
+    rates, penalties : (number of batches,) float arrays
+    batch_size : int
+    after_batch : callable or None
+        See :class:`Trainer`. With it there is a call of `descend` for each batch, to come back in between.
+    """
+    if after_batch is None:
+        return penalties + descend(order, rates)
+    losses = []
+    for batch, rate in enumerate(rates):
+        rows = order[batch * batch_size : (batch + 1) * batch_size]
+        (loss,) = descend(rows, rates[batch : batch + 1])
+        losses.append(penalties[batch] + loss)
+        if after_batch(batch, losses[-1], rate):
+            break
+    return np.array(losses)
+
+
+def mean_loss(losses, n_rows, batch_size):
+    """The mean over the rows of losses of batches: the first ones of an epoch of `n_rows`."""
+    sizes = np.full(len(losses), batch_size)
+    sizes[-1] = min(n_rows, batch_size * len(losses)) - batch_size * (len(losses) - 1)
+    return float(np.sum(losses * sizes) / sizes.sum())  # not by BLAS, whose bits depend on its threads
