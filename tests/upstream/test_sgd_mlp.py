@@ -30,7 +30,8 @@ SoftmaxClassifier does not have. Of test_mlp.py:
                                nonfinite_params, mlp_diverging_loss
     test_progress              verbose_sgd
 
-The rest are of hidden layers, of regression, of several labels a row, and of solvers.
+The rest are of hidden layers, of regression, of several labels a row, and of solvers; all of them run, as
+they are, against softline's MLPClassifier (test_upstream).
 """
 
 import joblib
