@@ -56,6 +56,11 @@ class AverageCurvature:
         identity, of features taken one by one, or that they are not kept.
     """
 
+    mean: Array
+    roots: Array
+    correlations: Array | None
+    inverse_root: Array | None
+
     def __init__(
         self,
         X: Rows,

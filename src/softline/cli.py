@@ -121,7 +121,7 @@ FLAGS = {
 }
 # What has no effect on solvers other than sgd.
 OF_SGD = ("batch_size", "schedule", "label_smoothing", "optimizer", "early_stopping")
-NOT_OF_SOLVER = {
+NOT_OF_SOLVER: dict[str, tuple[str, ...]] = {
     "gd": ("batch_size",),
     "lbfgs": (*OF_SGD, "learning_rate"),
     "random_search": OF_SGD,

@@ -24,8 +24,13 @@ class ColumnStats:
     low, high : (D,) float64 arrays
     """
 
+    mean: Array
+    squares: Array
+    low: Array
+    high: Array
+
     def __init__(self, n_features: int) -> None:
-        self.weight = 0.0
+        self.weight: float = 0.0
         self.mean, self.squares = np.zeros(n_features), np.zeros(n_features)
         self.low, self.high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
 

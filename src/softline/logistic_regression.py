@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from contextlib import nullcontext
-from typing import Any, Self, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,7 +18,7 @@ from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
 from softline import lbfgs
-from softline._typing import Array, Differentiable, Floats, MatrixLike
+from softline._typing import Array, ClassWeight, Differentiable, Floats, MatrixLike, RandomState
 from softline.callbacks import IterationHooks
 from softline.objective import Objective
 from softline.predictor import SoftmaxPredictor, checks_parameters
@@ -72,6 +72,31 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
     >>> LogisticRegression().fit(X, y).score(X, y)
     0.97...
     """
+
+    n_iter_: Array
+
+    if TYPE_CHECKING:  # of scikit-learn's class, which has no types
+
+        def __init__(
+            self,
+            penalty: Literal["l1", "l2", "elasticnet", "deprecated"] | None = "deprecated",
+            *,
+            C: float = 1.0,
+            l1_ratio: float | None = 0.0,
+            dual: bool = False,
+            tol: float = 1e-4,
+            fit_intercept: bool = True,
+            intercept_scaling: float = 1,
+            class_weight: ClassWeight = None,
+            random_state: RandomState = None,
+            solver: Literal["lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga"] = "lbfgs",
+            max_iter: int = 100,
+            verbose: int = 0,
+            warm_start: bool = False,
+            n_jobs: int | None = None,
+        ) -> None: ...
+
+        def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
 
     @checks_parameters
     def fit(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:

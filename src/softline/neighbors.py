@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from numbers import Integral
-from typing import Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -93,6 +94,23 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
     feature_names_in_: Array
     n_samples_fit_: int
     outputs_2d_: bool
+
+    if TYPE_CHECKING:  # of scikit-learn's class, which has no types
+
+        def __init__(
+            self,
+            n_neighbors: int = 5,
+            *,
+            weights: Literal["uniform", "distance"] | Callable[[Array], Array] | None = "uniform",
+            algorithm: Literal["auto", "brute"] = "auto",
+            leaf_size: int = 30,
+            p: float | None = 2,
+            metric: Literal["minkowski", "l1", "l2", "cityblock"] | Metric = "minkowski",
+            metric_params: None = None,
+            n_jobs: int | None = None,
+        ) -> None: ...
+
+        def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
 
     _parameter_constraints = {
         **SklearnKNeighborsClassifier._parameter_constraints,

@@ -239,6 +239,9 @@ class State:
     b : (n_moments, C) array
     """
 
+    t: int
+    W: Array
+    b: Array
     iterate: Layer  # of an averaging optimizer: the weights of the last step
 
     def __init__(self, optimizer: Optimizer, W: Array) -> None:

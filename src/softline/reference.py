@@ -982,7 +982,7 @@ class SoftmaxClassifierReference:
         rng = np.random.RandomState(self.random_state)
         n = len(X)
         W, b = np.zeros((y.max() + 1, X.shape[1]), X.dtype), np.zeros(y.max() + 1, X.dtype)
-        self.loss_curve_ = []
+        self.loss_curve_: list[float] = []
         for _ in range(self.max_iter):
             order = rng.permutation(n)
             penalty = self.alpha / 2 * np.sum(W * W)

@@ -47,8 +47,12 @@ class Rows:
         if not kernels_read(array.dtype):
             raise TypeError(f"X must be of native {', '.join(KERNEL_DTYPES)}; got {array.dtype}")
         self.array = array
-        self.shape = array.shape
-        self.dtype = np.dtype(dtype or (np.float64 if array.dtype == np.float64 else np.float32))
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype: np.dtype[Any] = np.dtype(
+            dtype or (np.float64 if array.dtype == np.float64 else np.float32)
+        )
+        self.shift: Array | None
+        self.scale: Array | None
         self.shift, self.scale = (
             None if a is None else np.ascontiguousarray(a, self.dtype) for a in (shift, scale)
         )

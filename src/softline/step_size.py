@@ -49,6 +49,12 @@ class AutoStep:
         change by at most when no weight changes by more than 1.
     """
 
+    shift: Array | None
+    metric: Array
+    curvature: float
+    curvature_of_row: float
+    length: float
+
     def __init__(self) -> None:
         self.n_rows = self.n_rows_estimated = 0
 

@@ -13,7 +13,7 @@ from softline.cs231n import optim
 
 __all__ = ["Solver"]
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "update_rule": "sgd",
     "optim_config": {},
     "lr_decay": 1.0,
@@ -70,6 +70,10 @@ class Solver:
         Epochs completed.
     """
 
+    X_train: Array
+    y_train: Array
+    X_val: Array
+    y_val: Array
     update_rule: Any  # a name, and then its function
     optim_config: dict[str, Any]
     lr_decay: float
@@ -98,13 +102,15 @@ class Solver:
         self._reset()
 
     def _reset(self) -> None:
-        self.epoch = 0
+        self.epoch: int = 0
         self.best_val_acc: float = 0
         self.best_params: dict[str, Array] = {}
         self.loss_history: list[float] = []
         self.train_acc_history: list[float] = []
         self.val_acc_history: list[float] = []
-        self.optim_configs = {name: dict(self.optim_config) for name in self.model.params}
+        self.optim_configs: dict[str, dict[str, Any]] = {
+            name: dict(self.optim_config) for name in self.model.params
+        }
 
     def _step(self) -> None:
         batch = np.random.choice(len(self.X_train), self.batch_size)

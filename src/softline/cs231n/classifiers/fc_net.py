@@ -68,7 +68,7 @@ class TwoLayerNet:
         reg: float = 0.0,
     ) -> None:
         self.reg = reg
-        self.params = {  # column-major, as the kernels read weights: no layer takes a copy
+        self.params: dict[str, Array] = {  # column-major, as the kernels read weights: no layer takes a copy
             "W1": np.asfortranarray(weight_scale * np.random.randn(input_dim, hidden_dim)),
             "b1": np.zeros(hidden_dim),
             "W2": np.asfortranarray(weight_scale * np.random.randn(hidden_dim, num_classes)),

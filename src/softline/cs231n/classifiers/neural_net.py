@@ -39,7 +39,7 @@ class TwoLayerNet:
     """
 
     def __init__(self, input_size: int, hidden_size: int, output_size: int, std: float = 1e-4) -> None:
-        self.params = {
+        self.params: dict[str, Array] = {
             "W1": std * np.random.randn(input_size, hidden_size),
             "b1": np.zeros(hidden_size),
             "W2": std * np.random.randn(hidden_size, output_size),
