@@ -15,7 +15,7 @@ RandomState: TypeAlias = int | np.random.RandomState | None
 EvalSet: TypeAlias = tuple[ArrayLike, ArrayLike]
 Metric: TypeAlias = Literal["manhattan", "euclidean", "sqeuclidean"]
 Activation: TypeAlias = Literal["identity", "logistic", "tanh", "relu", "leaky_relu"]
-ClassWeight: TypeAlias = dict[Any, float] | Literal["balanced"] | None
+ClassWeight: TypeAlias = dict[Any, float] | dict[Any, int] | Literal["balanced"] | None
 # The parameters of a model by name, and what gives its loss and gradient there: see softline.gradient_check.
 Differentiable: TypeAlias = tuple[dict[str, Array], Callable[[], tuple[float, dict[str, Array]]]]
 
