@@ -10,6 +10,7 @@ import numpy as np
 from sklearn import metrics
 from sklearn.base import is_regressor
 from sklearn.inspection import DecisionBoundaryDisplay
+from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
@@ -42,7 +43,8 @@ COLORS = (
 MARKERS = "os^Dv<>Pph"
 
 
-def _pyplot():
+def import_pyplot():
+    """matplotlib.pyplot, or an ImportError that says what to install."""
     try:
         from matplotlib import pyplot
     except ImportError as error:
@@ -55,7 +57,7 @@ def _axes(ax, n, n_columns, cell):
 
     As in scikit-learn's PartialDependenceDisplay: an array of axes is drawn into, one axes makes room.
     """
-    pyplot = _pyplot()
+    pyplot = import_pyplot()
     n_rows = math.ceil(n / n_columns)
     if ax is None:
         size = n_columns * cell[0], n_rows * cell[1]
@@ -83,6 +85,14 @@ def _trained(estimator):
     if hasattr(estimator, "steps"):
         return _trained(estimator[-1])
     return estimator
+
+
+def _checked_names(class_names, classes):
+    if class_names is None:
+        return classes
+    if len(class_names) != len(classes):
+        raise ValueError(f"class_names has {len(class_names)} names for {len(classes)} classes: {classes}")
+    return class_names
 
 
 # ---- training --------------------------------------------------------------------------------------------
@@ -257,22 +267,20 @@ class TemplatesDisplay:
         Raises
         ------
         ValueError
-            If the estimator has no weights, or the images are not of `image_shape`.
+            If the estimator has no weights, the images are not of `image_shape`, or there are too few names.
         """
         model = _trained(estimator)
         if hasattr(model, "coefs_"):
             templates, names = model.coefs_[0].T, None
-        elif hasattr(model, "coef_"):
-            templates, names = np.atleast_2d(model.coef_), getattr(model, "classes_", None)
-            if class_names is not None:
-                if names is None or len(class_names) != len(names):
-                    n_classes = 0 if names is None else len(names)
-                    raise ValueError(f"class_names has {len(class_names)} names; classes_ has {n_classes}")
-                names = class_names
-            if names is not None and len(templates) == 1:
-                names = names[1:]  # log-odds of the second class
+        elif hasattr(model, "coef_") and hasattr(model, "classes_"):
+            templates = np.atleast_2d(model.coef_)
+            names = _checked_names(class_names, model.classes_)[
+                -len(templates) :
+            ]  # of two classes the second
         else:
-            raise ValueError(f"{type(model).__name__} has neither coef_ nor coefs_: no weights to draw")
+            raise ValueError(
+                f"{type(model).__name__} has no weights to draw: neither coef_ of classes nor coefs_"
+            )
         n_features = templates.shape[1]
         if image_shape is None:
             if n_features not in IMAGE_SHAPES:
@@ -395,18 +403,17 @@ class DecisionRegionsDisplay:
         Raises
         ------
         ValueError
-            If X has not two features, or y a label that the estimator does not know.
+            If X has not two features, y a label that the estimator does not know, or there are too few names.
         """
-        _pyplot()
+        import_pyplot()
         from matplotlib.figure import Figure
 
+        check_is_fitted(estimator)
         check_consistent_length(X, y)
-        points, labels, classes = np.asarray(X), np.asarray(y), estimator.classes_
-        if points.ndim != 2 or points.shape[1] != 2:
-            raise ValueError(f"decision regions need two features; X is of shape {points.shape}")
-        codes = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
-        if unknown := set(labels[classes[codes] != labels].tolist()):
-            raise ValueError(f"y has labels that are not among classes_: {sorted(unknown)[:5]}")
+        points, encoder = np.asarray(X), LabelEncoder()
+        encoder.classes_ = classes = estimator.classes_
+        codes = encoder.transform(y)
+        names = _checked_names(class_names, classes)
         boundary = DecisionBoundaryDisplay.from_estimator(
             estimator,
             X,
@@ -416,9 +423,6 @@ class DecisionRegionsDisplay:
             plot_method="pcolormesh",
             ax=Figure().subplots(),  # scikit-learn draws when it computes; plot() draws again, in our colours
         )
-        names = classes if class_names is None else class_names
-        if len(names) != len(classes):
-            raise ValueError(f"class_names has {len(names)} names; classes_ has {len(classes)}")
         return cls(boundary=boundary, X=points, y=codes, class_names=names).plot(ax=ax)
 
     def plot(self, ax=None):
@@ -442,7 +446,7 @@ class DecisionRegionsDisplay:
                 *self.X[self.y == code].T,
                 color=color,
                 marker=MARKERS[code % len(MARKERS)],
-                s=18,
+                s=24,
                 edgecolor="white",
                 linewidth=0.5,
                 label=str(name),
@@ -457,7 +461,7 @@ class DecisionRegionsDisplay:
 def _class_colors(n_classes):
     if n_classes <= len(COLORS):
         return COLORS[:n_classes]
-    return _pyplot().get_cmap("turbo")(np.linspace(0, 1, n_classes))
+    return import_pyplot().get_cmap("turbo")(np.linspace(0, 1, n_classes))
 
 
 def _pale(colors):
@@ -470,11 +474,33 @@ def _pale(colors):
 class ConfusionMatrixDisplay(metrics.ConfusionMatrixDisplay):
     """scikit-learn's, readable with a hundred classes, too.
 
-    The figure and the letters are as large as the classes need, names stand upright where they are too long,
-    and values are written only where the cells have room for them.
+    The figure and the letters are as large as the classes need, and names stand upright where they are too
+    long. Where cells have no room for values, colours go by the square root, so that mistakes show.
     """
 
-    def plot(self, *, include_values=True, xticks_rotation="horizontal", ax=None, text_kw=None, **options):
+    @classmethod
+    def from_estimator(cls, estimator, X, y, **options):
+        """Draw what a classifier predicts for X, against y; options as in scikit-learn."""
+        import_pyplot()
+        return super().from_estimator(estimator, X, y, **options)
+
+    @classmethod
+    def from_predictions(cls, y_true, y_pred, **options):
+        """Draw predicted labels against true ones; options as in scikit-learn."""
+        import_pyplot()
+        return super().from_predictions(y_true, y_pred, **options)
+
+    def plot(
+        self,
+        *,
+        include_values=True,
+        xticks_rotation="horizontal",
+        ax=None,
+        colorbar=True,
+        im_kw=None,
+        text_kw=None,
+        **options,
+    ):
         """Draw the matrix.
 
         Parameters
@@ -485,31 +511,40 @@ class ConfusionMatrixDisplay(metrics.ConfusionMatrixDisplay):
             Long names stand "vertical" all the same.
         ax : matplotlib Axes, default=None
             None makes a figure.
-        text_kw : dict, default=None
+        colorbar : bool, default=True
+        im_kw, text_kw : dict, default=None
         **options
-            `cmap`, `values_format`, `colorbar` and `im_kw`, as in scikit-learn.
+            `cmap` and `values_format`, as in scikit-learn.
 
         Returns
         -------
         self
         """
+        import_pyplot()
+        from matplotlib.colors import PowerNorm
+
         n = len(self.confusion_matrix)
         side = min(max(2 + 0.4 * n, 4.5), 13)
-        (axis,) = _axes(ax, 1, 1, (1.2 * side, side))
+        (axis,) = _axes(ax, 1, 1, (1.1 * side, side))
         # Points along a cell; a letter is about 0.6 of its size wide.
         cell = 72 * 0.85 * axis.get_window_extent().width / axis.figure.dpi / n
         fontsize = min(0.75 * cell, 10)
         names = range(n) if self.display_labels is None else self.display_labels
         if xticks_rotation == "horizontal" and 0.6 * fontsize * max(len(str(name)) for name in names) > cell:
             xticks_rotation = "vertical"
+        include_values = include_values and cell >= 18
         super().plot(
-            include_values=include_values and cell >= 18,
+            include_values=include_values,
             xticks_rotation=xticks_rotation,
             ax=axis,
+            colorbar=False,
+            im_kw=({} if include_values else {"norm": PowerNorm(0.5)}) | (im_kw or {}),
             text_kw={"fontsize": min(0.4 * cell, 10)} | (text_kw or {}),
             **options,
         )
         axis.tick_params(labelsize=fontsize, length=min(3.5, cell / 3))
+        if colorbar:  # as high as the matrix, which scikit-learn's is not
+            axis.figure.colorbar(self.im_, cax=axis.inset_axes([1.02, 0, 0.04, 1]))
         return self
 
 
@@ -724,7 +759,7 @@ class HeatMapDisplay:
         (axis,) = _axes(ax, 1, 1, size)
         self.text_ = None
         if is_grid:
-            cells = np.empty((len(rows), len(columns)))
+            cells = np.full((len(rows), len(columns)), np.nan)
             for value, other, score in zip(down, across, self.scores, strict=True):
                 cells[rows.index(value), columns.index(other)] = score
             self._draw_cells(axis, cells)
@@ -749,7 +784,7 @@ class HeatMapDisplay:
             self.text_[i, j] = axis.text(j, i, f"{score:.3f}", ha="center", va="center", color=color)
         i, j = np.unravel_index(np.nanargmax(cells), cells.shape)
         axis.add_patch(
-            _pyplot().Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=COLORS[2], linewidth=3)
+            import_pyplot().Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=COLORS[2], linewidth=3)
         )
 
 
@@ -762,6 +797,8 @@ def _candidates(cv_results, names, n, score_name):
         raise ValueError(
             f"cv_results has no parameters with a mean_test_{score_name}; its scores are: {', '.join(known)}"
         )
+    if np.isnan(scores).all():
+        raise ValueError(f"every mean_test_{score_name} of cv_results is NaN")
     if names is None:
         names = searched
     if len(names) != n or set(names) - set(searched) or len(set(names)) != n:
@@ -813,6 +850,10 @@ def _positions(values, axis, which):
         values = np.array(values, dtype=float)
         if values.min() > 0 and values.max() >= 30 * values.min():
             axis.set(**{f"{which}scale": "log"})
+            ticks = np.unique(values)
+            if len(ticks) <= 8:
+                axis.set(**{f"{which}ticks": ticks, f"{which}ticklabels": [f"{tick:.3g}" for tick in ticks]})
+                axis.minorticks_off()
         return values
     names = _ordered(values)
     axis.set(**{f"{which}ticks": range(len(names)), f"{which}ticklabels": list(map(_text, names))})
