@@ -324,6 +324,8 @@ class TemplatesDisplay:
                 f"image_shape={shape} is no image; expected (height, width), (3, height, width) or "
                 "(height, width, 3)"
             )
+        if self.names is not None and len(self.names) != len(templates):
+            raise ValueError(f"names has {len(self.names)} names for {len(templates)} templates")
         if math.prod(shape) != templates.shape[1]:
             raise ValueError(
                 f"image_shape={shape} has {math.prod(shape)} values; a template has {templates.shape[1]}"
@@ -802,9 +804,7 @@ def _candidates(cv_results, names, n, score_name):
     if names is None:
         names = searched
     if len(names) != n or set(names) - set(searched) or len(set(names)) != n:
-        raise ValueError(
-            f"expected the name{'s' * (n > 1)} of {n} of {', '.join(searched)}; got {list(names)}"
-        )
+        raise ValueError(f"expected {n} of the parameters {', '.join(searched)}; got {', '.join(names)}")
     params = cv_results["params"]
     others = [name for name in searched if name not in names]
     best = params[int(np.nanargmax(scores))]
