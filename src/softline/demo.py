@@ -54,6 +54,8 @@ def train(name, X, y, *, epochs, random_state):
     models = []
     model = deepcopy(MODELS[name]).set_params(max_iter=epochs, random_state=random_state)
     model.fit(X, y, callback=lambda epoch: models.append(deepcopy(epoch.model)))
+    if len(models) < epochs:
+        raise KeyboardInterrupt  # of which fit only warns
     return models
 
 
