@@ -455,7 +455,7 @@ class DecisionRegionsDisplay:
             )
             for code, (color, name) in enumerate(zip(colors, self.class_names, strict=True))
         ]
-        axis.legend(loc="best", framealpha=0.9)
+        axis.legend(fontsize=8, borderpad=0.3, handletextpad=0.1)  # small: it lies on the rows
         self.ax_, self.figure_ = axis, axis.figure
         return self
 
