@@ -762,3 +762,35 @@ def test_importing_datasets_leaves_scikit_learn_alone():
     """It takes a second, which `softline --help` need not wait for."""
     command = "import sys, softline.datasets; sys.exit('sklearn' in sys.modules)"
     subprocess.run([sys.executable, "-c", command], check=True)
+
+
+# ---- two features ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [datasets.make_red_pandas, datasets.make_spiral])
+def test_toys_are_reproducible(make):
+    X, y = make(101, random_state=0)
+    assert X.shape == (101, 2)
+    assert np.ptp(np.bincount(y)) <= 1
+    assert not np.array_equal(y, np.sort(y))  # shuffled
+    for same in (make(101, random_state=0), make(101, random_state=np.random.RandomState(0))):
+        np.testing.assert_array_equal(same[0], X)
+        np.testing.assert_array_equal(same[1], y)
+    assert not np.array_equal(make(101, random_state=1)[0], X)
+
+
+def test_red_pandas_are_brown():
+    X, y = datasets.make_red_pandas(2000, random_state=0)
+    assert X.min() >= 0
+    assert X.sum(axis=1).max() <= 1  # of a picture
+    dog, panda = X[y == 0].mean(axis=0), X[y == 1].mean(axis=0)
+    np.testing.assert_allclose(dog, [3 / 16, 6 / 16], atol=0.02)
+    np.testing.assert_allclose(panda, [12 / 22, 3 / 22], atol=0.02)
+
+
+def test_a_spiral_without_noise():
+    X, y = datasets.make_spiral(400, n_classes=4, noise=0, random_state=0)
+    radius = np.hypot(*X.T)
+    assert radius.max() <= 1
+    angle = np.arctan2(*X.T) - 4 * radius - np.pi / 2 * y
+    np.testing.assert_allclose(np.cos(angle), 1)

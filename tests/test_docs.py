@@ -45,6 +45,25 @@ def test_networks_on_cifar10(page, capsys, cifar10_dir, tmp_path, monkeypatch):
     assert capsys.readouterr().out.strip() == re.search(r"print.*# ([\d.]+)", example)[1]
 
 
+def test_pictures(capsys, cifar10_dir, mnist_dir, tmp_path, monkeypatch):
+    """The code of plots.md makes the pictures that it shows, but for those of `softline demo`."""
+    pytest.importorskip("matplotlib").use("agg")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cifar10").symlink_to(cifar10_dir)
+    (tmp_path / "data" / "mnist").symlink_to(mnist_dir)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for example in python_blocks("docs/plots.md"):
+        exec(example, names)
+    text = (DOCS / "plots.md").read_text(encoding="utf-8")
+    assert float(capsys.readouterr().out) == pytest.approx(float(re.search(r"# (0\.\d+)", text)[1]), abs=0.01)
+    shown = set(re.findall(r"!\[.*?\]\(images/(.*?)\)", text))
+    drawn = set(re.findall(r"^softline demo .*--out (\S+)$", text, re.M))
+    assert {path.name for path in tmp_path.iterdir()} == shown - drawn | {"data"}
+    assert shown <= {path.name for path in (DOCS / "images").iterdir()}
+    names["pyplot"].close("all")
+
+
 def test_cs231n(capsys, digits):
     (example,) = python_blocks("docs/cs231n.md")
     X, X_val, y, y_val = digits

@@ -1,0 +1,116 @@
+import re
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from softline import demo
+from softline.cli import TOYS, main
+
+Image = pytest.importorskip("PIL.Image")
+pytest.importorskip("matplotlib")
+
+
+def frames(path):
+    with Image.open(path) as image:
+        for i in range(image.n_frames):
+            image.seek(i)
+            yield np.asarray(image.convert("RGB"), dtype=int)
+
+
+def test_toys_are_those_of_the_command_line():
+    assert tuple(demo.TOYS) == TOYS
+    for toy in demo.TOYS.values():
+        X, y = toy.make(random_state=0)
+        assert X.shape[1] == len(toy.feature_names) == 2
+        np.testing.assert_array_equal(np.unique(y), range(len(toy.class_names)))
+
+
+def test_a_gif_has_a_frame_an_epoch(capsys, tmp_path):
+    path = tmp_path / "circle.gif"
+    assert main(["demo", "circle", "--epochs", "4", "--out", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for line in (
+        r"data +circle, 200 rows",
+        r"features +x, y",
+        r"classes +2: outside, inside",
+        r"softmax +4 epochs, loss 0\.69\d\d, accuracy \d\d\.\d\d%",
+        r"mlp +4 epochs, loss 0\.\d{4}, accuracy \d\d\.\d\d%",
+        rf"saved +{re.escape(str(path))}",
+    ):
+        assert re.search(f"^{line}$", out, re.M), out
+    first, *rest = frames(path)
+    assert len(rest) == 3
+    assert first.shape[1] > 2 * first.shape[0]  # side by side
+    middle = first.shape[1] // 2
+    for before, after in pairwise([first, *rest]):
+        changed = (before != after).any(axis=2)
+        assert changed[40:, middle:].mean() > 0.01  # the network's regions, not only its title
+
+
+def test_regions_in_the_gif_are_those_predicted(tmp_path):
+    """Where a frame is pale blue and pale orange, the model of its epoch says so."""
+    toy = demo.TOYS["red-panda"]
+    X, y = toy.make(random_state=0)
+    run = demo.train("mlp", X, y, epochs=3, random_state=0)
+    assert [len(model.loss_curve_) for model in run] == [1, 2, 3]
+    assert not np.array_equal(run[0].coefs_[0], run[1].coefs_[0])
+    demo.animate(tmp_path / "mlp.gif", toy, X, y, {"mlp": run})
+    shares = [
+        np.mean(np.abs(frame - [188, 217, 243]).max(axis=2) < 12)
+        / np.mean(np.abs(frame - [255, 225, 171]).max(axis=2) < 12)
+        for frame in frames(tmp_path / "mlp.gif")
+    ]
+    low, high = X.min(axis=0), X.max(axis=0)
+    eps = 0.1 * (high - low).max()
+    axes = [np.linspace(start - eps, end + eps, 100) for start, end in zip(low, high, strict=True)]
+    grid = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
+    expected = [np.mean(model.predict(grid) == 0) / np.mean(model.predict(grid) == 1) for model in run]
+    np.testing.assert_allclose(shares, expected, rtol=0.15)
+
+
+@pytest.mark.parametrize("data", TOYS)
+def test_a_png_of_moments(data, capsys, tmp_path):
+    assert main(["demo", data, "--epochs", "2", "--model", "softmax", "--out", str(tmp_path / "a.PNG")]) == 0
+    out = capsys.readouterr().out
+    assert "mlp" not in out
+    (picture,) = frames(tmp_path / "a.PNG")
+    assert picture.shape[1] > 2 * picture.shape[0]  # epochs 1 and 2
+
+
+def test_the_same_seed_is_the_same_picture(capsys, tmp_path):
+    pictures = []
+    for seed in ("1", "1", "2"):
+        path = tmp_path / "a.png"
+        assert main(["demo", "--epochs", "1", "--seed", seed, "--out", str(path)]) == 0
+        pictures.append(path.read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
+
+
+def test_an_mlp_parts_what_a_line_cannot():
+    for name in ("circle", "spiral"):
+        X, y = demo.TOYS[name].make(random_state=0)
+        accuracy = {
+            model: demo.train(model, X, y, epochs=50, random_state=0)[-1].score(X, y) for model in demo.MODELS
+        }
+        assert accuracy["softmax"] < 0.6
+        assert accuracy["mlp"] > 0.97
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--out", "demo.jpg"], "--out demo.jpg: expected a name that ends with .gif or .png"),
+        (["--out", "no/demo.gif"], "cannot write no/demo.gif: there is no folder "),
+        ([], 'softline.plots needs matplotlib: pip install "softline[plot]"'),
+    ],
+)
+def test_what_cannot_be_drawn(args, message, capsys, monkeypatch):
+    if not args:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["demo", *args]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"softline: error: {message}") and err.count("\n") == 1
