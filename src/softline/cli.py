@@ -1,4 +1,4 @@
-"""The command line: softline train, evaluate, predict, check-gradient, info and bench.
+"""The command line: softline train, evaluate, predict, export, check-gradient, info and bench.
 
 Heavy modules are imported by the commands that use them, so that `softline --help` is instant.
 """
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from softline.config import print_rows, show_config
 
-COMMANDS = ("train", "evaluate", "predict", "check-gradient", "info", "bench")
+COMMANDS = ("train", "evaluate", "predict", "export", "check-gradient", "info", "bench")
 NAMED = ("digits", "mnist", "cifar10")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "asgd")
 SOLVERS = ("sgd", "gd", "lbfgs", "random_search", "random_local_search")
@@ -344,6 +344,15 @@ def _parser():
     predict.add_argument("--label", metavar="COLUMN", help="column to leave out, by name or position")
     predict.add_argument("--out", metavar="FILE", help="write here instead of standard output")
 
+    export = commands.add_parser(
+        "export",
+        parents=[model],
+        help="write a saved model as an ONNX graph or a state dict of PyTorch",
+        description="Write a saved model for other runtimes.",
+    )
+    export.set_defaults(run=_export)
+    export.add_argument("file", metavar="FILE", help="a .onnx graph, or a .pt state dict of PyTorch")
+
     check = commands.add_parser(
         "check-gradient",
         parents=[data, options],
@@ -593,6 +602,23 @@ def _predict(args):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def _export(args):
+    from softline import export, model_file
+
+    suffix = os.path.splitext(args.file)[1].lower()
+    if suffix not in (".onnx", ".pt"):
+        raise ValueError(f"{args.file}: expected a name that ends in .onnx or .pt")
+    model, header = model_file.read_model(args.model)
+    if suffix == ".onnx":
+        graph = export.to_onnx(model, args.file, image_shape=header["image_shape"]).graph
+        gives = ", ".join(output.name for output in graph.output)
+        contents = f"ONNX, opset {export.OPSET}: X to {gives}"
+    else:
+        state = export.to_torch(model, args.file)
+        contents = f"state dict of PyTorch: {_shortened(state)}"
+    print_rows({"model": type(model).__name__, "contents": contents, "saved": args.file})
 
 
 def _check_columns(model, X, feature_names, source, hint=""):
