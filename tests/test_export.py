@@ -203,6 +203,12 @@ def test_onnx_refuses_other_dtypes(dtype):
         to_onnx(trained("softmax"), dtype=dtype)
 
 
+def test_onnx_refuses_images_of_other_shapes():
+    pytest.importorskip("onnx")
+    with pytest.raises(ValueError, match=r"image_shape=\(2, 2\) has 4 values; the model takes 6 features"):
+        to_onnx(trained("softmax"), image_shape=(2, 2))
+
+
 @pytest.mark.parametrize("n", [0, 1, 2])
 @pytest.mark.parametrize("name", MODELS)
 def test_onnx_takes_any_number_of_rows(name, n):
@@ -552,7 +558,9 @@ def test_networks_go_on_as_in_scikit_learn(tmp_path):
 )
 @pytest.mark.parametrize("n_classes", [2, 3, 10])
 def test_from_sklearn(estimator, n_classes, tmp_path):
-    for labels in (np.arange(n_classes), np.arange(n_classes).astype(str)):
+    numbers = np.arange(n_classes)
+    fails_on_text = getattr(estimator, "early_stopping", False) and sklearn_version < (1, 7)
+    for labels in [numbers] if fails_on_text else [numbers, numbers.astype(str)]:
         estimator = clone(estimator).fit(X, labels[codes(n_classes)])
         model = from_sklearn(estimator)
         assert_same_predictions(model, estimator)

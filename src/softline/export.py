@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from copy import deepcopy
 from importlib import import_module
 
@@ -126,8 +127,9 @@ def to_onnx(model, path=None, *, dtype=None, image_shape=None):
     NotFittedError
         If it is not fitted.
     ValueError
-        If its labels are neither text nor numbers that int64 holds; or it is a LogisticRegression that
-        scikit-learn before 1.8 fitted one class versus the rest.
+        If its labels are neither text nor numbers that int64 holds; if it is a LogisticRegression that
+        scikit-learn before 1.8 fitted one class versus the rest; or if images of `image_shape` have another
+        number of features.
     OSError
         If the file cannot be written.
 
@@ -149,6 +151,11 @@ def to_onnx(model, path=None, *, dtype=None, image_shape=None):
     _check(model, WITH_WEIGHTS, "to_onnx", hint)
     if isinstance(model, LogisticRegression) and _is_one_versus_rest(model):
         raise ValueError("to_onnx has softmax probabilities; this LogisticRegression is one versus the rest")
+    if image_shape is not None and math.prod(image_shape) != model.n_features_in_:
+        raise ValueError(
+            f"image_shape={image_shape} has {math.prod(image_shape)} values; the model takes "
+            f"{model.n_features_in_} features"
+        )
     target = None if path is None else check_target(path)
     onnx = _import("onnx", "to_onnx")
 
