@@ -81,8 +81,9 @@ def _dense(coef):
 
 def _is_one_versus_rest(model):
     """Whether a LogisticRegression is a model for each class by itself, as scikit-learn before 1.8 has it."""
-    one_by_one = getattr(model, "multi_class", None) == "ovr" or model.solver == "liblinear"
-    return one_by_one and len(model.classes_) > 2
+    if _PENALTY_IS_DEPRECATED or len(model.classes_) == 2:
+        return False
+    return model.multi_class == "ovr" or model.solver == "liblinear"
 
 
 # ---- ONNX ------------------------------------------------------------------------------------------------
@@ -331,15 +332,15 @@ def to_torch(model, path=None):
 def to_sklearn(model):
     """A model as scikit-learn's own estimator, fitted, with the same predictions to rounding.
 
-    ============================ =====================================
+    ============================ ============================
     of softline                  of scikit-learn
-    ============================ =====================================
+    ============================ ============================
     SoftmaxClassifier            LogisticRegression
     LogisticRegression           LogisticRegression
     LeastSquaresClassifier       RidgeClassifier
     MLPClassifier                MLPClassifier
-    KNeighborsClassifier         KNeighborsClassifier, by brute force
-    ============================ =====================================
+    KNeighborsClassifier         KNeighborsClassifier
+    ============================ ============================
 
     It works, and is unpickled, where softline is not installed. Its parameters, for fitting it anew, are
     those that mean the same; the others are scikit-learn's defaults. A SoftmaxClassifier's `alpha` becomes
@@ -402,15 +403,15 @@ def to_sklearn(model):
 def from_sklearn(estimator):
     """A fitted estimator of scikit-learn as softline's, with the same predictions to rounding.
 
-    ==================================== ==================================
-    of scikit-learn                      of softline
-    ==================================== ==================================
-    LogisticRegression                   LogisticRegression
-    SGDClassifier, see below             SoftmaxClassifier
-    RidgeClassifier                      LeastSquaresClassifier
-    MLPClassifier                        MLPClassifier
-    KNeighborsClassifier                 KNeighborsClassifier
-    ==================================== ==================================
+    ============================ ============================
+    of scikit-learn              of softline
+    ============================ ============================
+    LogisticRegression           LogisticRegression
+    SGDClassifier, see below     SoftmaxClassifier
+    RidgeClassifier              LeastSquaresClassifier
+    MLPClassifier                MLPClassifier
+    KNeighborsClassifier         KNeighborsClassifier
+    ============================ ============================
 
     It predicts by softline's kernels, can be saved by :func:`softline.save_model` (but for the last), and
     goes on training from where it is, by `partial_fit` or with ``warm_start=True``. Its parameters are those
