@@ -8,13 +8,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = ("gradient-check", "least-squares", "optimization", "test-set")
+PAGES = ("export", "gradient-check", "least-squares", "optimization", "test-set")
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_examples(page):
+    if page == "export":
+        pytest.importorskip("onnxruntime")
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(>>> .*?)^```$", text, re.M | re.S)
     assert blocks
@@ -71,3 +73,13 @@ def test_cs231n(capsys, digits):
     *lines, accuracy = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [f"iteration {100 * i} / 1500" for i in range(15)]
     assert 0 < float(accuracy) <= 1
+
+
+def test_export_to_torch():
+    pytest.importorskip("torch")
+    *_, linear, network = python_blocks("docs/export.md")
+    for example in linear, network:
+        names = {}
+        exec(example, names)
+        expected = names["model"].predict_proba(names["X"])
+        assert abs(names["probabilities"].detach().numpy() - expected).max() < 1e-12

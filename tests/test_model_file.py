@@ -24,6 +24,7 @@ from softline import (
 )
 from softline.linear_model import LeastSquaresClassifier
 from softline.model_file import ModelFileError
+from softline.neural_network import MLPClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -102,6 +103,13 @@ def test_other_models_round_trip_to_the_bit(tmp_path, model, dtype, labels):
     assert np.array_equal(loaded.predict(X), model.predict(X))
     if hasattr(model, "n_iter_"):
         assert np.array_equal(loaded.n_iter_, model.n_iter_)
+
+
+def test_networks_by_lbfgs_round_trip(tmp_path):
+    model = MLPClassifier((4,), solver="lbfgs", max_iter=3, random_state=0).fit(X, CODES)
+    loaded = round_trip(model, tmp_path)
+    assert (loaded.n_iter_, loaded.loss_curve_) == (3, model.loss_curve_)
+    assert np.array_equal(loaded.predict_proba(X), model.predict_proba(X))
 
 
 def test_looks_at_a_test_set_come_back(tmp_path):
@@ -370,7 +378,7 @@ FORGERIES = {
     "parameters no dict": lambda h, t: h.update(params=[]),
     "losses no list": lambda h, t: h.update(loss_curve=3),
     "epochs no number": lambda h, t: h.update(n_iter="many"),
-    "rate no number": lambda h, t: h.update(learning_rate=None),
+    "rate no number": lambda h, t: h.update(learning_rate="fast"),
     "a key missing": lambda h, t: h.pop("n_iter"),
     "the rows of another estimator": lambda h, t: (
         h.update(estimator="LeastSquaresClassifier", params={}, n_iter=1)

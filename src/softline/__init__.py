@@ -14,6 +14,7 @@ _HOMES = {
 _MODULES = [
     "cs231n",
     "datasets",
+    "export",
     "gradient_check",
     "linear_model",
     "model_file",

@@ -1,4 +1,4 @@
-"""The command line: softline train, evaluate, predict, check-gradient, info, bench and demo.
+"""The command line: softline train, evaluate, predict, export, check-gradient, info, bench and demo.
 
 Heavy modules are imported by the commands that use them, so that `softline --help` is instant.
 """
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from softline._typing import Array
 from softline.config import print_rows, show_config
 
-COMMANDS = ("train", "evaluate", "predict", "check-gradient", "info", "bench", "demo")
+COMMANDS = ("train", "evaluate", "predict", "export", "check-gradient", "info", "bench", "demo")
 NAMED = ("digits", "mnist", "cifar10")
 TOYS = ("red-panda", "circle", "spiral", "blobs")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "asgd")
@@ -350,6 +350,15 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--label", metavar="COLUMN", help="column to leave out, by name or position")
     predict.add_argument("--out", metavar="FILE", help="write here instead of standard output")
 
+    export = commands.add_parser(
+        "export",
+        parents=[model],
+        help="write a saved model as an ONNX graph or a state dict of PyTorch",
+        description="Write a saved model for other runtimes.",
+    )
+    export.set_defaults(run=_export)
+    export.add_argument("file", metavar="FILE", help="a .onnx graph, or a .pt state dict of PyTorch")
+
     check = commands.add_parser(
         "check-gradient",
         parents=[data, options],
@@ -638,6 +647,23 @@ def _predict(args: argparse.Namespace) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def _export(args: argparse.Namespace) -> None:
+    from softline import export, model_file
+
+    suffix = os.path.splitext(args.file)[1].lower()
+    if suffix not in (".onnx", ".pt"):
+        raise ValueError(f"{args.file}: expected a name that ends in .onnx or .pt")
+    model, header = model_file.read_model(args.model)
+    if suffix == ".onnx":
+        graph = export.to_onnx(model, args.file, image_shape=header["image_shape"]).graph
+        gives = ", ".join(output.name for output in graph.output)
+        contents = f"ONNX, opset {export.OPSET}: X to {gives}"
+    else:
+        state = export.to_torch(model, args.file)
+        contents = f"state dict of PyTorch: {_shortened(state)}"
+    print_rows({"model": type(model).__name__, "contents": contents, "saved": args.file})
 
 
 def _check_columns(

@@ -102,8 +102,11 @@ def save_model(
     header, tensors = _pack(model, image_shape, split_seed)
     _unpack(header, tensors)  # what would not load again is not written
     text = json.dumps(header)
-    contents = save({**tensors, "sha256": _checksum(text, tensors)}, {"softline": text})
+    write_file(target, save({**tensors, "sha256": _checksum(text, tensors)}, {"softline": text}))
 
+
+def write_file(target, contents):
+    """Write bytes to a file that appears whole or not at all; `target` is what `check_target` returned."""
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         with open(temporary, "xb") as file:
@@ -373,8 +376,6 @@ def _unpack_history(model: Any, header: Header) -> None:
     if "loss_curve" not in header:
         return
     rate = header["learning_rate"]
-    solver = getattr(model, "solver", None)
-    _expect((rate is None) == (solver == "lbfgs"), f"the learning rate of {solver} is {rate}")
     model.n_iter_ = int(header["n_iter"])
     model.learning_rate_ = None if rate is None else float(rate)
     model.loss_curve_ = [float(loss) for loss in header["loss_curve"]]
