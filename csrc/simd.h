@@ -357,8 +357,8 @@ INLINE mask r_dot16(mask a, mask b, mask sum) {
 }
 INLINE mask r_sad(mask a, mask b, mask sum) {
     UNROLL(i, 4) {
-        const mask d = (a >> 8 * i & 255) - (b >> 8 * i & 255);
-        sum += d < 0 ? -d : d;
+        const mask d = (a >> 8 * i & 255) - (b >> 8 * i & 255), negative = d < 0;
+        sum += (d ^ negative) - negative;
     }
     return sum;
 }

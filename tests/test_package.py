@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -49,3 +50,51 @@ def test_importing_does_not_flush_subnormals():
 
     assert np.float32(1e-39) * np.float32(1) != 0
     assert np.float64(1e-310) * 1 != 0
+
+
+FITS = {
+    "softline": """
+import hashlib, numpy as np
+from softline import SoftmaxClassifier
+rng = np.random.default_rng(0)
+X, y = rng.standard_normal((2000, 200)).astype(np.float32), rng.integers(0, 10, 2000)
+model = SoftmaxClassifier(max_iter=3, tol=None, random_state=0, n_threads=2).fit(X, y)
+print(hashlib.sha256(model.coef_.tobytes() + model.predict_proba(X).tobytes()).hexdigest())
+""",
+    "torch": """
+import torch
+torch.set_num_threads(2)
+a = torch.ones(300, 300, requires_grad=True)
+(a @ a).sum().backward()
+assert a.grad[0, 0] == 600
+""",
+    "xgboost": """
+import numpy as np, xgboost
+data = xgboost.DMatrix(np.arange(2000.0).reshape(1000, 2), np.arange(1000) % 2)
+xgboost.train({"nthread": 2, "max_depth": 2, "objective": "binary:logistic"}, data, 2)
+""",
+    "sklearn": """
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+HistGradientBoostingClassifier(max_iter=3).fit(np.arange(2000.0).reshape(1000, 2), np.arange(1000) % 2)
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def alone():
+    done = run(FITS["softline"])
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["second", "first"])
+@pytest.mark.parametrize("other", ["torch", "xgboost", "sklearn"])
+def test_other_openmp_runtimes(other, first, alone):
+    """Each brings its own: whichever is loaded first, both fit, and softline's bits are the same."""
+    if find_spec(other) is None:
+        pytest.skip(f"no {other}")
+    imports = ("softline.softmax_classifier", other) if first else (other, "softline.softmax_classifier")
+    done = run("import " + ", ".join(imports) + FITS[other] + FITS["softline"] + FITS[other])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == alone

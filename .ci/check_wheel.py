@@ -1,0 +1,32 @@
+"""What a repaired wheel must be: python .ci/check_wheel.py WHEEL
+
+It is for one version of Python and a platform, one OpenMP runtime is inside, and no sources are.
+"""
+
+import re
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+RUNTIMES = r"(libgomp|libomp|libiomp5)[^/]*\.(so[.\d]*|dylib|dll)"
+MODULES = {"_epoch", "_kernels", "_machine", "_neighbors", "_network", "_objective"}
+
+wheel = Path(sys.argv[1])
+with ZipFile(wheel) as archive:
+    names = archive.namelist()
+
+tag = r"softline-[^-]+-(cp3\d+)-\1t?-(manylinux_2|musllinux_1|macosx|win)_\w+(\.\w+)*\.whl"
+assert re.fullmatch(tag, wheel.name), f"{wheel.name} is not for one Python and a platform as PyPI takes it"
+
+runtimes = [name for name in names if re.search(rf"/{RUNTIMES}$", name)]
+assert len(runtimes) == 1, f"one OpenMP runtime was expected in {wheel.name}, found {runtimes}"
+
+modules = {match[1] for name in names if (match := re.fullmatch(r"softline/(\w+)\.[^/]*(so|pyd)", name))}
+assert modules == MODULES, f"compiled modules of {wheel.name}: {sorted(modules)}"
+
+sources = [name for name in names if re.search(r"\.(pyx|pxd|c|h|o|a)$", name)]
+assert not sources, f"sources in {wheel.name}: {sources}"
+
+if Path(__file__).parents[1].joinpath("src/softline/py.typed").exists():
+    assert "softline/py.typed" in names, f"no py.typed in {wheel.name}"
+print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB, {runtimes[0]}")

@@ -1,0 +1,200 @@
+"""Many Python threads at once, in kernels that start threads of their own: nothing shared is written.
+
+What a thread computes is what it computes alone, to the bit. On free-threaded Python the threads run in
+parallel all the time, elsewhere wherever kernels have released the GIL.
+"""
+
+import copy
+import inspect
+import subprocess
+import sys
+import sysconfig
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import joblib
+import numpy as np
+import pytest
+
+from softline import (
+    SoftmaxClassifier,
+    _epoch,
+    _kernels,
+    _machine,
+    _neighbors,
+    _network,
+    _objective,
+    reference,
+)
+from softline.linear_model import LeastSquaresClassifier, LogisticRegression
+from softline.neighbors import KNeighborsClassifier
+from softline.neural_network import MLPClassifier
+
+THREADS = 4
+ROUNDS = 5
+MODULES = (_kernels, _epoch, _network, _objective, _neighbors)
+
+rng = np.random.default_rng(0)
+N, D, C, H = 300, 70, 5, 9  # rows, features, classes, hidden units
+X = rng.standard_normal((N, D)).astype(np.float32)
+X_bytes = rng.integers(0, 256, (N, D), dtype=np.uint8)
+idx = rng.permutation(N)
+y = rng.integers(0, C, N).astype(np.int32)
+weight, shift, metric = (rng.random(size).astype(np.float32) for size in (N, D, D))
+W, dW, W1, W2 = (rng.standard_normal(shape).astype(np.float32) for shape in ((C, D), (C, D), (H, D), (C, H)))
+b, db, b1, b2 = (rng.standard_normal(size).astype(np.float32) for size in (C, C, H, C))
+S, hidden, dhidden = (rng.standard_normal(shape).astype(np.float32) for shape in ((N, C), (N, H), (N, H)))
+losses, rates = np.empty(N, np.float32), np.full((N + 63) // 64, 0.1)
+layers = [(W1, b1), (W2, b2)]
+step = (W, b, dW, db, 0.1, 0.01, shift, metric, True)
+
+# The arguments of each kernel, up to n_threads.
+ARGUMENTS = {
+    "scores": (X, idx, W, b, S),
+    "softmax": (S,),
+    "log_softmax": (S,),
+    "cross_entropy": (S, y, losses),
+    "cross_entropy_gradient": (S, y, weight, losses),
+    "hinge_gradient": (S, y, weight, losses),
+    "gradient": (X, idx, S, dW, db),
+    **{name: step for name in _kernels.UPDATES},
+    "clip_gradient": (dW, db, 0.5, shift, metric),
+    "project_rows": (W, b, 0.5, shift),
+    "column_stats": (X, idx, weight),
+    "sgd_epoch": (X, y, weight, idx, W, b, rates, 64, 0.01, shift, metric, True),
+    "affine": (hidden, W2, b2, S),
+    "activate": (hidden, "tanh"),
+    "activation_gradient": (hidden, "tanh", dhidden),
+    "dropout": (hidden, 0.3, 1),
+    "network_scores": (X, idx, layers, "relu", S),
+    "network_gradient": (X, y, weight, idx, layers, "relu", copy.deepcopy(layers)),
+    "network_epoch": (X, y, weight, idx, layers, rates, 64, 0.01, "relu"),
+    "loss_gradient": (X, y, weight, W, b, dW.astype(float), db.astype(float)),
+    "candidate_losses": (X, y, weight, np.stack([W, dW]), np.stack([b, db]), np.empty(2)),
+    "distances": (X[:20], X, "euclidean", np.empty((20, N))),
+    "nearest": (X_bytes[:20], X_bytes, "euclidean", np.empty((20, 3)), np.empty((20, 3), np.intp)),
+    "coordinate_descent": (
+        X.T @ X / N + np.eye(D, dtype=np.float32),
+        1.5,
+        np.zeros((0, C, D)),
+        np.zeros(0),
+        np.ones((C, D)),
+        np.ones(D),
+        np.ones((C, D)),
+        1e-3,
+        20,
+    ),
+    "batch_weights": (weight, idx, 64),
+}
+SERIAL = {"coordinate_descent", "batch_weights"}
+
+
+def call(name, n_threads):
+    """A digest of what kernel `name` returns and of all that it wrote."""
+    kernel = next(getattr(module, name) for module in MODULES if hasattr(module, name))
+    arguments = copy.deepcopy(ARGUMENTS[name], {id(shared): shared for shared in (X, X_bytes)})
+    options = {} if name in SERIAL else {"n_threads": n_threads}
+    _, moments = _kernels.UPDATES.get(name, (None, 0))
+    state = None
+    if moments:
+        state = np.ones((moments, C, D), np.float32), np.ones((moments, C), np.float32)
+        options["state"] = SimpleNamespace(W=state[0], b=state[1], t=1)
+    result = kernel(*arguments, **options)
+    return joblib.hash((arguments, state, result))
+
+
+def in_threads(work):
+    """work(thread) of THREADS threads that start together; an error in one is raised here."""
+    start = threading.Barrier(THREADS)
+
+    def run(thread):
+        start.wait()
+        return work(thread)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(run, range(THREADS)))
+
+
+def test_every_kernel_is_called():
+    functions = inspect.getmembers(reference, inspect.isfunction)
+    twins = {name for name, twin in functions if twin.__module__ == reference.__name__}
+    assert set(ARGUMENTS) == twins & {name for module in MODULES for name in dir(module)}
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_kernels(n_threads):
+    alone = {name: call(name, n_threads) for name in ARGUMENTS}
+    names = list(ARGUMENTS)
+
+    def work(thread):
+        found = {}
+        for i in range(ROUNDS * len(names)):
+            name = names[(i + thread * len(names) // THREADS) % len(names)]
+            found.setdefault(name, set()).add(call(name, n_threads))
+        return found
+
+    for found in in_threads(work):
+        assert found == {name: {digest} for name, digest in alone.items()}
+
+
+def test_the_same_kernel():
+    """At the same time in all threads."""
+    for name in ARGUMENTS:
+        alone = call(name, 2)
+        assert set(in_threads(lambda _, name=name: call(name, 2))) == {alone}
+
+
+ESTIMATORS = [
+    SoftmaxClassifier(max_iter=5, tol=None, random_state=0),
+    SoftmaxClassifier(max_iter=5, tol=None, optimizer="adam", batch_size=None, random_state=0),
+    LogisticRegression(max_iter=200),
+    LeastSquaresClassifier(),
+    MLPClassifier((8,), max_iter=3, tol=None, random_state=0),
+    KNeighborsClassifier(3),
+]
+
+
+def fitted(estimator):
+    """A digest of a fit and of what it predicts."""
+    model = copy.deepcopy(estimator).fit(X, y)
+    scores = model.decision_function if hasattr(model, "decision_function") else model.predict_proba
+    return joblib.hash((model.predict(X), scores(X)))
+
+
+def test_fits():
+    alone = [fitted(estimator) for estimator in ESTIMATORS]
+
+    def work(thread):
+        order = np.roll(np.arange(len(ESTIMATORS)), thread)
+        return {i: fitted(ESTIMATORS[i]) for i in order}
+
+    for found in in_threads(work):
+        assert [found[i] for i in range(len(ESTIMATORS))] == alone
+
+
+def test_one_model_for_all():
+    model = SoftmaxClassifier(max_iter=5, tol=None, random_state=0).fit(X, y)
+    alone = model.predict_proba(X).tobytes()
+    assert set(in_threads(lambda _: model.predict_proba(X).tobytes())) == {alone}
+
+
+def test_machine():
+    assert set(in_threads(lambda _: _machine.multiply_add(False, 1000, 2))) == {
+        _machine.multiply_add(False, 1000, 2)
+    }
+
+
+def run_python(code, *options):
+    done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="needs a free-threaded Python")
+@pytest.mark.parametrize("module", [*MODULES, _machine], ids=lambda module: module.__name__)
+def test_the_gil_stays_off(module):
+    """Python turns it on, with a warning, for a module that does not declare that it can do without."""
+    code = f"import sys, numpy, {module.__name__}; print(sys._is_gil_enabled())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("False\n", "")
