@@ -109,6 +109,14 @@ def save_model(model, path, *, image_shape=None, split_seed=None):
 def check_target(path):
     """Where a model saved to `path` will lie, links followed.
 
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    target : pathlib.Path
+
     Raises
     ------
     OSError
@@ -230,7 +238,23 @@ def load_model(path):
 
 
 def read_model(path):
-    """Load a classifier, and the header of its file: a dict with the version that wrote it, and so on."""
+    """Load a classifier, and the header of its file.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    model : SoftmaxClassifier, LogisticRegression, LeastSquaresClassifier or MLPClassifier
+    header : dict
+        The version that wrote it, the shape of a row as an image, the seed of the split, and so on.
+
+    Raises
+    ------
+    OSError, ModelFileError
+        As :func:`load_model`.
+    """
     header, tensors = _read(path)
     try:
         return _unpack(header, tensors), header

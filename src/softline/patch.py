@@ -19,7 +19,7 @@ def patch_sklearn():
 
     See Also
     --------
-    unpatch_sklearn : undoes it.
+    unpatch_sklearn : Undoes it.
 
     Examples
     --------
