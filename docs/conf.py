@@ -24,6 +24,7 @@ templates_path = ["_templates"]
 exclude_patterns = ["_build"]
 nitpicky = True  # a name that leads nowhere is a warning
 default_role = "literal"  # `alpha` in a docstring is a name
+smartquotes = False  # "sgd" is to be copied, and so is --epochs
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
@@ -54,6 +55,7 @@ numpydoc_validation_exclude = {
 }
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"softline {release}"
 html_static_path = ["_static"]
 html_css_files = ["style.css"]
@@ -64,7 +66,8 @@ copybutton_exclude = ".linenos, .gp, .go"  # prompts and what was printed
 def visit_math(self, node):
     """Formulas as MathML, which browsers draw themselves: no script, no network."""
     block = isinstance(node, nodes.math_block)
-    self.body.append(tex2mathml(node.astext(), as_block=block))
+    formula = tex2mathml(node.astext(), as_block=block)
+    self.body.append(f'<div class="math">{formula}</div>' if block else formula)
     raise nodes.SkipNode
 
 
