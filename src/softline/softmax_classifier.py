@@ -709,7 +709,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         of_classes = None
         if self.class_weight == "balanced":
             if y.ndim == 2:
-                counts = counts + weight @ y
+                counts = counts + np.einsum("n,nc->c", weight, y)  # BLAS's bits depend on its threads
             else:
                 counts = counts + np.bincount(y, weights=weight, minlength=len(counts))
             present = counts > 0
@@ -723,7 +723,8 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
                 )
             of_classes = np.array([self.class_weight.get(label, 1) for label in classes])
         if of_classes is not None:
-            weight *= (y @ of_classes if y.ndim == 2 else of_classes[y]).astype(X.dtype)
+            of_rows = np.einsum("nc,c->n", y, of_classes) if y.ndim == 2 else of_classes[y]
+            weight *= of_rows.astype(X.dtype)
         with np.errstate(over="ignore"):
             sum_of_weights = weight.sum()
         if not 0 < sum_of_weights < np.inf:
