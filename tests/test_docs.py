@@ -1,35 +1,105 @@
-"""The examples in README.md and docs/ run, and print what stands there."""
+"""The examples in README.md, in docs/ and in docstrings run, and print what stands there."""
 
 import doctest
+import io
+import os
+import pkgutil
 import re
+import shlex
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import softline
+from softline import _kernels, cli
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = ("export", "gradient-check", "least-squares", "optimization", "test-set")
+# Pages whose scripts need data; they have tests of their own.
+APART = {"cs231n", "neural_network", "plots"}
+# Lines of a command's output that no two machines have alike: the first words of them.
+VARYING = re.compile(r"^(running on|time per epoch|time)  .*$", re.M)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_examples(page):
-    if page == "export":
-        pytest.importorskip("onnxruntime")
-    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(>>> .*?)^```$", text, re.M | re.S)
-    assert blocks
-    names, runner = {}, doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
-    for block in blocks:
-        test = doctest.DocTestParser().get_doctest(block, names, page, None, None)
-        runner.run(test, clear_globs=False)
-        names = test.globs
-    assert runner.summarize(verbose=False).failed == 0
+def blocks(page, languages="python|console"):
+    """(language, text) of each block of code in a page."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```({languages})\n(.*?)^```$", text, re.M | re.S)
 
 
 def python_blocks(page):
-    return re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+    return [text for _, text in blocks(page, "python")]
+
+
+PAGES = [page.stem for page in sorted(DOCS.glob("*.md")) if blocks(page)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_examples(page, tmp_path, monkeypatch):
+    if page == "export":
+        pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    names, differences = {"__name__": "__main__"}, []
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
+    for language, text in blocks(f"docs/{page}.md"):
+        if language == "console":
+            for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", text, re.M):
+                check_command(command, expected)
+        elif text.startswith(">>> "):
+            test = doctest.DocTestParser().get_doctest(text, names, page, None, None)
+            runner.run(test, out=differences.append, clear_globs=False)
+            names = test.globs
+        elif page not in APART:
+            check_script(text, names)
+    assert not differences, "".join(differences)
+
+
+def check_command(command, expected):
+    """Run a command line of the shell: of softline in this process, others in one of their own."""
+    words = shlex.split(command)
+    env = dict(word.split("=") for word in words if re.match(r"[A-Z_]+=", word))
+    if not _kernels.isas().get(env.get("SOFTLINE_ISA"), True):
+        return  # this machine cannot
+    if words[0] == "softline":
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(out):
+            cli.main(words[1:])
+        printed = re.sub(r"^epoch .*\n", "", out.getvalue(), flags=re.M)  # progress
+    else:
+        assert words[len(env)] == "python"
+        argv, env = [sys.executable, *words[len(env) + 1 :]], os.environ | env
+        printed = subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout
+    assert VARYING.sub(r"\1", printed) == VARYING.sub(r"\1", expected)
+
+
+def check_script(text, names):
+    """Run lines of Python; what they print stands beside each print as a comment."""
+    with redirect_stdout(io.StringIO()) as out:
+        exec(text, names)
+    comments = re.findall(r"^print\(.*\)  # (.*)$", text, re.M)
+    for printed, comment in zip(out.getvalue().splitlines(), comments, strict=True):
+        assert printed and comment.startswith(printed)
+
+
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(softline.__path__, "softline.")
+    if not module.name.endswith("__main__")
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings(name):
+    differences = []
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
+    for test in doctest.DocTestFinder().find(import_module(name)):
+        runner.run(test, out=differences.append)
+    assert not differences, "".join(differences)
 
 
 def test_readme_on_digits(capsys):
@@ -39,12 +109,11 @@ def test_readme_on_digits(capsys):
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/neural_network.md"])
-def test_networks_on_cifar10(page, capsys, cifar10_dir, tmp_path, monkeypatch):
+def test_networks_on_cifar10(page, cifar10_dir, tmp_path, monkeypatch):
     (example,) = (block for block in python_blocks(page) if "load_cifar10" in block)
     (tmp_path / "data").symlink_to(cifar10_dir)
     monkeypatch.chdir(tmp_path)
-    exec(example, {})
-    assert capsys.readouterr().out.strip() == re.search(r"print.*# ([\d.]+)", example)[1]
+    check_script(example, {})
 
 
 def test_pictures(capsys, cifar10_dir, mnist_dir, tmp_path, monkeypatch):
@@ -67,7 +136,7 @@ def test_pictures(capsys, cifar10_dir, mnist_dir, tmp_path, monkeypatch):
 
 
 def test_cs231n(capsys, digits):
-    (example,) = python_blocks("docs/cs231n.md")
+    example, *_ = python_blocks("docs/cs231n.md")
     X, X_val, y, y_val = digits
     exec(example, {"X_train": X, "y_train": y, "X_val": X_val, "y_val": y_val})
     *lines, accuracy = capsys.readouterr().out.splitlines()

@@ -156,6 +156,21 @@ def test_threads_change_no_bit_on_mnist(mnist_dir):
     assert all(same_bits(models[0], model) for model in models[1:])
 
 
+def test_threads_of_blas_change_no_bit():
+    """Sums over many features, or many rows of targets, are not BLAS's: it splits them among threads."""
+    from threadpoolctl import threadpool_limits
+
+    rng = np.random.RandomState(0)
+    wide = rng.standard_normal((50, 20_000)), rng.randint(3, size=50)
+    long = rng.standard_normal((60_000, 3)), rng.dirichlet(np.ones(10), 60_000)
+    for (X, y), options in ((wide, {}), (long, {"class_weight": "balanced"})):
+        models = []
+        for n_threads in (1, 2, 3, 7):
+            with threadpool_limits(n_threads, "blas"):
+                models.append(SoftmaxClassifier(random_state=0, max_iter=2, tol=None, **options).fit(X, y))
+        assert all(same_bits(models[0], model) for model in models[1:])
+
+
 def test_concurrent_fits(digits):
     X, _, y, _ = digits
     alone = SoftmaxClassifier(random_state=0, max_iter=10, n_threads=2).fit(X, y)

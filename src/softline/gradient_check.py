@@ -112,7 +112,7 @@ def _moved(value: Callable[[], Any], x: Array, index: tuple[int, ...], step: flo
 
 
 def relative_error(a: ArrayLike, b: ArrayLike) -> float:
-    """The largest |a - b| / max(1e-8, |a| + |b|) of all entries, as CS231n defines it.
+    """The largest ``|a - b| / max(1e-8, |a| + |b|)`` of all entries, as CS231n defines it.
 
     Parameters
     ----------
@@ -219,12 +219,12 @@ def check_function(
     Notes
     -----
     The error of an entry is that of :func:`relative_error`, after what rounding makes of a difference has
-    been taken off |a - b|: 8 units in the last place of f, or of 1, over the step. An error of 0 means that
-    the differences can tell no more.
+    been taken off ``|a - b|``: 8 units in the last place of f, or of 1, over the step. An error of 0 means
+    that the differences can tell no more.
 
-    Where the slopes left and right of x differ however small the step, as those of |x| at 0, there is a kink:
-    any gradient between the two slopes is right there (a subgradient), and others are not. A kink within a
-    step of x, as of relu, is left outside by a step 10 or 100 times smaller.
+    Where the slopes left and right of x differ however small the step, as those of abs(x) at 0, there is a
+    kink: any gradient between the two slopes is right there (a subgradient), and others are not. A kink
+    within a step of x, as of relu, is left outside by a step 10 or 100 times smaller.
     """
     from sklearn.utils import check_random_state
 
@@ -320,10 +320,16 @@ def check_gradient(
     model : estimator
         A softline model with a loss. A fitted one is checked at its weights, another at random ones. It is
         not changed.
-    X, y, sample_weight
+    X : (N, D) array-like
+    y : (N,) array-like
+    sample_weight : (N,) array-like or None, default=None
         As in its `fit`.
-    n_checks, h, tol, random_state
-        As in :func:`check_function`; `random_state` draws the weights of a model that is not fitted, too.
+    n_checks : int or None, default=100
+    h : float, default=1e-5
+    tol : float, default=1e-7
+        As in :func:`check_function`.
+    random_state : int, RandomState or None, default=None
+        Draws the entries, and the weights of a model that is not fitted.
 
     Returns
     -------

@@ -29,7 +29,7 @@ LEAST_RCOND = 1e-10
 class LeastSquaresClassifier(LinearPredictor, ClassifierMixin, BaseEstimator):
     """Linear classifier that minimises squared errors, as scikit-learn's RidgeClassifier.
 
-    Minimises, for targets t_ic = 1 if row i is of class c, else -1,
+    Minimises, for targets t_ic = 1 if row i is of class c, else -1, ::
 
         sum_i s_i |W x_i + b - t_i|^2 + alpha sum(W * W)
 
@@ -73,7 +73,7 @@ class LeastSquaresClassifier(LinearPredictor, ClassifierMixin, BaseEstimator):
     >>> from softline.linear_model import LeastSquaresClassifier
     >>> X, y = load_digits(return_X_y=True)
     >>> LeastSquaresClassifier().fit(X, y).score(X, y)
-    0.95...
+    0.94...
     """
 
     _parameter_constraints = {

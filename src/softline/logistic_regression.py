@@ -41,16 +41,37 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
     D), for more (C, D), multinomial. Penalties are L2, L1, elastic-net and none.
 
     Whatever `solver` is named, one engine runs: L-BFGS in the metric of the curvature
-    (:mod:`softline.lbfgs`). The name decides which penalties are allowed, whether the intercept is penalised
+    (``softline.lbfgs``). The name decides which penalties are allowed, whether the intercept is penalised
     ("liblinear") and whether `tol` is on the weights, too ("sag", "saga"). `random_state`, `dual` and
     `n_jobs` change nothing: a fit gives the same bits each time, on any number of threads.
 
     Parameters
     ----------
-    penalty, C, l1_ratio, dual, tol, fit_intercept, intercept_scaling, class_weight, random_state, solver, \
-    max_iter, verbose, warm_start, n_jobs
-        As in :class:`sklearn.linear_model.LogisticRegression`. `tol` is on the largest element of the
-        gradient of the mean loss. `max_iter` counts steps of L-BFGS.
+    penalty : {"l2", "l1", "elasticnet"} or None
+        As in :class:`sklearn.linear_model.LogisticRegression`; since its 1.8 `l1_ratio` and `C` say it.
+    C : float, default=1.0
+        Inverse of the penalty on the sum of the losses; inf is none.
+    l1_ratio : float or None
+        Share of L1 in the penalty: 0, the default, is L2, 1 is L1.
+    dual : bool, default=False
+        Changes nothing.
+    tol : float, default=1e-4
+        On the largest element of the gradient of the mean loss.
+    fit_intercept : bool, default=True
+    intercept_scaling : float, default=1
+        With "liblinear" the intercept is penalised as a weight is, by 1/intercept_scaling^2 of it.
+    class_weight : dict, "balanced" or None, default=None
+    random_state : int, RandomState or None, default=None
+        Changes nothing.
+    solver : {"lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga"}, default="lbfgs"
+    max_iter : int, default=100
+        Most steps of L-BFGS.
+    verbose : int, default=0
+        1 shows a progress bar.
+    warm_start : bool, default=False
+        Whether `fit` starts from the weights of the previous one.
+    n_jobs : int or None, default=None
+        Changes nothing.
 
     Attributes
     ----------

@@ -122,6 +122,14 @@ def write_file(target, contents):
 def check_target(path: PathLike) -> Path:
     """Where a model saved to `path` will lie, links followed.
 
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    target : pathlib.Path
+
     Raises
     ------
     OSError
@@ -243,7 +251,23 @@ def load_model(path: PathLike) -> Any:
 
 
 def read_model(path: PathLike) -> tuple[Any, Header]:
-    """Load a classifier, and the header of its file: a dict with the version that wrote it, and so on."""
+    """Load a classifier, and the header of its file.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    model : SoftmaxClassifier, LogisticRegression, LeastSquaresClassifier or MLPClassifier
+    header : dict
+        The version that wrote it, the shape of a row as an image, the seed of the split, and so on.
+
+    Raises
+    ------
+    OSError, ModelFileError
+        As :func:`load_model`.
+    """
     header, tensors = _read(path)
     try:
         return _unpack(header, tensors), header

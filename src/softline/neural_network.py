@@ -727,18 +727,46 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         return scores
 
     def decision_function(self, X: ArrayLike) -> Floats:
-        """Scores: what the last layer puts out, (N, C); for two classes (N,), the log-odds."""
+        """Scores: what the last layer puts out.
+
+        Parameters
+        ----------
+        X : (N, D) array-like
+
+        Returns
+        -------
+        scores : (N, C) ndarray; for two classes (N,), the log-odds of ``classes_[1]``
+        """
         scores = self._outputs(X)
         return scores[:, 0] if self.n_outputs_ == 1 else scores
 
     def predict(self, X: ArrayLike) -> Array:
-        """The class of the largest score, (N,); or a matrix of 0 and 1 where rows have several labels."""
+        """The class of the largest score.
+
+        Parameters
+        ----------
+        X : (N, D) array-like
+
+        Returns
+        -------
+        y : (N,) ndarray of type ``classes_.dtype``; a matrix (N, K) of 0 and 1 where rows have several labels
+        """
         if getattr(self, "_several", False):
             return (self._outputs(X) > 0).astype(int)
         return super().predict(X)
 
     def predict_proba(self, X: ArrayLike) -> Floats:
-        """Probabilities (N, C), columns in the order of ``classes_``."""
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : (N, D) array-like
+
+        Returns
+        -------
+        probabilities : (N, C) ndarray
+            Columns in the order of ``classes_``. Where rows have several labels, of each by itself.
+        """
         if not getattr(self, "_several", False):
             return super().predict_proba(X)
         scores = self._outputs(X)
@@ -746,7 +774,17 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         return scores
 
     def predict_log_proba(self, X: ArrayLike) -> Floats:
-        """Logarithms of the probabilities (N, C); finite where a probability underflows to 0."""
+        """Logarithms of the probabilities.
+
+        Parameters
+        ----------
+        X : (N, D) array-like
+
+        Returns
+        -------
+        log_probabilities : (N, C) ndarray
+            Finite where a probability underflows to 0.
+        """
         if not getattr(self, "_several", False):
             return super().predict_log_proba(X)
         return -np.logaddexp(0, -self._outputs(X))

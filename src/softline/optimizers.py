@@ -18,6 +18,8 @@ from softline._typing import Array, Layer
 
 Name: TypeAlias = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "asgd"]
 
+__all__ = ["ASGD", "SGD", "AdaGrad", "Adam", "AdamW", "Momentum", "Nesterov", "Optimizer", "RMSProp"]
+
 
 @dataclass(frozen=True)
 class Optimizer:
@@ -41,7 +43,15 @@ class Optimizer:
         """What ``learning_rate="auto"`` lets a first step change the scores of the average row by.
 
         None: the size of the steps follows the gradient's, and the curvature says which rate is stable.
-        `batch_size` is that of draws with replacement as noisy as the batches: infinite for full ones.
+
+        Parameters
+        ----------
+        batch_size : float
+            That of draws with replacement as noisy as the batches: infinite for full ones.
+
+        Returns
+        -------
+        change : float or None
         """
         return None
 
@@ -81,7 +91,12 @@ class Momentum(Optimizer):
 
 @dataclass(frozen=True)
 class Nesterov(Momentum):
-    """Momentum that looks ahead (Nesterov, 1983; Sutskever et al., 2013), as PyTorch's SGD(nesterov=True)."""
+    """Momentum that looks ahead (Nesterov, 1983; Sutskever et al., 2013), as PyTorch's SGD(nesterov=True).
+
+    Parameters
+    ----------
+    momentum : float, default=0.9
+    """
 
     update: ClassVar[str] = "nesterov_update"
 
@@ -121,6 +136,13 @@ class AdamW(Adam):
     """Adam whose L2 penalty shrinks the weights directly (Loshchilov and Hutter, 2019), as torch.optim.AdamW.
 
     Its `weight_decay` is the classifier's `alpha`.
+
+    Parameters
+    ----------
+    beta1, beta2 : float, default=0.9 and 0.999
+    eps : float, default=1e-8
+    eps_hat : bool, default=False
+        As of :class:`Adam`.
     """
 
     update: ClassVar[str] = "adamw_update"
@@ -205,6 +227,14 @@ BY_NAME = {
 
 def get(optimizer: str | Optimizer) -> Optimizer:
     """The optimizer of that name, or the optimizer itself.
+
+    Parameters
+    ----------
+    optimizer : str or Optimizer
+
+    Returns
+    -------
+    optimizer : Optimizer
 
     Raises
     ------

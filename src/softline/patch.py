@@ -25,7 +25,7 @@ def patch_sklearn() -> None:
 
     See Also
     --------
-    unpatch_sklearn : undoes it.
+    unpatch_sklearn : Undoes it.
 
     Examples
     --------

@@ -129,14 +129,23 @@ class LinearPredictor:
 
         Returns
         -------
-        scores : (N, C) ndarray; for two classes (N,), as in scikit-learn: the score of ``classes_[1]``
-            less that of ``classes_[0]``, the log-odds.
+        scores : (N, C) ndarray; for two classes (N,), as in scikit-learn
+            Of two classes the log-odds: the score of ``classes_[1]`` less that of ``classes_[0]``.
         """
         scores = self._scores(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict(self, X: ArrayLike) -> Array:
-        """The class of the largest score, of type ``classes_.dtype``, (N,)."""
+        """The class of the largest score.
+
+        Parameters
+        ----------
+        X : (N, D) array-like
+
+        Returns
+        -------
+        y : (N,) ndarray of type ``classes_.dtype``
+        """
         scores = self._scores(X)
         return self.classes_[scores.argmax(axis=1)]
 
@@ -145,13 +154,33 @@ class SoftmaxPredictor(LinearPredictor):
     """The same, and probabilities."""
 
     def predict_proba(self, X: ArrayLike) -> Floats:
-        """Probabilities (N, C), columns in the order of ``classes_``."""
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : (N, D) array-like
+
+        Returns
+        -------
+        probabilities : (N, C) ndarray
+            Columns in the order of ``classes_``.
+        """
         scores = self._scores(X)
         _kernels.softmax(scores, self.n_threads)
         return scores
 
     def predict_log_proba(self, X: ArrayLike) -> Floats:
-        """Logarithms of the probabilities (N, C); finite where a probability underflows to 0."""
+        """Logarithms of the probabilities.
+
+        Parameters
+        ----------
+        X : (N, D) array-like
+
+        Returns
+        -------
+        log_probabilities : (N, C) ndarray
+            Finite where a probability underflows to 0.
+        """
         scores = self._scores(X)
         _kernels.log_softmax(scores, self.n_threads)
         return scores

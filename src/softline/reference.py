@@ -4,7 +4,7 @@ Each function has the name and the argument order of its kernel in ``softline._k
 ``softline._epoch`` or ``softline._network``; the test suite runs both and compares. Read this file to learn
 what softline computes, and the kernels to learn how.
 
-For N rows x (D features), weights W (C, D), bias b (C), weights of rows s and labels y in 0..C-1:
+For N rows x (D features), weights W (C, D), bias b (C), weights of rows s and labels y in 0..C-1::
 
     f_i  = W x_i + b                                scores
     L_i  = -log(exp(f_iy) / sum_j exp(f_ij))        cross-entropy, largest score subtracted first
@@ -15,7 +15,7 @@ as in the course notes of CS231n ("Linear classification", with reg = alpha/2) a
 LogisticRegression (with C = 1/(alpha N)).
 
 Arguments common to all: `X` (N, D), an array of any dtype in ``softline.rows.KERNEL_DTYPES`` or
-:class:`softline.rows.Rows`; `idx` (n,) int, rows of X in the order to take them, None for all; `y` (n,)
+``softline.rows.Rows``; `idx` (n,) int, rows of X in the order to take them, None for all; `y` (n,)
 int32; `n_threads` is ignored here.
 """
 
@@ -446,7 +446,7 @@ def clip_gradient(
 ) -> float:
     """Scale a gradient whose norm is above `clip_norm` down to it, in place; return the norm before.
 
-    It is the norm of all parameters together, as in torch.nn.utils.clip_grad_norm_, without the penalty,
+    It is the norm of all parameters together, as in ``torch.nn.utils.clip_grad_norm_``, without the penalty,
     and in the geometry of `shift` and `metric`.
     """
     g = _penalised(0, dW, db, 0, shift).astype(np.float64) * np.sqrt(_rate(1.0, metric))
@@ -533,7 +533,7 @@ def sgd_epoch(
     state : softline.optimizers.State or None
         What the optimizer remembers, changed in place; None if that is nothing.
     l1 : float
-        L1 penalty l1 sum(|W|), by a proximal step.
+        L1 penalty ``l1 sum(|W|)``, by a proximal step.
     label_smoothing : float
     clip_norm, max_norm : float or None
         As in :func:`clip_gradient`, before each step, and :func:`project_rows`, after it.
@@ -711,7 +711,7 @@ def network_gradient(
     """Mean (weighted) loss of the rows X[idx]; its gradient is written into `gradients`, by backpropagation.
 
     Without the penalty, and with the dropout of step `t` of `seed`. From the scores down, dZ being the
-    gradient to what a layer puts out before its activation, A its input:
+    gradient to what a layer puts out before its activation, A its input::
 
         dW = dZ^T A,   db = sum of the rows of dZ,   dZ below = (dZ W) f'(Z below)
 
@@ -890,7 +890,7 @@ def coordinate_descent(
     tol: float,
     most_rounds: int,
 ) -> None:
-    """V := the minimum of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), Z being the V given.
+    """V := the minimum of ``G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|)``, Z being the V given.
 
     H is scale A for each row, and of all elements together the sum of signs[k] T[k] T[k]^T. Coordinates are
     minimised in turn (Friedman, Hastie and Tibshirani, 2010, "Regularization paths for generalized linear

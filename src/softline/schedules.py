@@ -19,6 +19,8 @@ from softline._typing import Array
 Schedule: TypeAlias = Callable[[Any, Any], Any]
 Name: TypeAlias = Literal["constant", "step", "exponential", "inverse_time", "cosine", "warm_up"]
 
+__all__ = ["Constant", "Cosine", "Exponential", "InverseTime", "Step", "WarmUp"]
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -30,7 +32,13 @@ class Constant:
 
 @dataclass(frozen=True)
 class Step:
-    """Multiply by `factor` every `every` epochs."""
+    """Multiply by `factor` every `every` epochs.
+
+    Parameters
+    ----------
+    every : float, default=10
+    factor : float, default=0.5
+    """
 
     every: float = 10
     factor: float = 0.5
@@ -41,7 +49,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Exponential:
-    """Multiply by `factor` each epoch, smoothly: factor ** epoch."""
+    """Multiply by `factor` each epoch, smoothly: ``factor ** epoch``.
+
+    Parameters
+    ----------
+    factor : float, default=0.95
+    """
 
     factor: float = 0.95
 
@@ -51,7 +64,12 @@ class Exponential:
 
 @dataclass(frozen=True)
 class InverseTime:
-    """1 / (1 + decay * epoch), the 1/t decay of the CS231n notes."""
+    """1 / (1 + decay * epoch), the 1/t decay of the CS231n notes.
+
+    Parameters
+    ----------
+    decay : float, default=0.1
+    """
 
     decay: float = 0.1
 
@@ -61,7 +79,12 @@ class InverseTime:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine from 1 to `floor` over `max_iter` epochs (Loshchilov and Hutter, SGDR, 2017)."""
+    """Half a cosine from 1 to `floor` over `max_iter` epochs (Loshchilov and Hutter, SGDR, 2017).
+
+    Parameters
+    ----------
+    floor : float, default=0.0
+    """
 
     floor: float = 0.0
 
@@ -72,7 +95,14 @@ class Cosine:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """Rise linearly over the first `epochs`, then follow `then` (a schedule or a name, from its start)."""
+    """Rise linearly over the first `epochs`, then follow `then`.
+
+    Parameters
+    ----------
+    epochs : float, default=1
+    then : schedule or str, default=Constant()
+        Followed from its start.
+    """
 
     epochs: float = 1
     then: str | Schedule = Constant()
@@ -96,6 +126,14 @@ BY_NAME: dict[str, Schedule] = {
 def get(schedule: str | Schedule) -> Schedule:
     """The schedule of that name, or the schedule itself.
 
+    Parameters
+    ----------
+    schedule : str or callable
+
+    Returns
+    -------
+    schedule : callable
+
     Raises
     ------
     ValueError
@@ -113,7 +151,19 @@ def get(schedule: str | Schedule) -> Schedule:
 
 
 def multipliers(schedule: Schedule, times: Array, max_iter: float) -> Array:
-    """What a schedule makes of the learning rate at these times, an array.
+    """What a schedule makes of the learning rate at these times.
+
+    Parameters
+    ----------
+    schedule : callable
+    times : (n,) float array
+        In epochs.
+    max_iter : int
+        Epochs planned.
+
+    Returns
+    -------
+    multipliers : (n,) float array
 
     Raises
     ------

@@ -36,7 +36,7 @@ __all__ = ["DivergenceError", "SoftmaxClassifier"]
 class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstimator):
     """Softmax classifier (multinomial logistic regression) trained by gradient descent.
 
-    Minimises the weighted mean of the cross-entropy plus a penalty on the weights, by default L2,
+    Minimises the weighted mean of the cross-entropy plus a penalty on the weights, by default L2, ::
 
         sum_i s_i L_i / sum_i s_i + alpha/2 sum(W * W),   L_i = -log softmax(W x_i + b)[y_i],
 
@@ -49,8 +49,9 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         L2 penalty; the intercept is not penalised. scikit-learn's `alpha`; its `C` is 1/(alpha N), and the
         `reg` of CS231n is alpha/2.
     l1_ratio : float, default=0.0
-        Share of L1 in the penalty, alpha ((1 - l1_ratio)/2 sum(W * W) + l1_ratio sum(|W|)): 0 is L2, 1 is L1,
-        between them is the elastic net. L1 acts by proximal steps: weights that do not pay are exactly 0.
+        Share of L1 in the penalty, ``alpha ((1 - l1_ratio)/2 sum(W * W) + l1_ratio sum(|W|))``: 0 is L2, 1
+        is L1, between them is the elastic net. L1 acts by proximal steps: weights that do not pay are exactly
+        0.
     solver : {"sgd", "lbfgs", "random_search", "random_local_search"}, default="sgd"
         "lbfgs" goes to the minimum, as :class:`softline.linear_model.LogisticRegression` does, by the same
         engine: `tol` is then on the largest element of the gradient, `max_iter` counts steps of L-BFGS, and
@@ -63,7 +64,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         "adagrad", "asgd", or one of :mod:`softline.optimizers` with parameters of your own.
     learning_rate : "auto" or float, default="auto"
         "auto" trains unattended at any scale of the features: it descends as if each had been centred and
-        divided by its range, with the largest step that cannot diverge (see :mod:`softline.step_size`), or
+        divided by its range, with the largest step that cannot diverge (see ``softline.step_size``), or
         for optimizers whose steps do not follow the size of the gradient, with one that does well.
         A float is the optimizer's textbook form: with "sgd", W -= learning_rate * gradient.
     schedule : str or callable, default="constant"
@@ -781,7 +782,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         of_classes = None
         if self.class_weight == "balanced":
             if y.ndim == 2:
-                counts = counts + weight @ y
+                counts = counts + np.einsum("n,nc->c", weight, y)  # BLAS's bits depend on its threads
             else:
                 counts = counts + np.bincount(y, weights=weight, minlength=len(counts))
             present = counts > 0
@@ -795,7 +796,8 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
                 )
             of_classes = np.array([self.class_weight.get(label, 1) for label in classes])
         if of_classes is not None:
-            weight *= (y @ of_classes if y.ndim == 2 else of_classes[y]).astype(X.dtype)
+            of_rows = np.einsum("nc,c->n", y, of_classes) if y.ndim == 2 else of_classes[y]
+            weight *= of_rows.astype(X.dtype)
         with np.errstate(over="ignore"):
             sum_of_weights = weight.sum()
         if not 0 < sum_of_weights < np.inf:
@@ -813,7 +815,18 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         return weight
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Accuracy on labels y (N,), or on the most probable classes of targets y (N, C)."""
+        """Accuracy on labels y (N,), or on the most probable classes of targets y (N, C).
+
+        Parameters
+        ----------
+        X : (N, D) array-like
+        y : (N,) array-like or (N, C) array-like
+        sample_weight : (N,) array-like or None
+
+        Returns
+        -------
+        accuracy : float
+        """
         if n_columns(y) > 1:
             y = self.classes_[self._encode(np.asarray(y), "y").argmax(axis=1)]
         return super().score(X, y, sample_weight)

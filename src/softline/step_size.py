@@ -142,14 +142,15 @@ def smoothness(
     u, g, sum_u = np.empty((n, 1), dtype), np.empty((1, D), dtype), np.empty(1, dtype)
     eigenvalue: Any = 0.0
     for _ in range(ITERATIONS):
-        v /= np.linalg.norm(v)
+        # Sums by einsum, not by BLAS, whose bits depend on its threads.
+        v /= np.sqrt(np.einsum("d,d", v, v))
         w = scale * v[:D]
-        offset = bias * v[D] - w @ center
+        offset = bias * v[D] - np.einsum("d,d", w, center)
         _kernels.scores(X, rows, w[None].astype(dtype), np.array([offset], dtype), u, n_threads)
         u *= share
         _kernels.gradient(X, rows, u, g, sum_u, n_threads)
         v = np.append(scale * (g[0] - center * sum_u[0]), bias * sum_u[0])
-        eigenvalue = np.linalg.norm(v)
+        eigenvalue = np.sqrt(np.einsum("d,d", v, v))
         if eigenvalue == 0:
             break
 
