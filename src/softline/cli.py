@@ -14,10 +14,12 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from softline._typing import Array
 from softline.config import print_rows, show_config
+
+if TYPE_CHECKING:
+    from softline._typing import Array
 
 COMMANDS = ("train", "evaluate", "predict", "export", "check-gradient", "info", "bench", "demo")
 NAMED = ("digits", "mnist", "cifar10")
