@@ -34,7 +34,7 @@ import math
 import os
 import platform
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from itertools import groupby
 from operator import itemgetter
@@ -46,6 +46,7 @@ import numpy as np
 
 from softline import _epoch, _kernels, _machine, _objective, reference
 from softline.config import print_rows
+from softline.trainer import epoch_flops
 
 SHAPES = {  # rows, features, classes
     "CIFAR-10": (50_000, 3072, 10),
@@ -193,7 +194,7 @@ def _measure_machine(caches, threads, quick):
     seconds, peaks, bandwidths = 0.002 if quick else 0.01, [], []
     for count in sorted({1, threads}):
         for dtype in ("float32", "float64"):
-            rate = _best_rate(partial(_machine.multiply_add, dtype == "float64"), count, seconds)
+            rate = _fma_rate(dtype, count, seconds)
             peaks.append({"dtype": dtype, "threads": count, "gflops": rate / 1e9})
         parts = _parts(caches, count, quick)
         # Written, because zeros that were never written all lie in one page.
@@ -205,6 +206,23 @@ def _measure_machine(caches, threads, quick):
                 {"memory": memory, "threads": count, "bytes": part * count, "gbytes": rate / 1e9}
             )
     return peaks, bandwidths
+
+
+@lru_cache
+def fma_peak(dtype, n_threads):
+    """Most flops in a second of multiply-adds in registers, measured once a process, in a tenth of a second.
+
+    Parameters
+    ----------
+    dtype : {"float32", "float64"}
+    n_threads : int or None
+        None means all that the process may use.
+    """
+    return _fma_rate(dtype, n_threads or _kernels.max_threads(), seconds=0.002)
+
+
+def _fma_rate(dtype, threads, seconds):
+    return _best_rate(partial(_machine.multiply_add, dtype == "float64"), threads, seconds)
 
 
 def _read(data, part, rounds, threads):
@@ -280,8 +298,8 @@ def _measure_kernels(shape, X, y, n_classes, batch_size, n_threads, quick, tell)
         "cross_entropy_gradient": (20 * n * C, 2 * n * C, n * C),
         "gradient": (2 * n * D * C, n * D + n * C + C * D, n * D + n * C + C * D),
         "sgd_update": (4 * C * D, 3 * C * D, 2 * C * D),
-        "loss_gradient": (4 * N * D * C, N * D, N * D),
-        "sgd_epoch": (4 * N * D * C, N * D, N * D),
+        "loss_gradient": (epoch_flops(N, D, C), N * D, N * D),
+        "sgd_epoch": (epoch_flops(N, D, C), N * D, N * D),
     }
     pieces = calls(order[:n][:CHECKED_ROWS], order[:CHECKED_ROWS])
     for kernel, (args, _) in calls(order[:n], order).items():

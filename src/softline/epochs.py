@@ -8,6 +8,9 @@ from sklearn.utils import column_or_1d
 
 from softline.callbacks import CallbackSupportMixin
 
+# What a fit that Ctrl-C ended early warns of, in scikit-learn's words.
+INTERRUPTED = "Training interrupted by user."
+
 
 class TrainsByEpochs(CallbackSupportMixin):
     """A mixin, for estimators with `max_iter`, `verbose`, `early_stopping` and `validation_fraction`."""
@@ -18,12 +21,34 @@ class TrainsByEpochs(CallbackSupportMixin):
             if callback is not None and not callable(callback):
                 raise TypeError(f"{name} must be callable or None; got {callback!r}")
 
-    def _progress(self, n_rows):
+    def _progress(self, n_rows, flops, dtype):
+        """The progress of epochs of so many rows; of their flops, too, if they are known."""
         if not self.verbose:
             return nullcontext()
         from softline.progress import EpochProgress
 
-        return EpochProgress(self.max_iter, n_rows)
+        peak = None
+        if self.verbose > 1 and flops is not None:
+            from softline.bench import fma_peak
+
+            peak = fma_peak(dtype.name, self.n_threads)
+        return EpochProgress(self.max_iter, n_rows, flops, peak)
+
+    def _score_epoch(self, accuracy, validation):
+        """The validation accuracy of an epoch, put into the history; None without rows to validate on.
+
+        If Ctrl-C comes meanwhile it is computed anew before that is raised: as the weights are of this epoch,
+        so is the history.
+        """
+        if validation is None:
+            return None
+        try:
+            score = accuracy(*validation)
+        except KeyboardInterrupt:
+            self.validation_scores_.append(accuracy(*validation))
+            raise
+        self.validation_scores_.append(score)
+        return score
 
     def _hold_out(self, rows, stratify, rng):
         """Rows to train on and rows to validate on; of `stratify`, codes or None, each has its share."""

@@ -129,7 +129,7 @@ class NetworkTrainer:
         with np.errstate(over="ignore"):
             penalties = self._squares() * self.alpha / 2 / batch_weights(self.sample_weight, self.order, B)
         start = time.perf_counter()
-        losses = batch_losses(self._descend, self.order, rates, B, penalties, self.after_batch)
+        losses = batch_losses(self._descend, self.order, rates, B, penalties, self.flops, self.after_batch)
         seconds = time.perf_counter() - start
         if not np.isfinite(losses).all() or not all(
             np.isfinite(a).all() for layer in self.model for a in layer
@@ -163,6 +163,12 @@ class NetworkTrainer:
 
     def _squares(self):
         return sum(np.sum(np.square(W, dtype=float)) for W, _ in self.weights)
+
+    @property
+    def flops(self):
+        """Floating-point operations of an epoch: each layer's scores, gradient and gradient of its inputs."""
+        first, *others = (W.size for W, _ in self.weights)
+        return len(self.order) * (4 * first + 6 * sum(others))
 
     def rescale_momentum(self, factor):
         """Multiply what the optimizer remembers of gradients."""

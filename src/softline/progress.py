@@ -17,6 +17,10 @@ class EpochProgress:
         Most epochs that will be run.
     n_samples : int
         Rows of an epoch.
+    flops : float or None, default=None
+        Floating-point operations of an epoch.
+    peak : float or None, default=None
+        Most of them that the machine does in a second; their rate is told beside it.
 
     Examples
     --------
@@ -24,9 +28,9 @@ class EpochProgress:
     ...     bar.update(1, 0.52, 0.91)
     """
 
-    def __init__(self, max_iter, n_samples):
-        self.max_iter, self.n_samples = max_iter, n_samples
-        self.epoch, self.status = 0, ""
+    def __init__(self, max_iter, n_samples, flops=None, peak=None):
+        self.max_iter, self.n_samples, self.flops, self.peak = max_iter, n_samples, flops, peak
+        self.epoch, self.seconds, self.status = 0, 0.0, ""
         console = Console(stderr=True)
         self.bar = Progress(
             TextColumn("epoch {task.completed}/{task.total}"),
@@ -46,7 +50,7 @@ class EpochProgress:
         self.bar.start()
         return self
 
-    def update(self, epoch, loss, validation_score=None):
+    def update(self, epoch, loss, validation_score=None, seconds=None):
         """Tell that an epoch is done.
 
         Parameters
@@ -56,12 +60,18 @@ class EpochProgress:
         loss : float
         validation_score : float or None
             Validation accuracy, 0..1.
+        seconds : float or None
+            That the kernels took for this epoch; needed only with `peak`.
         """
         rows_per_second = epoch * self.n_samples / (time.perf_counter() - self.start)
         self.epoch, self.status = epoch, f"loss {loss:.4f}"
         if validation_score is not None:
             self.status += f"  validation {validation_score:.2%}"
         self.status += f"  {format_rate(rows_per_second)}"
+        if self.peak is not None:
+            self.seconds += seconds
+            rate = epoch * self.flops / self.seconds
+            self.status += f"  {rate / 1e9:.3g} GFLOP/s, {rate / self.peak:.0%} of peak"
         self.bar.update(self.task, completed=epoch, description=self.status)
 
     def __exit__(self, exc_type, exc_value, traceback):
