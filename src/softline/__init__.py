@@ -20,6 +20,7 @@ _MODULES = [
     "neighbors",
     "neural_network",
     "optimizers",
+    "plots",
     "reference",
     "schedules",
 ]

@@ -1,4 +1,4 @@
-"""The command line: softline train, evaluate, predict, check-gradient, info and bench.
+"""The command line: softline train, evaluate, predict, check-gradient, info, bench and demo.
 
 Heavy modules are imported by the commands that use them, so that `softline --help` is instant.
 """
@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 from softline.config import print_rows, show_config
 
-COMMANDS = ("train", "evaluate", "predict", "check-gradient", "info", "bench")
+COMMANDS = ("train", "evaluate", "predict", "check-gradient", "info", "bench", "demo")
 NAMED = ("digits", "mnist", "cifar10")
+TOYS = ("red-panda", "circle", "spiral", "blobs")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "asgd")
 SOLVERS = ("sgd", "gd", "lbfgs", "random_search", "random_local_search")
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "leaky_relu")
@@ -190,6 +191,7 @@ def _parser():
 
     count = _checked(int, lambda n: 1 <= n < 2**31, "a whole number from 1 to 2147483647")
     threads = _checked(int, lambda n: 1 <= n <= 1024, "a whole number from 1 to 1024")
+    seed = _checked(int, lambda seed: 0 <= seed < 2**32, "a whole number from 0 to 4294967295")
     place = argparse.ArgumentParser(add_help=False)
     place.add_argument(
         "--data-dir", metavar="DIR", help="folder of mnist or cifar10 (default: $SOFTLINE_DATA, or data)"
@@ -300,7 +302,7 @@ def _parser():
     options.add_argument(
         "--seed",
         dest="random_state",
-        type=_checked(int, lambda seed: 0 <= seed < 2**32, "a whole number from 0 to 4294967295"),
+        type=seed,
         default=0,
         metavar="S",
         help="seed of the splits and of the order of the rows (default: 0)",
@@ -386,6 +388,41 @@ def _parser():
         "--threads", type=threads, dest="n_threads", metavar="T", help="threads (default: as many as help)"
     )
     bench.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+    demo = commands.add_parser(
+        "demo",
+        help="draw how a classifier learns to part two features, epoch by epoch",
+        description="Train classifiers on a problem of two features, and draw the regions of their classes: "
+        "epoch by epoch into a .gif, or at a few moments into a .png. red-panda tells red pandas from dogs "
+        'by how much of a picture is brown, and how much white. Needs pip install "softline[plot]".',
+    )
+    demo.set_defaults(run=_demo)
+    demo.add_argument(
+        "data",
+        metavar="DATA",
+        nargs="?",
+        choices=TOYS,
+        default=TOYS[0],
+        help=f"{', '.join(TOYS)} (default: {TOYS[0]})",
+    )
+    demo.add_argument(
+        "--model",
+        choices=("softmax", "mlp", "both"),
+        default="both",
+        help="a linear classifier, a network, or one beside the other (default: both)",
+    )
+    demo.add_argument("--epochs", type=count, default=50, metavar="N", help="(default: 50)")
+    demo.add_argument(
+        "--seed",
+        dest="random_state",
+        type=seed,
+        default=0,
+        metavar="S",
+        help="of rows and training (default: 0)",
+    )
+    demo.add_argument(
+        "--out", metavar="FILE", default="demo.gif", help="a .gif or .png file (default: demo.gif)"
+    )
     return parser
 
 
@@ -689,6 +726,34 @@ def _bench(args):
         print(json.dumps(report, indent=2))
     else:
         bench.print_report(report)
+
+
+def _demo(args):
+    from softline import demo, model_file, plots
+
+    plots.import_pyplot()
+    draw = {".gif": demo.animate, ".png": demo.draw}.get(os.path.splitext(args.out)[1].lower())
+    if draw is None:
+        raise ValueError(f"--out {args.out}: expected a name that ends with .gif or .png")
+    model_file.check_target(args.out)
+    toy = demo.TOYS[args.data]
+    X, y = toy.make(random_state=args.random_state)
+    print_rows(
+        {
+            "data": f"{args.data}, {len(X)} rows",
+            "features": ", ".join(toy.feature_names),
+            "classes": f"{len(toy.class_names)}: {', '.join(toy.class_names)}",
+        }
+    )
+    sys.stdout.flush()
+    runs = {}
+    for name in demo.MODELS if args.model == "both" else [args.model]:
+        runs[name] = demo.train(name, X, y, epochs=args.epochs, random_state=args.random_state)
+        loss, accuracy = runs[name][-1].loss_curve_[-1], runs[name][-1].score(X, y)
+        print_rows({name: f"{args.epochs} epochs, loss {loss:.4f}, accuracy {accuracy:.2%}"})
+    sys.stdout.flush()
+    draw(args.out, toy, X, y, runs)
+    print_rows({"saved": args.out})
 
 
 def _training(model):

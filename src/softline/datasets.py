@@ -35,6 +35,8 @@ __all__ = [
     "load_digits",
     "load_file",
     "load_mnist",
+    "make_red_pandas",
+    "make_spiral",
     "read_features",
     "sealed",
 ]
@@ -386,6 +388,73 @@ def _existing(path):
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     return path
+
+
+# ---- two features ----------------------------------------------------------------------------------------
+
+
+def make_red_pandas(n_samples=200, *, random_state=None):
+    """Make dogs and red pandas, told by how much of their picture is brown, and how much white.
+
+    The shares of brown, white and everything else are drawn from a Dirichlet distribution: they add up to 1.
+
+    Parameters
+    ----------
+    n_samples : int, default=200
+        Rows, half of them red pandas.
+    random_state : int, RandomState instance or None, default=None
+        An int gives the same rows each time.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, 2)
+        Share of brown, share of white, 0..1.
+    y : ndarray of shape (n_samples,)
+        0 for a dog, 1 for a red panda.
+    """
+    from sklearn.utils import check_random_state
+
+    rng = check_random_state(random_state)
+    y = rng.permutation(np.arange(n_samples) % 2)
+    X = np.empty((n_samples, 2))
+    for label, (brown, white, rest) in enumerate([(3, 6, 7), (12, 3, 7)]):
+        X[y == label] = rng.dirichlet((brown, white, rest), size=np.sum(y == label))[:, :2]
+    return X, y
+
+
+def make_spiral(n_samples=300, *, n_classes=3, noise=0.2, random_state=None):
+    """Make the arms of a spiral, a class each: what no line can part.
+
+    Parameters
+    ----------
+    n_samples : int, default=300
+        Rows, as many of each class as of the others, but for a remainder.
+    n_classes : int, default=3
+        Arms.
+    noise : float, default=0.2
+        Standard deviation of the angle, in radians.
+    random_state : int, RandomState instance or None, default=None
+        An int gives the same rows each time.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, 2)
+        Points no farther than 1 from the origin.
+    y : ndarray of shape (n_samples,)
+        Labels 0..n_classes-1.
+
+    Notes
+    -----
+    As in the CS231n notes, "Putting it together: Minimal Neural Network Case Study", where an arm turns by 4
+    radians, too.
+    """
+    from sklearn.utils import check_random_state
+
+    rng = check_random_state(random_state)
+    y = rng.permutation(np.arange(n_samples) % n_classes)
+    radius = rng.uniform(size=n_samples)
+    angle = 4 * radius + 2 * np.pi / n_classes * y + noise * rng.standard_normal(n_samples)
+    return np.column_stack([radius * np.sin(angle), radius * np.cos(angle)]), y
 
 
 # ---- splits ----------------------------------------------------------------------------------------------

@@ -1,0 +1,126 @@
+"""What `softline demo` draws: how the regions of classifiers of two features grow, epoch by epoch."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.datasets import make_blobs, make_circles
+
+from softline.datasets import make_red_pandas, make_spiral
+from softline.neural_network import MLPClassifier
+from softline.plots import DecisionRegionsDisplay, import_pyplot
+from softline.softmax_classifier import SoftmaxClassifier
+
+FRAMES_PER_SECOND = 8
+MOMENTS = 4  # of a still picture
+
+
+class Toy(NamedTuple):
+    """A problem of two features.
+
+    Attributes
+    ----------
+    make : callable
+        Makes X and y, given a `random_state`.
+    class_names : list of str
+    feature_names : pair of str
+    """
+
+    make: Callable
+    class_names: list
+    feature_names: tuple = ("x", "y")
+
+
+TOYS = {
+    "red-panda": Toy(make_red_pandas, ["dog", "red panda"], ("share of brown", "share of white")),
+    "circle": Toy(partial(make_circles, 200, noise=0.1, factor=0.4), ["outside", "inside"]),
+    "spiral": Toy(make_spiral, ["arm 1", "arm 2", "arm 3"]),
+    "blobs": Toy(partial(make_blobs, 200, centers=4), ["blob 1", "blob 2", "blob 3", "blob 4"]),
+}
+
+# Slow enough to be watched.
+MODELS = {
+    "softmax": SoftmaxClassifier(learning_rate=0.02, batch_size=20, standardize=True, tol=None),
+    "mlp": MLPClassifier(
+        (20, 20), "tanh", learning_rate_init=0.01, batch_size=20, standardize=True, tol=None
+    ),
+}
+
+
+def train(name, X, y, *, epochs, random_state):
+    """Train one of `MODELS`; return it as it was after each epoch."""
+    models = []
+    model = deepcopy(MODELS[name]).set_params(max_iter=epochs, random_state=random_state)
+    model.fit(X, y, callback=lambda epoch: models.append(deepcopy(epoch.model)))
+    return models
+
+
+def animate(path, toy, X, y, runs):
+    """Write a GIF with a frame an epoch.
+
+    Parameters
+    ----------
+    path : path-like
+    toy : Toy
+    X, y : ndarray
+        Its rows.
+    runs : dict of str to list of classifiers
+        What `train` returned, by name; drawn side by side.
+    """
+    import_pyplot()
+    from matplotlib.animation import FuncAnimation, PillowWriter
+
+    n_epochs = len(next(iter(runs.values())))
+    panels = [(name, models, 0) for name, models in runs.items()]
+    figure, displays = _figure(toy, X, y, panels, len(panels))
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # places stay as they are
+    grid = np.column_stack([displays[0].boundary.xx0.ravel(), displays[0].boundary.xx1.ravel()])
+
+    def frame(epoch):
+        for display, (name, models, _) in zip(displays, panels, strict=True):
+            display.surface_.set_array(models[epoch].predict(grid))
+            display.ax_.set_title(_title(name, models[epoch], X, y))
+
+    animation = FuncAnimation(figure, frame, n_epochs, init_func=lambda: None)
+    animation.save(path, PillowWriter(FRAMES_PER_SECOND))
+
+
+def draw(path, toy, X, y, runs):
+    """Write a picture of a few moments, the first and the last among them; otherwise as `animate`."""
+    n_epochs = len(next(iter(runs.values())))
+    moments = np.unique(np.geomspace(1, n_epochs, MOMENTS).round().astype(int)) - 1
+    panels = [(name, models, epoch) for name, models in runs.items() for epoch in moments]
+    figure, _ = _figure(toy, X, y, panels, len(moments))
+    figure.savefig(path)
+
+
+def _figure(toy, X, y, panels, n_columns):
+    """A figure with a panel for each (name, models, epoch), and their displays."""
+    import_pyplot()
+    from matplotlib.figure import Figure
+
+    n_rows = len(panels) // n_columns
+    figure = Figure(figsize=(4 * n_columns, 3.6 * n_rows), dpi=80, layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True)
+    displays = [
+        DecisionRegionsDisplay.from_estimator(
+            models[epoch], X, y, grid_resolution=100, class_names=toy.class_names, ax=ax
+        )
+        for ax, (_, models, epoch) in zip(axes.flat, panels, strict=True)
+    ]
+    for display, (name, models, epoch) in zip(displays, panels, strict=True):
+        display.ax_.set_title(_title(name, models[epoch], X, y))
+    for ax in axes.flat[1:]:
+        ax.get_legend().remove()
+    for ax in axes[-1]:
+        ax.set_xlabel(toy.feature_names[0])
+    for ax in axes[:, 0]:
+        ax.set_ylabel(toy.feature_names[1])
+    return figure, displays
+
+
+def _title(name, model, X, y):
+    return f"{name}, epoch {len(model.loss_curve_)}: {model.score(X, y):.1%} right"
