@@ -104,7 +104,7 @@ def measure(*, n_threads=None, dtype="float32", batch_size=256, data=None, quick
     built = _kernels.config()
     return {
         "machine": {
-            "processor": _processor(),
+            "processor": processor(),
             "system": platform.platform(),
             "caches": {level: {"bytes": size, "count": count} for level, (size, count) in caches.items()},
         },
@@ -130,7 +130,8 @@ def measure(*, n_threads=None, dtype="float32", batch_size=256, data=None, quick
 # ---- the machine -----------------------------------------------------------------------------------------
 
 
-def _processor():
+def processor():
+    """The name of the processor."""
     with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         for line in file:
             if line.startswith("model name"):
@@ -197,9 +198,7 @@ def _measure_machine(caches, threads, quick):
             rate = _fma_rate(dtype, count, seconds)
             peaks.append({"dtype": dtype, "threads": count, "gflops": rate / 1e9})
         parts = _parts(caches, count, quick)
-        # Written, because zeros that were never written all lie in one page.
-        data = np.ones(max(parts.values()) * count + 64, np.uint8)
-        data = data[-data.ctypes.data % 64 :]
+        data = _written(max(parts.values()) * count)
         for memory, part in parts.items():
             rate = _best_rate(partial(_read, data, part), count, seconds)
             bandwidths.append(
@@ -210,7 +209,10 @@ def _measure_machine(caches, threads, quick):
 
 @lru_cache
 def fma_peak(dtype, n_threads):
-    """Most flops in a second of multiply-adds in registers, measured once a process, in a tenth of a second.
+    """Most flops in a second of multiply-adds in registers, measured once a process, in a fifth of a second.
+
+    Short runs, and as many as fit: on a busy machine some are left alone. There one thread, which waits for
+    no other, may do more than all.
 
     Parameters
     ----------
@@ -218,19 +220,56 @@ def fma_peak(dtype, n_threads):
     n_threads : int or None
         None means all that the process may use.
     """
-    return _fma_rate(dtype, n_threads or _kernels.max_threads(), seconds=0.002)
+    counts = {1, n_threads or _kernels.max_threads()}
+    return max(_fma_rate(dtype, count, seconds=0.0005, budget=0.08) for count in counts)
 
 
-def _fma_rate(dtype, threads, seconds):
-    return _best_rate(partial(_machine.multiply_add, dtype == "float64"), threads, seconds)
+def _fma_rate(dtype, threads, seconds, budget=0.0):
+    return _best_rate(partial(_machine.multiply_add, dtype == "float64"), threads, seconds, budget)
+
+
+def roofline(flops, n_bytes, dtype, n_threads=None):
+    """The least time that this machine allows a pass over an array, measured in half a second.
+
+    Parameters
+    ----------
+    flops : float
+    n_bytes : int
+        Of the array, which is read once, from the nearest memory that holds it.
+    dtype : {"float32", "float64"}
+        What is computed with.
+    n_threads : int or None, default=None
+        None means all that the process may use.
+
+    Returns
+    -------
+    seconds : float
+    memory : str or None
+        The memory whose bandwidth is the limit; None where it is the peak.
+    """
+    caches, threads = _caches(), n_threads or _kernels.max_threads()
+    memory = _memory_of(n_bytes, caches, threads)
+    part = _parts(caches, threads, quick=True)[memory]
+    reading = n_bytes / _best_rate(partial(_read, _written(part * threads), part), threads, seconds=0.002)
+    computing = flops / fma_peak(dtype, n_threads)
+    return (reading, memory) if reading > computing else (computing, None)
+
+
+def _written(n_bytes):
+    """Bytes that start on 64; written, because zeros that were never written all lie in one page."""
+    data = np.ones(n_bytes + 64, np.uint8)
+    return data[-data.ctypes.data % 64 :]
 
 
 def _read(data, part, rounds, threads):
     return _machine.read(data[: part * threads], rounds, threads)
 
 
-def _best_rate(loop, threads, seconds):
-    """The most that `loop(rounds, threads)`, which returns what it did, does in a second, of ten runs."""
+def _best_rate(loop, threads, seconds, budget=0.0):
+    """The most that `loop(rounds, threads)`, which returns what it did, does in a second.
+
+    The best of ten runs of some `seconds` each, or of as many as `budget` allows.
+    """
 
     def run(threads):
         start = perf_counter()
@@ -240,7 +279,10 @@ def _best_rate(loop, threads, seconds):
     rounds = 1
     while min(run(1)[0] for _ in range(3)) < seconds:
         rounds *= 2
-    return max(done / taken for taken, done in (run(threads) for _ in range(10)))
+    runs, end = [], perf_counter() + budget
+    while len(runs) < 10 or perf_counter() < end:
+        runs.append(run(threads))
+    return max(done / taken for taken, done in runs)
 
 
 # ---- the kernels -----------------------------------------------------------------------------------------

@@ -13,7 +13,10 @@ INTERRUPTED = "Training interrupted by user."
 
 
 class TrainsByEpochs(CallbackSupportMixin):
-    """A mixin, for estimators with `max_iter`, `verbose`, `early_stopping` and `validation_fraction`."""
+    """A mixin, for estimators with `max_iter`, `verbose`, `early_stopping` and `validation_fraction`.
+
+    They have a method `_epoch_flops(n_rows)`: floating-point operations of an epoch, None if nobody counts.
+    """
 
     @staticmethod
     def _check_callbacks(**given):
@@ -21,13 +24,13 @@ class TrainsByEpochs(CallbackSupportMixin):
             if callback is not None and not callable(callback):
                 raise TypeError(f"{name} must be callable or None; got {callback!r}")
 
-    def _progress(self, n_rows, flops, dtype):
-        """The progress of epochs of so many rows; of their flops, too, if they are known."""
+    def _progress(self, n_rows, dtype):
+        """The progress of epochs of so many rows, computed with in `dtype`."""
         if not self.verbose:
             return nullcontext()
         from softline.progress import EpochProgress
 
-        peak = None
+        flops, peak = self._epoch_flops(n_rows), None
         if self.verbose > 1 and flops is not None:
             from softline.bench import fma_peak
 

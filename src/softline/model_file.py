@@ -11,8 +11,6 @@ numbers and strings, and runs no code that a file names. The same model is the s
 import hashlib
 import json
 import math
-import os
-import secrets
 from dataclasses import asdict, fields
 from importlib import import_module
 from pathlib import Path
@@ -24,9 +22,10 @@ from sklearn.utils.validation import check_is_fitted
 
 import softline
 from softline import optimizers, schedules
+from softline.files import check_target, write_file
 from softline.sealed import Look
 
-__all__ = ["ModelFileError", "check_target", "load_model", "read_model", "save_model"]
+__all__ = ["ModelFileError", "load_model", "read_model", "save_model"]
 
 FORMAT = 1
 
@@ -93,37 +92,7 @@ def save_model(model, path, *, image_shape=None, split_seed=None):
     _unpack(header, tensors)  # what would not load again is not written
     text = json.dumps(header)
     contents = save({**tensors, "sha256": _checksum(text, tensors)}, {"softline": text})
-
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def check_target(path):
-    """Where a model saved to `path` will lie, links followed.
-
-    Raises
-    ------
-    OSError
-        If no file can be written there.
-    """
-    if not os.fspath(path):
-        raise FileNotFoundError("cannot write a file without a name")
-    target = Path(path).resolve()
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no folder {target.parent}")
-    if target.exists() and not target.is_file():
-        raise FileExistsError(f"cannot write {path}: it exists and is not a file")
-    if not os.access(target.parent, os.W_OK):
-        raise PermissionError(f"cannot write {path}: no permission to write in {target.parent}")
-    return target
+    write_file(target, contents)
 
 
 def _estimator(name):

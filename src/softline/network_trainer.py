@@ -13,6 +13,15 @@ from softline.trainer import DivergenceError, batch_losses, mean_loss
 CHUNK_BYTES = 4 << 20
 
 
+def epoch_flops(n_rows, sizes):
+    """Floating-point operations of an epoch: the matrix products of layers of so many weights.
+
+    They are scores and gradient of each layer, and the gradient of what goes into all but the first.
+    """
+    first, *others = sizes
+    return n_rows * (4 * first + 6 * sum(others))
+
+
 class NetworkTrainer:
     """Layers (W, b) of a network, and the epochs that move them.
 
@@ -166,9 +175,8 @@ class NetworkTrainer:
 
     @property
     def flops(self):
-        """Floating-point operations of an epoch: each layer's scores, gradient and gradient of its inputs."""
-        first, *others = (W.size for W, _ in self.weights)
-        return len(self.order) * (4 * first + 6 * sum(others))
+        """Floating-point operations of an epoch."""
+        return epoch_flops(len(self.order), [W.size for W, _ in self.weights])
 
     def rescale_momentum(self, factor):
         """Multiply what the optimizer remembers of gradients."""

@@ -17,7 +17,7 @@ from softline import _network, optimizers, schedules
 from softline.callbacks import Batch, Epoch, IterationHooks
 from softline.column_stats import ColumnStats
 from softline.epochs import INTERRUPTED, TrainsByEpochs
-from softline.network_trainer import NetworkTrainer
+from softline.network_trainer import NetworkTrainer, epoch_flops
 from softline.predictor import SoftmaxPredictor
 from softline.rows import Rows
 from softline.trainer import DivergenceError
@@ -438,6 +438,11 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
 
         return named(trainer.weights), evaluate
 
+    def _epoch_flops(self, n_rows):
+        if self.solver == "lbfgs":  # which passes over the rows as often as it takes
+            return None
+        return epoch_flops(n_rows, [coef.size for coef in self.coefs_])
+
     def _optimizer(self):
         momentum = float(self.momentum)
         match self.solver:
@@ -471,7 +476,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
             return stop
 
         trainer.after_batch = None if batch_callback is None else after_batch
-        with self._progress(len(trainer.order), trainer.flops, trainer.X.dtype) as bar:
+        with self._progress(len(trainer.order), trainer.X.dtype) as bar:
             try:
                 while self.n_iter_ < self.max_iter and not (stop or converged):
                     loss, score, seconds = self._epoch(trainer, validation)
@@ -562,7 +567,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
             if stop:
                 raise StopIteration
 
-        with self._progress(len(trainer.order), None, trainer.X.dtype) as bar:
+        with self._progress(len(trainer.order), trainer.X.dtype) as bar:
             try:
                 result = scipy.optimize.minimize(
                     trainer.objective,

@@ -1,6 +1,7 @@
-"""The progress bar of a verbose fit."""
+"""Progress bars of long work: live on a terminal, and nowhere else."""
 
 import time
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -31,18 +32,7 @@ class EpochProgress:
     def __init__(self, max_iter, n_samples, flops=None, peak=None):
         self.max_iter, self.n_samples, self.flops, self.peak = max_iter, n_samples, flops, peak
         self.epoch, self.seconds, self.status = 0, 0.0, ""
-        console = Console(stderr=True)
-        self.bar = Progress(
-            TextColumn("epoch {task.completed}/{task.total}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.description}", markup=False),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
-            console=console,
-            expand=True,
-            transient=True,
-            disable=not console.is_terminal or console.is_dumb_terminal,
-        )
+        self.bar = _bar("epoch")
 
     def __enter__(self):
         self.start = time.perf_counter()
@@ -71,18 +61,67 @@ class EpochProgress:
         if self.peak is not None:
             self.seconds += seconds
             rate = epoch * self.flops / self.seconds
-            self.status += f"  {rate / 1e9:.3g} GFLOP/s, {rate / self.peak:.0%} of peak"
+            self.status += f"\n{rate / 1e9:.3g} GFLOP/s, {rate / self.peak:.0%} of peak"
         self.bar.update(self.task, completed=epoch, description=self.status)
 
     def __exit__(self, exc_type, exc_value, traceback):
         self.bar.stop()
         if exc_type is None and self.epoch:
             self.bar.console.print(
-                f"epoch {self.epoch}/{self.max_iter}  {self.status}",
+                f"epoch {self.epoch}/{self.max_iter}  {self.status}".replace("\n", "  "),
                 markup=False,
                 highlight=False,
                 soft_wrap=True,
             )
+
+
+@contextmanager
+def track_blocks(n_rows, what, *, size=1000, disable=False):
+    """Slices of `size` rows, one after the other; a live bar on stderr tells how many are done.
+
+    Parameters
+    ----------
+    n_rows : int
+    what : str
+        What is done with the rows.
+    size : int, default=1000
+    disable : bool, default=False
+        Whether to show nothing.
+
+    Yields
+    ------
+    blocks : iterator of slices
+
+    Examples
+    --------
+    >>> with track_blocks(len(X), "predicting rows") as blocks:  # doctest: +SKIP
+    ...     labels = [model.predict(X[rows]) for rows in blocks]
+    """
+
+    def blocks():
+        for first in range(0, n_rows, size):
+            yield slice(first, first + size)
+            bar.update(task, completed=min(first + size, n_rows))
+
+    with _bar(what, disable) as bar:
+        task = bar.add_task("", total=n_rows)
+        yield blocks()
+
+
+def _bar(what, disable=False):
+    """A bar that vanishes when it stops: `what` and how many of how many, a description, the time left."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn(what + " {task.completed}/{task.total}", markup=False),
+        BarColumn(bar_width=None),
+        TextColumn("{task.description}", markup=False),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left"),
+        console=console,
+        expand=True,
+        transient=True,
+        disable=disable or not console.is_terminal or console.is_dumb_terminal,
+    )
 
 
 def format_rate(rows_per_second):

@@ -304,6 +304,11 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         hooks.end(self.n_iter_)
         return self
 
+    def _epoch_flops(self, n_rows):
+        flops = epoch_flops(n_rows, self.n_features_in_, len(self.classes_))
+        # A guess is scores without a gradient; L-BFGS passes over the rows as often as it takes.
+        return {"sgd": flops, "lbfgs": None}.get(self.solver, flops // 2)
+
     def _check_full_batch(self, y, batch_callback):
         """Raise ValueError for what solvers that see all rows at once have no notion of."""
         if y.ndim == 2 or self.label_smoothing > 0:
@@ -361,9 +366,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             return stop
 
         warning = None
-        # L-BFGS passes over the rows as often as it takes; a guess is scored once.
-        flops = None if self.solver == "lbfgs" else epoch_flops(len(rows), *W.shape) // 2
-        with self._progress(len(rows), flops, X.dtype) as bar:
+        with self._progress(len(rows), X.dtype) as bar:
             try:
                 if self.solver == "lbfgs":
                     warning = self._to_the_minimum(self._objective(X, codes, weight), W, b, after_step)
@@ -465,7 +468,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             return stop
 
         trainer.after_batch = None if batch_callback is None else after_batch
-        with self._progress(len(trainer.rows), trainer.flops, trainer.X.dtype) as bar:
+        with self._progress(len(trainer.rows), trainer.X.dtype) as bar:
             try:
                 for epoch in range(self.max_iter):
                     loss, seconds = trainer.epoch(epoch)
