@@ -27,7 +27,9 @@ def tiny(monkeypatch):
     """A shape, caches and a machine that take no time."""
     monkeypatch.setattr(bench, "SHAPES", {"tiny": (12_500, 20, 3)})
     monkeypatch.setattr(bench, "_caches", lambda: {"L1": (16 << 10, 2), "L2": (64 << 10, 1)})
-    monkeypatch.setattr(bench, "_best_rate", lambda loop, threads, seconds: 1e6 * loop(1, threads))
+    monkeypatch.setattr(
+        bench, "_best_rate", lambda loop, threads, seconds, budget=0.0: 1e6 * loop(1, threads)
+    )
 
 
 def run(capsys, *args):

@@ -2,10 +2,12 @@ import io
 import re
 from contextlib import redirect_stderr
 
+import numpy as np
 import pytest
 
 from softline import SoftmaxClassifier
-from softline.progress import EpochProgress, format_rate
+from softline.neural_network import MLPClassifier
+from softline.progress import EpochProgress, format_rate, track_blocks
 
 HIDE_CURSOR, SHOW_CURSOR, ERASE_LINE = "\x1b[?25l", "\x1b[?25h", "\x1b[2K"
 
@@ -80,6 +82,53 @@ def test_a_verbose_fit_shows_it(capsys):
     assert re.fullmatch(r"epoch 2/2  loss 0\.\d{4}  validation \d+\.00%  .*rows/s\n", err)
     SoftmaxClassifier(max_iter=2, tol=None).fit(X, y)
     assert capsys.readouterr() == ("", "")
+
+
+def test_share_of_the_peak(terminal):
+    def shown(stream):
+        with redirect_stderr(stream), EpochProgress(2, 5000, flops=3e9, peak=8e9) as bar:
+            bar.update(1, 0.5, 0.9, seconds=0.5)
+            bar.update(2, 0.4, 0.9, seconds=1.0)
+            bar.bar.refresh()
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
+
+    line = r"epoch 2/2  loss 0\.4000  validation 90\.00%  \S+ .?.?rows/s  4 GFLOP/s, 50% of peak\n"
+    assert re.fullmatch(line, shown(io.StringIO()))
+    assert re.search(r"epoch 2/2 .* left *\n +4 GFLOP/s, 50% of peak", shown(terminal))
+
+
+@pytest.mark.parametrize(
+    ("model", "flops"),
+    [
+        (SoftmaxClassifier(), 4 * 60 * 3),
+        (SoftmaxClassifier(solver="random_search"), 2 * 60 * 3),
+        (SoftmaxClassifier(solver="lbfgs"), None),
+        (MLPClassifier((7, 5)), 3 * (4 * 20 * 7 + 6 * (7 * 5 + 5 * 3))),
+        (MLPClassifier(solver="lbfgs"), None),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_very_verbose_fit(capsys, monkeypatch, model, flops):
+    """Multiply-adds of the matrix products, two operations each; nothing where nobody counts them."""
+    monkeypatch.setattr("softline.bench.fma_peak", lambda dtype, n_threads: 1e9)
+    X, y = np.random.default_rng(0).standard_normal((3, 20), np.float32), [0, 1, 2]
+    model.set_params(max_iter=2, tol=1e-9, verbose=2).fit(X, y)
+    _, err = capsys.readouterr()
+    if flops is None:
+        assert "FLOP" not in err and "rows/s" in err
+        return
+    rate = 2 * flops / sum(model.epoch_seconds_)
+    assert err.endswith(f"  {rate / 1e9:.3g} GFLOP/s, {rate / 1e9:.0%} of peak\n")
+
+
+def test_blocks(capsys, terminal):
+    with track_blocks(5, "predicting", size=2) as blocks:
+        assert list(blocks) == [slice(0, 2), slice(2, 4), slice(4, 6)]
+    assert capsys.readouterr() == ("", "")
+    with redirect_stderr(terminal), track_blocks(5, "predicting", size=2) as blocks:
+        assert len(list(blocks)) == 3
+    assert "predicting 5/5" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
 
 
 @pytest.mark.parametrize(

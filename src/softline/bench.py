@@ -37,7 +37,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from itertools import groupby
 from operator import itemgetter
@@ -51,6 +51,7 @@ import numpy as np
 from softline import _epoch, _kernels, _machine, _objective, reference
 from softline._typing import Array
 from softline.config import print_rows
+from softline.trainer import epoch_flops
 
 if TYPE_CHECKING:
     from softline.datasets import Dataset
@@ -121,7 +122,7 @@ def measure(
     built = _kernels.config()
     return {
         "machine": {
-            "processor": _processor(),
+            "processor": processor(),
             "system": platform.platform(),
             "caches": {level: {"bytes": size, "count": count} for level, (size, count) in caches.items()},
         },
@@ -147,7 +148,8 @@ def measure(
 # ---- the machine -----------------------------------------------------------------------------------------
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the processor."""
     with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         for line in file:
             if line.startswith("model name"):
@@ -213,12 +215,10 @@ def _measure_machine(
     seconds, peaks, bandwidths = 0.002 if quick else 0.01, [], []
     for count in sorted({1, threads}):
         for dtype in ("float32", "float64"):
-            rate = _best_rate(partial(_machine.multiply_add, dtype == "float64"), count, seconds)
+            rate = _fma_rate(dtype, count, seconds)
             peaks.append({"dtype": dtype, "threads": count, "gflops": rate / 1e9})
         parts = _parts(caches, count, quick)
-        # Written, because zeros that were never written all lie in one page.
-        data = np.ones(max(parts.values()) * count + 64, np.uint8)
-        data = data[-data.ctypes.data % 64 :]
+        data = _written(max(parts.values()) * count)
         for memory, part in parts.items():
             rate = _best_rate(partial(_read, data, part), count, seconds)
             bandwidths.append(
@@ -227,12 +227,71 @@ def _measure_machine(
     return peaks, bandwidths
 
 
+@lru_cache
+def fma_peak(dtype: str, n_threads: int | None) -> float:
+    """Most flops in a second of multiply-adds in registers, measured once a process, in a fifth of a second.
+
+    Short runs, and as many as fit: on a busy machine some are left alone. There one thread, which waits for
+    no other, may do more than all.
+
+    Parameters
+    ----------
+    dtype : {"float32", "float64"}
+    n_threads : int or None
+        None means all that the process may use.
+    """
+    counts = {1, n_threads or _kernels.max_threads()}
+    return max(_fma_rate(dtype, count, seconds=0.0005, budget=0.08) for count in counts)
+
+
+def _fma_rate(dtype: str, threads: int, seconds: float, budget: float = 0.0) -> float:
+    return _best_rate(partial(_machine.multiply_add, dtype == "float64"), threads, seconds, budget)
+
+
+def roofline(
+    flops: float, n_bytes: int, dtype: str, n_threads: int | None = None
+) -> tuple[float, str | None]:
+    """The least time that this machine allows a pass over an array, measured in half a second.
+
+    Parameters
+    ----------
+    flops : float
+    n_bytes : int
+        Of the array, which is read once, from the nearest memory that holds it.
+    dtype : {"float32", "float64"}
+        What is computed with.
+    n_threads : int or None, default=None
+        None means all that the process may use.
+
+    Returns
+    -------
+    seconds : float
+    memory : str or None
+        The memory whose bandwidth is the limit; None where it is the peak.
+    """
+    caches, threads = _caches(), n_threads or _kernels.max_threads()
+    memory = _memory_of(n_bytes, caches, threads)
+    part = _parts(caches, threads, quick=True)[memory]
+    reading = n_bytes / _best_rate(partial(_read, _written(part * threads), part), threads, seconds=0.002)
+    computing = flops / fma_peak(dtype, n_threads)
+    return (reading, memory) if reading > computing else (computing, None)
+
+
+def _written(n_bytes: int) -> Array:
+    """Bytes that start on 64; written, because zeros that were never written all lie in one page."""
+    data = np.ones(n_bytes + 64, np.uint8)
+    return data[-data.ctypes.data % 64 :]
+
+
 def _read(data: Array, part: int, rounds: int, threads: int) -> int:
     return _machine.read(data[: part * threads], rounds, threads)
 
 
-def _best_rate(loop: Callable[[int, int], float], threads: int, seconds: float) -> float:
-    """The most that `loop(rounds, threads)`, which returns what it did, does in a second, of ten runs."""
+def _best_rate(loop: Callable[[int, int], float], threads: int, seconds: float, budget: float = 0.0) -> float:
+    """The most that `loop(rounds, threads)`, which returns what it did, does in a second.
+
+    The best of ten runs of some `seconds` each, or of as many as `budget` allows.
+    """
 
     def run(threads: int) -> tuple[float, float]:
         start = perf_counter()
@@ -242,7 +301,11 @@ def _best_rate(loop: Callable[[int, int], float], threads: int, seconds: float) 
     rounds = 1
     while min(run(1)[0] for _ in range(3)) < seconds:
         rounds *= 2
-    return max(done / taken for taken, done in (run(threads) for _ in range(10)))
+    runs: list[tuple[float, float]] = []
+    end = perf_counter() + budget
+    while len(runs) < 10 or perf_counter() < end:
+        runs.append(run(threads))
+    return max(done / taken for taken, done in runs)
 
 
 # ---- the kernels -----------------------------------------------------------------------------------------
@@ -311,8 +374,8 @@ def _measure_kernels(
         "cross_entropy_gradient": (20 * n * C, 2 * n * C, n * C),
         "gradient": (2 * n * D * C, n * D + n * C + C * D, n * D + n * C + C * D),
         "sgd_update": (4 * C * D, 3 * C * D, 2 * C * D),
-        "loss_gradient": (4 * N * D * C, N * D, N * D),
-        "sgd_epoch": (4 * N * D * C, N * D, N * D),
+        "loss_gradient": (epoch_flops(N, D, C), N * D, N * D),
+        "sgd_epoch": (epoch_flops(N, D, C), N * D, N * D),
     }
     pieces = calls(order[:n][:CHECKED_ROWS], order[:CHECKED_ROWS])
     for kernel, (args, _) in calls(order[:n], order).items():

@@ -20,6 +20,7 @@ from softline.config import print_rows, show_config
 
 if TYPE_CHECKING:
     from softline._typing import Array
+    from softline.datasets import Dataset
 
 COMMANDS = ("train", "evaluate", "predict", "export", "check-gradient", "info", "bench", "demo")
 NAMED = ("digits", "mnist", "cifar10")
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             # The commands check the names of columns themselves.
             warnings.filterwarnings("ignore", "X does not have valid feature names")
-            args.run(args)
+            code = args.run(args) or 0
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("softline: interrupted", file=sys.stderr)
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ImportError, MemoryError, OSError, ValueError) as error:
         print(f"softline: error: {_one_line(error)}", file=sys.stderr)
         return 1
-    return 0
+    return code
 
 
 def _one_line(error: Exception) -> str:
@@ -318,7 +319,7 @@ def _parser() -> argparse.ArgumentParser:
         parents=[data, options],
         help="train a classifier and report its accuracy",
         description="Train a classifier and report its accuracy. Ctrl-C ends the training early: the "
-        "weights so far are saved and evaluated.",
+        "weights so far are saved and evaluated, and the exit code is 130; once more ends at once.",
     )
     train.set_defaults(run=_train)
     train.add_argument(
@@ -327,7 +328,17 @@ def _parser() -> argparse.ArgumentParser:
         help="leave the test rows alone; softline evaluate then counts the looks at them in the model",
     )
     train.add_argument("--out", metavar="FILE", help="save the model, as in model.safetensors")
-    train.add_argument("--quiet", action="store_true", help="print the results only")
+    train.add_argument(
+        "--report", metavar="FILE", help="write a web page about training and mistakes, as in report.html"
+    )
+    amount = train.add_mutually_exclusive_group()
+    amount.add_argument("--quiet", action="store_true", help="print the results only")
+    amount.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="tell how many GFLOP/s the epochs reach, too, and which share of this machine's peak that is",
+    )
 
     evaluate = commands.add_parser(
         "evaluate",
@@ -461,23 +472,25 @@ def _checked(
 # ---- commands --------------------------------------------------------------------------------------------
 
 
-def _train(args: argparse.Namespace) -> None:
-    import time
-
+def _train(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from softline import _kernels, datasets, model_file
-    from softline.progress import format_rate
+    from softline import _kernels, datasets, files, model_file
 
+    for path in (args.out, args.report):
+        if path is not None:
+            files.check_target(path)  # before the work, not after
+    if args.report is not None:
+        from softline import plots, report
+
+        plots.import_pyplot()
     if args.out is not None:
-        model_file.check_target(args.out)  # before the work, not after
         name = MODELS[args.model].home.partition(":")[2]
         if name not in model_file.ESTIMATORS:
             raise ValueError(f"--out: a model file holds no {name}, which is its training rows")
     parameters = _parameters(args)
     data = datasets.load(args.data, data_dir=args.data_dir, label=args.label, random_state=args.random_state)
     model = _estimator(args, parameters, len(data.X_train))
-    by_epochs = hasattr(model, "early_stopping")
     if not args.quiet:
         parts = f"{len(data.X_train)} training, {len(data.X_val)} validation, {len(data.X_test)} test"
         classes = data.class_names or np.unique(data.y_train)
@@ -494,22 +507,8 @@ def _train(args: argparse.Namespace) -> None:
         )
         sys.stdout.flush()
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        start = time.perf_counter()
-        if by_epochs:
-            model.set_params(verbose=int(not args.quiet))
-            model.fit(data.X_train, data.y_train, eval_set=(data.X_val, data.y_val))
-            model.set_params(verbose=0)
-            if not model.n_iter_:
-                raise KeyboardInterrupt  # before there was anything to keep
-        else:
-            model.fit(data.X_train, data.y_train)
-        seconds = time.perf_counter() - start
-    for warning in caught:
-        message = str(warning.message)
-        if message.startswith("stopped after max_iter"):
-            message = f"still improving after {model.max_iter} epochs; more of them (--epochs) may do better"
+    seconds, messages, interrupted = _fit(model, data, args)
+    for message in messages:
         _tell(message)
     if data.feature_names is not None:
         model.feature_names_in_ = np.array(data.feature_names, dtype=object)
@@ -518,22 +517,99 @@ def _train(args: argparse.Namespace) -> None:
     if args.out is not None:
         model_file.save_model(model, args.out, image_shape=data.image_shape, split_seed=args.random_state)
 
-    rows = {}
-    if hasattr(model, "n_iter_"):
-        rows["epochs" if by_epochs else "steps"] = _training(model)
-    if by_epochs:
-        seconds = np.median(model.epoch_seconds_)
-        rate = format_rate(len(data.X_train) / seconds)
-        rows["time per epoch"] = f"{1e3 * seconds:.3g} ms (median), {rate}"
-    else:
-        rows["time"] = f"{seconds:.3g} s"
-    if args.model != "knn":  # each row is its own nearest neighbour
-        rows["training accuracy"] = f"{model.score(data.X_train, data.y_train):.2%}"
-    rows["validation accuracy"] = f"{model.score(data.X_val, data.y_val):.2%}"
-    rows["test accuracy"] = "sealed" if args.sealed else f"{model.score(data.X_test, data.y_test):.2%}"
-    if args.out is not None:
-        rows["saved"] = args.out
+    rows = _training_rows(model, len(data.X_train), seconds)
+    predicted = {}
+    for part, X, y in (
+        ("training", data.X_train, data.y_train),
+        ("validation", data.X_val, data.y_val),
+        ("test", data.X_test, data.y_test),
+    ):
+        if part == "training" and args.model == "knn":  # each row is its own nearest neighbour
+            continue
+        if part == "test" and args.sealed:
+            rows["test accuracy"] = "sealed"
+            continue
+        predicted[part] = _predicted(model, X, part, args.quiet)
+        rows[f"{part} accuracy"] = f"{np.mean(predicted[part] == y):.2%}"
+    if args.report is not None:
+        part = "validation" if args.sealed else "test"
+        report.write_report(
+            args.report, model, data, part=part, predicted=predicted[part], results=rows, notes=messages
+        )
+    rows |= {name: path for name, path in (("saved", args.out), ("report", args.report)) if path is not None}
     print_rows(rows)
+    return 130 if interrupted else 0
+
+
+def _fit(model: Any, data: Dataset, args: argparse.Namespace) -> tuple[float, list[str], bool]:
+    """Train; return the seconds that it took, what to tell of it, and whether Ctrl-C ended it early.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If there is nothing to keep yet.
+    """
+    import time
+
+    import numpy as np
+
+    from softline.epochs import INTERRUPTED
+
+    by_epochs, tells = hasattr(model, "early_stopping"), "verbose" in model.get_params()
+    if tells:
+        model.set_params(verbose=0 if args.quiet else 1 + args.verbose)
+    raised = False
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        start = time.perf_counter()
+        try:
+            validation = {"eval_set": (data.X_val, data.y_val)} if by_epochs else {}
+            model.fit(data.X_train, data.y_train, **validation)
+        except KeyboardInterrupt:  # LogisticRegression lets it through, as scikit-learn's does
+            raised = True
+        seconds = time.perf_counter() - start
+    if tells:
+        model.set_params(verbose=0)
+    messages = [str(warning.message) for warning in caught]
+    interrupted = raised or INTERRUPTED in messages
+    if interrupted and not np.any(getattr(model, "n_iter_", 0)):
+        raise KeyboardInterrupt
+    messages = [message for message in messages if message != INTERRUPTED]
+    for i, message in enumerate(messages):
+        if message.startswith("stopped after max_iter"):
+            messages[i] = (
+                f"still improving after {model.max_iter} epochs; more of them (--epochs) may do better"
+            )
+    if interrupted:
+        n, what = int(np.max(model.n_iter_)), "epoch" if by_epochs else "step"
+        messages.append(f"interrupted: the model is that of {n} {what}{'s' * (n > 1)}")
+    return seconds, messages, interrupted
+
+
+def _training_rows(model: Any, n_rows: int, seconds: float) -> dict[str, str]:
+    """What the training of so many seconds came to."""
+    import numpy as np
+
+    from softline.progress import format_rate
+
+    if not hasattr(model, "early_stopping"):
+        steps = {"steps": _training(model)} if hasattr(model, "n_iter_") else {}
+        return steps | {"time": f"{seconds:.3g} s"}
+    median = np.median(model.epoch_seconds_)
+    return {
+        "epochs": _training(model),
+        "time per epoch": f"{1e3 * median:.3g} ms (median), {format_rate(n_rows / median)}",
+    }
+
+
+def _predicted(model: Any, X: Array, part: str, quiet: bool) -> Array:
+    """Labels of X, block by block, for to some models it is long work."""
+    import numpy as np
+
+    from softline.progress import track_blocks
+
+    with track_blocks(len(X), f"predicting {part} rows", disable=quiet) as blocks:
+        return np.concatenate([model.predict(X[rows]) for rows in blocks])
 
 
 def _plan(model: Any) -> str:
@@ -767,13 +843,13 @@ def _bench(args: argparse.Namespace) -> None:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    from softline import demo, model_file, plots
+    from softline import demo, files, plots
 
     plots.import_pyplot()
     draw = {".gif": demo.animate, ".png": demo.draw}.get(os.path.splitext(args.out)[1].lower())
     if draw is None:
         raise ValueError(f"--out {args.out}: expected a name that ends with .gif or .png")
-    model_file.check_target(args.out)
+    files.check_target(args.out)
     toy = demo.TOYS[args.data]
     X, y = toy.make(random_state=args.random_state)
     print_rows(

@@ -418,7 +418,7 @@ def _existing(path: PathLike) -> Path:
 # ---- two features ----------------------------------------------------------------------------------------
 
 
-def make_red_pandas(n_samples=200, *, random_state=None):
+def make_red_pandas(n_samples: int = 200, *, random_state: RandomState = None) -> tuple[Array, Array]:
     """Make dogs and red pandas, told by how much of their picture is brown, and how much white.
 
     The shares of brown, white and everything else are drawn from a Dirichlet distribution: they add up to 1.
@@ -447,7 +447,9 @@ def make_red_pandas(n_samples=200, *, random_state=None):
     return X, y
 
 
-def make_spiral(n_samples=300, *, n_classes=3, noise=0.2, random_state=None):
+def make_spiral(
+    n_samples: int = 300, *, n_classes: int = 3, noise: float = 0.2, random_state: RandomState = None
+) -> tuple[Array, Array]:
     """Make the arms of a spiral, a class each: what no line can part.
 
     Parameters

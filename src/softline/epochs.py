@@ -18,9 +18,15 @@ from softline.rows import Rows
 if TYPE_CHECKING:
     from softline.progress import EpochProgress
 
+# What a fit that Ctrl-C ended early warns of, in scikit-learn's words.
+INTERRUPTED = "Training interrupted by user."
+
 
 class TrainsByEpochs(CallbackSupportMixin):
-    """A mixin, for estimators with `max_iter`, `verbose`, `early_stopping` and `validation_fraction`."""
+    """A mixin, for estimators with `max_iter`, `verbose`, `early_stopping` and `validation_fraction`.
+
+    They have a method `_epoch_flops(n_rows)`: floating-point operations of an epoch, None if nobody counts.
+    """
 
     n_iter_: int
     loss_curve_: list[float]
@@ -35,12 +41,36 @@ class TrainsByEpochs(CallbackSupportMixin):
             if callback is not None and not callable(callback):
                 raise TypeError(f"{name} must be callable or None; got {callback!r}")
 
-    def _progress(self, n_rows: int) -> AbstractContextManager[EpochProgress | None]:
+    def _progress(self, n_rows: int, dtype: np.dtype[Any]) -> AbstractContextManager[EpochProgress | None]:
+        """The progress of epochs of so many rows, computed with in `dtype`."""
         if not self.verbose:
             return nullcontext()
         from softline.progress import EpochProgress
 
-        return EpochProgress(self.max_iter, n_rows)
+        flops, peak = self._epoch_flops(n_rows), None
+        if self.verbose > 1 and flops is not None:
+            from softline.bench import fma_peak
+
+            peak = fma_peak(dtype.name, self.n_threads)
+        return EpochProgress(self.max_iter, n_rows, flops or 0, peak)
+
+    def _score_epoch(
+        self, accuracy: Callable[..., float], validation: tuple[Any, ...] | None
+    ) -> float | None:
+        """The validation accuracy of an epoch, put into the history; None without rows to validate on.
+
+        If Ctrl-C comes meanwhile it is computed anew before that is raised: as the weights are of this epoch,
+        so is the history.
+        """
+        if validation is None:
+            return None
+        try:
+            score = accuracy(*validation)
+        except KeyboardInterrupt:
+            self.validation_scores_.append(accuracy(*validation))
+            raise
+        self.validation_scores_.append(score)
+        return score
 
     def _hold_out(
         self, rows: Array, stratify: Array | None, rng: np.random.RandomState

@@ -162,10 +162,12 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
         objective = self._objective(X, y, sample_weight, penalty, C, l1_ratio)
         Z = self._start(objective)
         self._keep(Z, X.dtype)
+        self.n_iter_ = np.zeros(1, np.int32)
         hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, self._fitted)
 
         def after_step(Z: Array, value: float, n_iter: int) -> bool:
             self._keep(Z, X.dtype)
+            self.n_iter_ = np.array([n_iter], np.int32)
             if bar is not None:
                 bar.update(n_iter, value)
             return hooks.next()

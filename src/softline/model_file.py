@@ -13,8 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from importlib import import_module
@@ -29,12 +27,13 @@ from sklearn.utils.validation import check_is_fitted
 import softline
 from softline import optimizers, schedules
 from softline._typing import Array, PathLike
+from softline.files import check_target, write_file
 from softline.sealed import Look
 
 Header: TypeAlias = dict[str, Any]
 Tensors: TypeAlias = dict[str, Array]
 
-__all__ = ["ModelFileError", "check_target", "load_model", "read_model", "save_model"]
+__all__ = ["ModelFileError", "load_model", "read_model", "save_model"]
 
 FORMAT = 1
 
@@ -102,49 +101,8 @@ def save_model(
     header, tensors = _pack(model, image_shape, split_seed)
     _unpack(header, tensors)  # what would not load again is not written
     text = json.dumps(header)
-    write_file(target, save({**tensors, "sha256": _checksum(text, tensors)}, {"softline": text}))
-
-
-def write_file(target, contents):
-    """Write bytes to a file that appears whole or not at all; `target` is what `check_target` returned."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def check_target(path: PathLike) -> Path:
-    """Where a model saved to `path` will lie, links followed.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    target : pathlib.Path
-
-    Raises
-    ------
-    OSError
-        If no file can be written there.
-    """
-    if not os.fspath(path):
-        raise FileNotFoundError("cannot write a file without a name")
-    target = Path(path).resolve()
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no folder {target.parent}")
-    if target.exists() and not target.is_file():
-        raise FileExistsError(f"cannot write {path}: it exists and is not a file")
-    if not os.access(target.parent, os.W_OK):
-        raise PermissionError(f"cannot write {path}: no permission to write in {target.parent}")
-    return target
+    contents = save({**tensors, "sha256": _checksum(text, tensors)}, {"softline": text})
+    write_file(target, contents)
 
 
 def _estimator(name: str) -> type[Any]:

@@ -18,6 +18,15 @@ from softline.trainer import DivergenceError, batch_losses, mean_loss
 CHUNK_BYTES = 4 << 20
 
 
+def epoch_flops(n_rows: int, sizes: Sequence[int]) -> int:
+    """Floating-point operations of an epoch: the matrix products of layers of so many weights.
+
+    They are scores and gradient of each layer, and the gradient of what goes into all but the first.
+    """
+    first, *others = sizes
+    return n_rows * (4 * first + 6 * sum(others))
+
+
 class NetworkTrainer:
     """Layers (W, b) of a network, and the epochs that move them.
 
@@ -135,7 +144,7 @@ class NetworkTrainer:
         with np.errstate(over="ignore"):
             penalties = self._squares() * self.alpha / 2 / batch_weights(self.sample_weight, self.order, B)
         start = time.perf_counter()
-        losses = batch_losses(self._descend, self.order, rates, B, penalties, self.after_batch)
+        losses = batch_losses(self._descend, self.order, rates, B, penalties, self.flops, self.after_batch)
         seconds = time.perf_counter() - start
         if not np.isfinite(losses).all() or not all(
             np.isfinite(a).all() for layer in self.model for a in layer
@@ -169,6 +178,11 @@ class NetworkTrainer:
 
     def _squares(self) -> float:
         return sum(np.sum(np.square(W, dtype=float)) for W, _ in self.weights)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of an epoch."""
+        return epoch_flops(len(self.order), [W.size for W, _ in self.weights])
 
     def rescale_momentum(self, factor: float) -> None:
         """Multiply what the optimizer remembers of gradients."""

@@ -303,7 +303,7 @@ class TemplatesDisplay:
         -------
         self
         """
-        images = self._images()
+        images = self.images()
         n_columns = 5 if len(images) == 10 else math.ceil(math.sqrt(len(images)))
         axes = _axes(ax, len(images), n_columns, (1.3, 1.3 if self.names is None else 1.5))
         self.images_ = []
@@ -316,7 +316,7 @@ class TemplatesDisplay:
         self.axes_, self.figure_ = axes, axes[0].figure
         return self
 
-    def _images(self):
+    def images(self):
         """Images (n, height, width), from -1 to 1, or (n, height, width, 3), from 0 to 1."""
         templates, shape = np.asarray(self.templates, dtype=float), tuple(self.image_shape)
         if len(shape) not in (2, 3) or (len(shape) == 3 and 3 not in (shape[0], shape[2])):

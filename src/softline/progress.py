@@ -1,8 +1,10 @@
-"""The progress bar of a verbose fit."""
+"""Progress bars of long work: live on a terminal, and nowhere else."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +23,10 @@ class EpochProgress:
         Most epochs that will be run.
     n_samples : int
         Rows of an epoch.
+    flops : float, default=0
+        Floating-point operations of an epoch.
+    peak : float or None, default=None
+        Most of them that the machine does in a second; their rate is told beside it.
 
     Examples
     --------
@@ -28,21 +34,10 @@ class EpochProgress:
     ...     bar.update(1, 0.52, 0.91)
     """
 
-    def __init__(self, max_iter: int, n_samples: int) -> None:
-        self.max_iter, self.n_samples = max_iter, n_samples
-        self.epoch, self.status = 0, ""
-        console = Console(stderr=True)
-        self.bar = Progress(
-            TextColumn("epoch {task.completed}/{task.total}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.description}", markup=False),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
-            console=console,
-            expand=True,
-            transient=True,
-            disable=not console.is_terminal or console.is_dumb_terminal,
-        )
+    def __init__(self, max_iter: int, n_samples: int, flops: float = 0, peak: float | None = None) -> None:
+        self.max_iter, self.n_samples, self.flops, self.peak = max_iter, n_samples, flops, peak
+        self.epoch, self.seconds, self.status = 0, 0.0, ""
+        self.bar = _bar("epoch")
 
     def __enter__(self) -> Self:
         self.start = time.perf_counter()
@@ -50,7 +45,13 @@ class EpochProgress:
         self.bar.start()
         return self
 
-    def update(self, epoch: int, loss: float, validation_score: float | None = None) -> None:
+    def update(
+        self,
+        epoch: int,
+        loss: float,
+        validation_score: float | None = None,
+        seconds: float = 0,
+    ) -> None:
         """Tell that an epoch is done.
 
         Parameters
@@ -60,12 +61,18 @@ class EpochProgress:
         loss : float
         validation_score : float or None
             Validation accuracy, 0..1.
+        seconds : float, default=0
+            That the kernels took for this epoch; needed only with `peak`.
         """
         rows_per_second = epoch * self.n_samples / (time.perf_counter() - self.start)
         self.epoch, self.status = epoch, f"loss {loss:.4f}"
         if validation_score is not None:
             self.status += f"  validation {validation_score:.2%}"
         self.status += f"  {format_rate(rows_per_second)}"
+        if self.peak is not None:
+            self.seconds += seconds
+            rate = epoch * self.flops / self.seconds
+            self.status += f"\n{rate / 1e9:.3g} GFLOP/s, {rate / self.peak:.0%} of peak"
         self.bar.update(self.task, completed=epoch, description=self.status)
 
     def __exit__(
@@ -77,11 +84,62 @@ class EpochProgress:
         self.bar.stop()
         if exc_type is None and self.epoch:
             self.bar.console.print(
-                f"epoch {self.epoch}/{self.max_iter}  {self.status}",
+                f"epoch {self.epoch}/{self.max_iter}  {self.status}".replace("\n", "  "),
                 markup=False,
                 highlight=False,
                 soft_wrap=True,
             )
+
+
+@contextmanager
+def track_blocks(
+    n_rows: int, what: str, *, size: int = 1000, disable: bool = False
+) -> Iterator[Iterator[slice]]:
+    """Slices of `size` rows, one after the other; a live bar on stderr tells how many are done.
+
+    Parameters
+    ----------
+    n_rows : int
+    what : str
+        What is done with the rows.
+    size : int, default=1000
+    disable : bool, default=False
+        Whether to show nothing.
+
+    Yields
+    ------
+    blocks : iterator of slices
+
+    Examples
+    --------
+    >>> with track_blocks(len(X), "predicting rows") as blocks:  # doctest: +SKIP
+    ...     labels = [model.predict(X[rows]) for rows in blocks]
+    """
+
+    def blocks() -> Iterator[slice]:
+        for first in range(0, n_rows, size):
+            yield slice(first, first + size)
+            bar.update(task, completed=min(first + size, n_rows))
+
+    with _bar(what, disable) as bar:
+        task = bar.add_task("", total=n_rows)
+        yield blocks()
+
+
+def _bar(what: str, disable: bool = False) -> Progress:
+    """A bar that vanishes when it stops: `what` and how many of how many, a description, the time left."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn(what + " {task.completed}/{task.total}", markup=False),
+        BarColumn(bar_width=None),
+        TextColumn("{task.description}", markup=False),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left"),
+        console=console,
+        expand=True,
+        transient=True,
+        disable=disable or not console.is_terminal or console.is_dumb_terminal,
+    )
 
 
 def format_rate(rows_per_second: float) -> str:

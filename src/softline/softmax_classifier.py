@@ -22,13 +22,13 @@ from softline._objective import candidate_losses
 from softline._typing import Array, ClassWeight, Differentiable, EvalSet, Layer, RandomState
 from softline.callbacks import Batch, Epoch, IterationHooks
 from softline.column_stats import ColumnStats
-from softline.epochs import TrainsByEpochs
+from softline.epochs import INTERRUPTED, TrainsByEpochs
 from softline.objective import Objective
 from softline.predictor import SoftmaxPredictor, checks_parameters
 from softline.rows import Rows
 from softline.step_size import AutoStep
 from softline.targets import n_columns
-from softline.trainer import DivergenceError, Trainer
+from softline.trainer import DivergenceError, Trainer, epoch_flops
 
 __all__ = ["DivergenceError", "SoftmaxClassifier"]
 
@@ -111,7 +111,8 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         Threads to use. None: what the process may use (CPU affinity and quota, OMP_NUM_THREADS,
         threadpoolctl), fewer where the work is small.
     verbose : int, default=0
-        1 shows a progress bar with loss and validation accuracy.
+        1 shows a progress bar with loss, validation accuracy, rows a second and the time left; 2 also how
+        many GFLOP/s the kernels reach, and which share of the machine's peak that is (not for "lbfgs").
 
     Attributes
     ----------
@@ -323,6 +324,11 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         hooks.end(self.n_iter_)
         return self
 
+    def _epoch_flops(self, n_rows: int) -> int | None:
+        flops = epoch_flops(n_rows, self.n_features_in_, len(self.classes_))
+        # A guess is scores without a gradient; L-BFGS passes over the rows as often as it takes.
+        return {"sgd": flops, "lbfgs": None}.get(self.solver, flops // 2)
+
     def _check_full_batch(self, y: Array, batch_callback: Callable[[Batch], object] | None) -> None:
         """Raise ValueError for what solvers that see all rows at once have no notion of."""
         if y.ndim == 2 or self.label_smoothing > 0:
@@ -371,36 +377,35 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         self._stats = self._auto = self._state = None
         self.coef_, self.intercept_ = coef.astype(X.dtype), intercept.astype(X.dtype)
 
+        def accuracy(X: Rows, rows: Array, codes: Array) -> float:
+            return float(np.mean(self._scores(X.array).argmax(axis=1) == codes))
+
+        def last_accuracy(*validation: Any) -> float:
+            return self.validation_scores_[-1] if self.validation_scores_ else accuracy(*validation)
+
         def after_step(value: float, weights: Layer | None, seconds: float) -> bool:
             """Tell of a step to `weights`, None if that is where they were."""
             self.loss_curve_.append(value)
             self.epoch_seconds_.append(seconds)
             if weights is not None:
                 self.coef_, self.intercept_ = X.weights_for_array(*(a.astype(X.dtype) for a in weights))
-            score = None
-            if validation is not None:
-                if weights is None and self.validation_scores_:
-                    score = self.validation_scores_[-1]
-                else:
-                    labels = self._scores(validation[0].array).argmax(axis=1)
-                    score = float(np.mean(labels == validation[2]))
-                self.validation_scores_.append(score)
+            score = self._score_epoch(accuracy if weights is not None else last_accuracy, validation)
             if bar is not None:
-                bar.update(len(self.loss_curve_), value, score)
+                bar.update(len(self.loss_curve_), value, score, seconds)
             stop = hooks.next()
             if callback is not None:
                 stop |= bool(callback(Epoch(self, len(self.loss_curve_), value, score, seconds)))
             return stop
 
         warning = None
-        with self._progress(len(rows)) as bar:
+        with self._progress(len(rows), X.dtype) as bar:
             try:
                 if self.solver == "lbfgs":
                     warning = self._to_the_minimum(self._objective(X, codes, weight), W, b, after_step)
                 else:
                     warning = self._guess(X, codes, weight, rows, W, b, after_step, rng)
             except KeyboardInterrupt:
-                warnings.warn("Training interrupted by user.", stacklevel=3)
+                warnings.warn(INTERRUPTED, stacklevel=3)
         self.n_iter_ = len(self.loss_curve_)
         hooks.end(self.n_iter_)
         if warning:
@@ -518,19 +523,16 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             return stop
 
         trainer.after_batch = None if batch_callback is None else after_batch
-        with self._progress(len(trainer.rows)) as bar:
+        with self._progress(len(trainer.rows), trainer.X.dtype) as bar:
             try:
                 for epoch in range(self.max_iter):
                     loss, seconds = trainer.epoch(epoch)
                     self.loss_curve_.append(loss)
                     self.epoch_seconds_.append(seconds)
-                    score: Any = None
-                    if validation is not None:
-                        score = trainer.accuracy(*validation)
-                        self.validation_scores_.append(score)
+                    score = self._score_epoch(trainer.accuracy, validation)
                     if bar is not None:
-                        bar.update(epoch + 1, loss, score)
-                    watched = -score if self.early_stopping else loss
+                        bar.update(epoch + 1, loss, score, seconds)
+                    watched = -score if self.early_stopping and score is not None else loss
                     stale = 0 if watched < best - (self.tol or 0) else stale + 1
                     if watched < best:
                         best = watched
@@ -545,7 +547,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
                     if self.tol is not None and stale >= self.n_iter_no_change:
                         break
             except KeyboardInterrupt:
-                warnings.warn("Training interrupted by user.", stacklevel=3)
+                warnings.warn(INTERRUPTED, stacklevel=3)
             finally:
                 if best_weights is not None:
                     trainer.restore(*best_weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,9 +14,18 @@ from softline._epoch import sgd_epoch
 from softline._typing import Array, Layer
 from softline.rows import Rows
 
+# Python hears Ctrl-C only between calls to the kernels: an epoch of more flops than these, which take a tenth
+# of a second or so, is several.
+CALL_FLOPS = 2e10
+
 
 class DivergenceError(FloatingPointError, ValueError):
     """Training met a loss or a weight that is not finite; the estimator keeps the weights before it."""
+
+
+def epoch_flops(n_rows: int, n_features: int, n_classes: int) -> int:
+    """Floating-point operations of an epoch: those of its two matrix products, scores and gradient."""
+    return 4 * n_rows * n_features * n_classes
 
 
 class Trainer:
@@ -167,6 +177,12 @@ class Trainer:
             weights[...], bias[...] = W, b
 
     @property
+    def flops(self) -> int:
+        """Floating-point operations of an epoch."""
+        C, D = self.W.shape
+        return epoch_flops(len(self.rows), D, C)
+
+    @property
     def penalty(self) -> float:
         """Of the weights of the next step."""
         with np.errstate(over="ignore"):
@@ -202,7 +218,8 @@ class Trainer:
         B = self.batch_size
         penalty = self.penalty
         start = time.perf_counter()
-        losses = batch_losses(self._descend, order, rates, B, np.full(len(rates), penalty), self.after_batch)
+        penalties = np.full(len(rates), penalty)
+        losses = batch_losses(self._descend, order, rates, B, penalties, self.flops, self.after_batch)
         seconds = time.perf_counter() - start
         finite = np.isfinite(losses)
         if not (finite.all() and np.isfinite(self.W).all() and np.isfinite(self.b).all()):
@@ -269,6 +286,7 @@ def batch_losses(
     rates: Array,
     batch_size: int,
     penalties: Array,
+    flops: int,
     after_batch: Callable[[int, float, float], object] | None,
 ) -> Array:
     """Losses of an epoch's batches, each before its update and with its penalty; fewer if it is ended early.
@@ -281,11 +299,19 @@ def batch_losses(
     order : (n,) int array
     rates, penalties : (number of batches,) float arrays
     batch_size : int
+    flops : int
+        Of the whole epoch, which is one call of `descend` unless they are many.
     after_batch : callable or None
         See :class:`Trainer`. With it there is a call of `descend` for each batch, to come back in between.
     """
     if after_batch is None:
-        return penalties + descend(order, rates)
+        n = math.ceil(len(rates) / math.ceil(flops / CALL_FLOPS))  # batches of a call
+        return penalties + np.concatenate(
+            [
+                descend(order[first * batch_size : (first + n) * batch_size], rates[first : first + n])
+                for first in range(0, len(rates), n)
+            ]
+        )
     losses = []
     for batch, rate in enumerate(rates):
         rows = order[batch * batch_size : (batch + 1) * batch_size]

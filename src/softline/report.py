@@ -1,0 +1,488 @@
+"""A training in one web page: ``softline train DATA --report report.html``.
+
+The page holds all that it shows: no scripts, no fonts, nothing from a network, and its policy forbids them.
+Needs matplotlib: ``pip install "softline[plot]"``.
+"""
+
+import base64
+import io
+import platform
+from datetime import datetime
+from html import escape
+from importlib.metadata import version
+
+import numpy as np
+from sklearn.metrics import confusion_matrix
+
+from softline import _kernels, bench, plots
+from softline.files import write_file
+from softline.progress import format_rate
+
+__all__ = ["write_report"]
+
+# What is shown at most, of each kind.
+MOST_MISTAKES, MOST_TEMPLATES, MOST_FEATURES, MOST_CONFUSIONS = 24, 100, 12, 20
+# Up to so many classes the confusion matrix is shown whole.
+MOST_CELLS = 30
+# Stands for the colour of the text around a figure.
+INK = "#010203"
+FIGURE_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "softline",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "legend.frameon": False,
+    "font.size": 10,
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), INK
+    ),
+}
+
+
+def write_report(path, model, data, *, part="test", predicted=None, results=None, notes=()):
+    """Write a web page about a fitted classifier: its training, its mistakes, data, parameters and machine.
+
+    Parameters
+    ----------
+    path : path-like
+        Where to; the page appears whole or not at all.
+    model : classifier
+        One of softline, fitted on the training rows of `data`.
+    data : Dataset
+    part : {"test", "validation"}, default="test"
+        The rows to judge the model on; those of the other part are not looked at.
+    predicted : (n,) array or None, default=None
+        What the model predicts of these rows, where that is known already.
+    results : dict of str to str or None, default=None
+        What to begin with, by name. None means the accuracy on `part`.
+    notes : sequence of str, default=()
+        What else there is to say of the training: warnings.
+
+    Raises
+    ------
+    ImportError
+        If there is no matplotlib.
+    OSError
+        If the page cannot be written.
+
+    Examples
+    --------
+    >>> from softline import SoftmaxClassifier, datasets
+    >>> from softline.report import write_report
+    >>> data = datasets.load_digits()
+    >>> model = SoftmaxClassifier(random_state=0).fit(
+    ...     data.X_train, data.y_train, eval_set=(data.X_val, data.y_val)
+    ... )
+    >>> write_report("report.html", model, data)  # doctest: +SKIP
+    """
+    plots.import_pyplot()
+    judged = _Judged(model, data, part, predicted)
+    results = results or {f"{part} accuracy": f"{np.mean(judged.right):.2%}"}
+    accuracies = {name: results[name] for name in reversed(results) if "accuracy" in name}  # the test's first
+    others = {name: value for name, value in results.items() if name not in accuracies}
+    title = f"{type(model).__name__} on {data.name}"
+    sections = {
+        "Training": _training(model),
+        "Templates": _templates(model, data, judged),
+        "Classes": _classes(data, judged),
+        "Confusion": _confusion(judged),
+        "Worst mistakes": _mistakes(model, data, judged),
+        "Time": _time(model, data),
+        "Data": _data(data, judged),
+        "Parameters": _parameters(model),
+        "Machine": _machine(model),
+    }
+    body = "".join(
+        f"<section>\n<h2>{escape(heading)}</h2>\n{content}</section>\n"
+        for heading, content in sections.items()
+        if content
+    )
+    page = PAGE.format(
+        title=escape(title),
+        style=STYLE,
+        made=f"{datetime.now().astimezone():%Y-%m-%d %H:%M}, softline {escape(version('softline'))}",
+        notes="".join(f'<p class="note">{escape(note)}</p>\n' for note in notes),
+        results=_definitions(accuracies, "results") + _definitions(others),
+        body=body,
+    )
+    write_file(path, page.encode())
+
+
+class _Judged:
+    """The rows that a model is judged on, and what it makes of them.
+
+    Attributes
+    ----------
+    X : (n, D) array
+    classes : (C,) array
+        Every label there is, in the model or the rows.
+    names : list of str
+        What they are called.
+    y, predicted : (n,) int arrays
+        Codes of the classes.
+    known : (n_known,) int array
+        Codes of the classes of the model.
+    right : (n,) bool array
+    """
+
+    def __init__(self, model, data, part, predicted):
+        self.part = part
+        self.X, y = {"test": (data.X_test, data.y_test), "validation": (data.X_val, data.y_val)}[part]
+        predicted = model.predict(self.X) if predicted is None else predicted
+        self.classes = np.unique(np.concatenate([model.classes_, y]))
+        names = dict(enumerate(data.class_names or []))
+        self.names = [str(names.get(label, label)) for label in self.classes]
+        self.y, self.predicted, self.known = (
+            np.searchsorted(self.classes, labels) for labels in (y, predicted, model.classes_)
+        )
+        self.right = self.y == self.predicted
+
+
+# ---- sections --------------------------------------------------------------------------------------------
+
+
+def _training(model):
+    losses, scores = getattr(model, "loss_curve_", None), getattr(model, "validation_scores_", None)
+    if not losses:
+        return ""
+    figures = [_curve("loss", losses={"training": losses})]
+    if scores:
+        figures.append(_curve("accuracy", scores={"validation": scores}))
+    return f'<div class="figures">{"".join(figures)}</div>\n'
+
+
+def _curve(what, **curves):
+    ((name, values),) = next(iter(curves.values())).items()
+    alt = f"{name} {what}: {values[0]:.4g} after the first epoch, {values[-1]:.4g} after {len(values)}"
+    return _svg(alt, plots.TrainingCurveDisplay(**curves).plot)
+
+
+def _templates(model, data, judged):
+    if data.image_shape is None or not (hasattr(model, "coef_") or hasattr(model, "coefs_")):
+        return ""
+    if hasattr(model, "coefs_"):
+        weights, whose = model.coefs_[0].T, "hidden unit of the first layer"
+        captions = [f"unit {i}" for i in range(len(weights))]
+    else:
+        weights, whose = np.atleast_2d(model.coef_), "class"
+        captions = [judged.names[code] for code in judged.known][-len(weights) :]  # of two classes the second
+    shown = weights[:MOST_TEMPLATES]
+    images = plots.TemplatesDisplay(templates=shown, image_shape=data.image_shape).images()
+    figures = [
+        _image(image, f"weights of {caption}", escape(caption), cmap="RdBu_r", vmin=-1, vmax=1)
+        for image, caption in zip(images, captions, strict=False)
+    ]
+    scale = "Red speaks for it, blue against it."
+    if images.ndim == 4:
+        scale = "A colour above mid-grey speaks for it, below against it."
+    only = f" The first {len(shown)} of {len(weights)}." if len(shown) < len(weights) else ""
+    return (
+        f"<p>What each {whose} looks for: its weights as an image. {scale}{only}</p>\n"
+        f'<div class="images">{"".join(figures)}</div>\n'
+    )
+
+
+def _classes(data, judged):
+    counts = dict(zip(*np.unique(data.y_train, return_counts=True), strict=True))
+    rows = []
+    for code, (label, name) in enumerate(zip(judged.classes, judged.names, strict=True)):
+        of_class = judged.right[judged.y == code]
+        share = of_class.mean() if of_class.size else None
+        accuracy = "-" if share is None else _bar(share)
+        rows.append([name, _Raw(accuracy), f"{of_class.size:,}", f"{counts.get(label, 0):,}"])
+    header = ["class", "accuracy", f"{judged.part} rows", "training rows"]
+    return _table(header, rows, "tall")
+
+
+def _bar(share):
+    return f'<span class="bar" style="--share:{share:.4f}">{share:.1%}</span>'
+
+
+def _confusion(judged):
+    counts = confusion_matrix(judged.y, judged.predicted, labels=range(len(judged.classes)))
+    totals = counts.sum(axis=1)
+    if len(judged.classes) > MOST_CELLS:
+        np.fill_diagonal(counts, 0)
+        worst = np.argsort(-counts, axis=None, kind="stable")[:MOST_CONFUSIONS]
+        pairs = [(i, j) for i, j in zip(*np.unravel_index(worst, counts.shape), strict=True) if counts[i, j]]
+        rows = [
+            [judged.names[i], judged.names[j], counts[i, j], f"{counts[i, j] / totals[i]:.0%}"]
+            for i, j in pairs
+        ]
+        if not rows:
+            return "<p>No class was taken for another.</p>\n"
+        header = ["class", "taken for", f"{judged.part} rows", "of its rows"]
+        return f"<p>The most frequent of all mistakes.</p>\n{_table(header, rows)}"
+    head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in judged.names)
+    lines = [f"<tr><td></td>{head}</tr>\n"]
+    for i, name in enumerate(judged.names):
+        cells = "".join(
+            f'<td class="{"hit" if i == j else "miss"}" style="--share:{count / totals[i]:.3f}">{count}</td>'
+            if count
+            else "<td></td>"
+            for j, count in enumerate(counts[i])
+        )
+        lines.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>\n')
+    return (
+        f"<p>Down: the class of the {judged.part} rows. Across: what they were taken for.</p>\n"
+        f'<div class="scroll" tabindex="0"><table class="matrix">\n{"".join(lines)}</table></div>\n'
+    )
+
+
+def _mistakes(model, data, judged):
+    wrong = np.flatnonzero(~judged.right)
+    if not wrong.size:
+        return f"<p>None: every {judged.part} row was right.</p>\n"
+    confidence, margin = _confidence(model, judged, wrong)
+    unit, text = ("probability", "{:.1%}") if hasattr(model, "predict_proba") else ("score", "{:.3g}")
+    count = f"{wrong.size:,} of {len(judged.y):,} {judged.part} rows are wrong"
+    intro = f"<p>{count}; of these the model was surest.</p>\n"
+    rows = []
+    for k in np.argsort(-margin, kind="stable")[:MOST_MISTAKES]:
+        row = wrong[k]
+        names = judged.names[judged.y[row]], judged.names[judged.predicted[row]]
+        rows.append((int(row), *names, text.format(confidence[k])))
+    if data.image_shape is not None:
+        top = 255 if data.X_train.dtype == np.uint8 else float(np.max(data.X_train)) or 1.0
+        figures = []
+        for row, name, taken_for, how in rows:
+            image = np.clip(judged.X[row].reshape(data.image_shape).astype(float) / top, 0, 1)
+            image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image
+            alt = f"row {row}: {name}, taken for {taken_for}"
+            caption = f"row {row}: {escape(name)},<br>taken for {escape(taken_for)}, {how}"
+            figures.append(_image(image, alt, caption, cmap="gray", vmin=0, vmax=1))
+        return f'{intro}<div class="images wide">{"".join(figures)}</div>\n'
+    n_features = judged.X.shape[1]
+    names = data.feature_names or [f"feature {i}" for i in range(n_features)]
+    header = ["row", "class", "taken for", unit, *names[:MOST_FEATURES]]
+    if n_features > MOST_FEATURES:
+        header.append(f"… {n_features - MOST_FEATURES} more")
+    cells = [
+        [*row, *(f"{value:.4g}" for value in judged.X[row[0], :MOST_FEATURES])]
+        + [""] * (n_features > MOST_FEATURES)
+        for row in rows
+    ]
+    return intro + _table(header, cells)
+
+
+def _confidence(model, judged, rows):
+    """How sure the model is of what it takes rows for, and by how much more than of what they are."""
+    X, each = judged.X[rows], np.arange(len(rows))
+    scores = model.predict_proba(X) if hasattr(model, "predict_proba") else model.decision_function(X)
+    if scores.ndim == 1:  # of two classes
+        scores = np.column_stack([-scores, scores])
+    of_all = np.full((len(rows), len(judged.classes)), min(0.0, float(scores.min())))
+    of_all[:, judged.known] = scores
+    confidence = of_all[each, judged.predicted[rows]]
+    return confidence, confidence - of_all[each, judged.y[rows]]
+
+
+def _time(model, data):
+    seconds = getattr(model, "epoch_seconds_", None)
+    if not seconds:
+        return ""
+    n_rows, median = len(data.X_train), float(np.median(seconds))
+    rows = {
+        "epochs": f"{len(seconds):,}, {sum(seconds):.3g} s in the kernels",
+        "an epoch": f"{_ms(median)} (median), {format_rate(n_rows / median)}",
+    }
+    flops, least = model._epoch_flops(n_rows), None
+    if flops is not None:
+        dtype = "float64" if data.X_train.dtype == np.float64 else "float32"
+        least, memory = bench.roofline(flops, data.X_train.nbytes, dtype, model.n_threads)
+        limit = f"reads {memory}" if memory else "multiplies and adds"
+        peak = bench.fma_peak(dtype, model.n_threads)
+        rate = flops / median
+        rows |= {
+            "arithmetic": f"{rate / 1e9:.3g} GFLOP/s, {_share(rate / peak)} of the peak of {peak / 1e9:.3g}",
+            "roofline": f"{_ms(least)}: no epoch can be shorter, as fast as this machine {limit}",
+            "share of the roofline": f"{_share(least / median)} (median)",
+        }
+    epochs, milliseconds = np.arange(1, len(seconds) + 1), 1e3 * np.array(seconds)
+
+    def draw(axes):
+        style = {"color": plots.COLORS[0], "marker": "." if len(seconds) <= 30 else None}
+        axes.plot(epochs, milliseconds, label="an epoch", **style)
+        if least is not None:
+            axes.axhline(1e3 * least, color=plots.COLORS[1], linestyle="--", label="roofline")
+        axes.set(xlabel="epoch", ylabel="milliseconds")
+        axes.set_ylim(bottom=0)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+
+    figure = _svg(f"milliseconds of each epoch: {_ms(min(seconds))} to {_ms(max(seconds))}", draw)
+    return f'{_definitions(rows)}<div class="figures">{figure}</div>\n'
+
+
+def _share(share):
+    return f"{share:.0%}" if share > 0.1 else f"{share:.1%}"
+
+
+def _ms(seconds):
+    return f"{1e3 * seconds:.3g} ms"
+
+
+def _data(data, judged):
+    parts = [("training", data.y_train), ("validation", data.y_val), ("test", data.y_test)]
+    shape = f", images of {' x '.join(map(str, data.image_shape))}" if data.image_shape else ""
+    return _definitions(
+        {
+            "data": data.name,
+            "features": f"{data.X_train.shape[1]:,}, {data.X_train.dtype}{shape}",
+            "classes": len(judged.classes),
+            **{f"{name} rows": f"{len(y):,}" for name, y in parts},
+        }
+    )
+
+
+def _parameters(model):
+    given, defaults = model.get_params(deep=False), type(model)().get_params(deep=False)
+    changed = {name: value for name, value in given.items() if repr(value) != repr(defaults[name])}
+    others = {name: repr(value) for name, value in given.items() if name not in changed}
+    content = ""
+    if changed:
+        content = _definitions({name: repr(value) for name, value in changed.items()})
+    summary = f"<summary>{len(others)} at their defaults</summary>"
+    return f"{content}<details>{summary}\n{_definitions(others)}</details>\n"
+
+
+def _machine(model):
+    threads = getattr(model, "n_threads", None) or getattr(model, "n_jobs", None) or _kernels.max_threads()
+    return _definitions(
+        {
+            "processor": bench.processor(),
+            "system": platform.platform(),
+            "instruction set": _kernels.isa_name(),
+            "threads": threads,
+            "compiler": _kernels.config()["compiler"],
+            "Python": platform.python_version(),
+            "NumPy": np.__version__,
+            "scikit-learn": version("scikit-learn"),
+        }
+    )
+
+
+# ---- HTML ------------------------------------------------------------------------------------------------
+
+
+class _Raw(str):
+    """HTML already."""
+
+
+def _cell(value):
+    return value if isinstance(value, _Raw) else escape(str(value))
+
+
+def _table(header, rows, kind=""):
+    """A table in a box that scrolls by itself; the cells are escaped."""
+    head = "".join(f'<th scope="col">{_cell(name)}</th>' for name in header)
+    lines = "".join(f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
+    return (
+        f'<div class="scroll {kind}" tabindex="0"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{lines}</tbody></table></div>\n"
+    )
+
+
+def _definitions(rows, kind=""):
+    items = [f"<div><dt>{_cell(name)}</dt><dd>{_cell(value)}</dd></div>\n" for name, value in rows.items()]
+    return f'<dl class="{kind}">\n{"".join(items)}</dl>\n'
+
+
+def _image(image, alt, caption, **scale):
+    """A small image as PNG: grey or of a colour map (h, w), or of colours from 0 to 1 (h, w, 3)."""
+    from matplotlib.image import imsave
+
+    file = io.BytesIO()
+    imsave(file, image, format="png", metadata={"Software": None}, **scale)
+    source = base64.b64encode(file.getvalue()).decode()
+    return (
+        f'<figure><img src="data:image/png;base64,{source}" alt="{escape(alt)}">'
+        f"<figcaption>{caption}</figcaption></figure>\n"
+    )
+
+
+def _svg(alt, draw):
+    """What `draw` does with axes, in the colours of the text around it."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    file = io.StringIO()
+    with rc_context(FIGURE_STYLE):
+        figure = Figure(figsize=(4.6, 3.1), layout="constrained")
+        draw(figure.subplots())
+        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    _, tag, text = file.getvalue().partition("<svg")
+    return f'{tag} role="img" aria-label="{escape(alt)}"{text}'.replace(INK, "currentColor")
+
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<header>
+<h1>{title}</h1>
+<p>{made}</p>
+</header>
+<main>
+{notes}{results}{body}</main>
+</body>
+</html>
+"""
+
+STYLE = """
+:root { color-scheme: light dark; --page: #fff; --ink: #1c2128; --soft: #59636e; --line: #d5dae0;
+  --box: #f5f7f9; --hit: #3f90da; --miss: #ff9a3d; --note: #fff3d6; }
+@media (prefers-color-scheme: dark) {
+  :root { --page: #14181d; --ink: #e3e7ec; --soft: #9aa5b1; --line: #343b44; --box: #1d232a; --hit: #2f6ea8;
+    --miss: #a3560f; --note: #3a2f14; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 62rem; padding: 1rem; background: var(--page); color: var(--ink);
+  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+h1 { margin: 1rem 0 0; font-size: 1.6rem; line-height: 1.2; }
+h2 { margin: 2.5rem 0 .75rem; padding-top: .75rem; border-top: 1px solid var(--line); font-size: 1.15rem; }
+header p, dt, figcaption, summary { color: var(--soft); }
+header p { margin: .25rem 0 1.5rem; }
+.note { padding: .5rem .75rem; border-radius: .4rem; background: var(--note); }
+dl { margin: 0; }
+dl > div { display: flex; flex-wrap: wrap; gap: 0 1rem; padding: .15rem 0; }
+dt { flex: 0 0 11rem; }
+dd { flex: 1 1 14rem; margin: 0; }
+.results { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .6rem;
+  margin-bottom: .75rem; }
+.results > div { display: block; padding: .6rem .8rem; border-radius: .4rem; background: var(--box); }
+.results dd { font-size: 1.5rem; font-weight: 600; line-height: 1.3; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
+dl + .figures { margin-top: 1rem; }
+svg { display: block; width: 100%; max-width: 30rem; height: auto; }
+svg text { font-family: inherit !important; }
+figure { margin: 0; }
+.images { display: grid; grid-template-columns: repeat(auto-fill, minmax(5rem, 1fr)); gap: .6rem; }
+.images.wide { grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .75rem; }
+img { display: block; width: 100%; max-width: 9rem; image-rendering: pixelated; border-radius: .2rem; }
+figcaption { font-size: .85rem; line-height: 1.3; padding-top: .25rem; }
+.scroll { overflow: auto; max-width: 100%; }
+.tall { max-height: 32rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid var(--line); }
+thead th { position: sticky; top: 0; background: var(--page); color: var(--soft); font-weight: 400; }
+.bar { display: block; min-width: 7rem; padding: 0 .4rem; border-radius: .2rem;
+  background: linear-gradient(var(--hit) 0 0) 0 / calc(100% * var(--share)) 100% no-repeat var(--box); }
+.matrix th { font-weight: 400; color: var(--soft); white-space: nowrap; }
+.matrix th[scope="col"] { vertical-align: bottom; border: 0; }
+.matrix th[scope="col"] span { writing-mode: vertical-rl; transform: rotate(180deg); }
+.matrix td { min-width: 2.2rem; padding: .25rem; text-align: center; border: 1px solid var(--line); }
+.matrix tr:first-child td { border: 0; }
+.hit { background: color-mix(in srgb, var(--hit) calc(100% * var(--share)), transparent); }
+.miss { background: color-mix(in srgb, var(--miss) calc(12% + 160% * var(--share)), transparent); }
+summary { cursor: pointer; margin-top: .5rem; }
+"""
