@@ -779,6 +779,12 @@ def test_toys_are_reproducible(make):
     assert not np.array_equal(make(101, random_state=1)[0], X)
 
 
+@pytest.mark.parametrize("name, wrong", [("n_samples", 0), ("n_classes", 0), ("noise", -0.1)])
+def test_toys_that_cannot_be_made(name, wrong):
+    with pytest.raises(ValueError, match=f"{name} must be at least [01]; got {wrong}"):
+        datasets.make_spiral(**{name: wrong})
+
+
 def test_red_pandas_are_brown():
     X, y = datasets.make_red_pandas(2000, random_state=0)
     assert X.min() >= 0

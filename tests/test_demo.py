@@ -87,6 +87,9 @@ def test_the_same_seed_is_the_same_picture(capsys, tmp_path):
         assert main(["demo", "--epochs", "1", "--seed", seed, "--out", str(path)]) == 0
         pictures.append(path.read_bytes())
     assert pictures[0] == pictures[1] != pictures[2]
+    X, y = demo.TOYS["blobs"].make(random_state=0)
+    one, other = (demo.train("mlp", X, y, epochs=1, random_state=seed)[0] for seed in (0, 1))
+    assert not np.array_equal(one.coefs_[0], other.coefs_[0])
 
 
 def test_an_mlp_parts_what_a_line_cannot():

@@ -175,12 +175,10 @@ def test_cifar10_is_drawn_as_its_loader_lays_it_out():
 
 def test_templates_of_networks_and_of_two_classes(digits):
     X, _, y, _ = digits
-    network = MLPClassifier((7, 5), max_iter=2).fit(X, y)
-    display = TemplatesDisplay.from_estimator(make_pipeline(StandardScaler(), network).fit(X, y))
-    network = display.templates
-    assert network.shape == (7, 64)
-    for unit, image in enumerate(display.images_):
-        np.testing.assert_allclose(image.get_array(), rescaled(network[unit]).reshape(8, 8))
+    network = make_pipeline(StandardScaler(), MLPClassifier((7, 5), max_iter=2)).fit(X, y)
+    display = TemplatesDisplay.from_estimator(network)
+    for weights, image in zip(network[-1].coefs_[0].T, display.images_, strict=True):
+        np.testing.assert_allclose(image.get_array(), rescaled(weights).reshape(8, 8))
     assert len(display.figure_.axes) == 7  # of 3 x 3; the rest is not there
 
     log_odds = LogisticRegression().fit(X[y < 2], y[y < 2])
@@ -194,6 +192,10 @@ def test_templates_of_networks_and_of_two_classes(digits):
 def test_weights_of_zero_are_grey():
     display = TemplatesDisplay(templates=np.zeros((1, 12)), image_shape=(2, 2, 3)).plot()
     assert np.all(display.images_[0].get_array() == 0.5)
+    sparse = np.zeros((1, 400))
+    sparse[0, 7] = -0.01
+    display = TemplatesDisplay(templates=sparse, image_shape=(20, 20)).plot()
+    np.testing.assert_array_equal(display.images_[0].get_array().ravel(), 100 * sparse[0])
 
 
 def test_templates_that_cannot_be_drawn(model, digits):

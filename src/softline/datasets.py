@@ -436,11 +436,13 @@ def make_red_pandas(n_samples: int = 200, *, random_state: RandomState = None) -
         Share of brown, share of white, 0..1.
     y : ndarray of shape (n_samples,)
         0 for a dog, 1 for a red panda.
-    """
-    from sklearn.utils import check_random_state
 
-    rng = check_random_state(random_state)
-    y = rng.permutation(np.arange(n_samples) % 2)
+    Raises
+    ------
+    ValueError
+        If there is no row to make.
+    """
+    rng, y = _toy_labels(n_samples, 2, random_state)
     X = np.empty((n_samples, 2))
     for label, (brown, white, rest) in enumerate([(3, 6, 7), (12, 3, 7)]):
         X[y == label] = rng.dirichlet((brown, white, rest), size=np.sum(y == label))[:, :2]
@@ -470,18 +472,33 @@ def make_spiral(
     y : ndarray of shape (n_samples,)
         Labels 0..n_classes-1.
 
+    Raises
+    ------
+    ValueError
+        If a number is negative, or there is no row or class to make.
+
     Notes
     -----
     As in the CS231n notes, "Putting it together: Minimal Neural Network Case Study", where an arm turns by 4
     radians, too.
     """
-    from sklearn.utils import check_random_state
-
-    rng = check_random_state(random_state)
-    y = rng.permutation(np.arange(n_samples) % n_classes)
+    if not noise >= 0:
+        raise ValueError(f"noise must be at least 0; got {noise}")
+    rng, y = _toy_labels(n_samples, n_classes, random_state)
     radius = rng.uniform(size=n_samples)
     angle = 4 * radius + 2 * np.pi / n_classes * y + noise * rng.standard_normal(n_samples)
     return np.column_stack([radius * np.sin(angle), radius * np.cos(angle)]), y
+
+
+def _toy_labels(n_samples, n_classes, random_state):
+    """A generator, and labels of classes as large as each other, in random order."""
+    from sklearn.utils import check_random_state
+
+    for name, count in (("n_samples", n_samples), ("n_classes", n_classes)):
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1; got {count}")
+    rng = check_random_state(random_state)
+    return rng, rng.permutation(np.arange(n_samples) % n_classes)
 
 
 # ---- splits ----------------------------------------------------------------------------------------------

@@ -330,7 +330,9 @@ class TemplatesDisplay:
             raise ValueError(
                 f"image_shape={shape} has {math.prod(shape)} values; a template has {templates.shape[1]}"
             )
-        largest = np.quantile(abs(templates), 0.99, axis=1, keepdims=True)
+        sizes = abs(templates)
+        largest = np.quantile(sizes, 0.99, axis=1, keepdims=True)
+        largest = np.where(largest > 0, largest, sizes.max(axis=1, keepdims=True))  # nearly all are 0
         images = np.clip(templates / np.where(largest > 0, largest, 1), -1, 1).reshape(-1, *shape)
         if len(shape) == 2:
             return images
