@@ -1,12 +1,14 @@
 """`python -m softline` is `softline`; and with a script or -m module, runs that with scikit-learn patched."""
 
+from __future__ import annotations
+
 import os
 import sys
 
 from softline import cli
 
 
-def main():
+def main() -> int:
     """Run what the arguments name: a command, a script or a module; return its exit code."""
     first = sys.argv[1] if len(sys.argv) > 1 else ""
     if first == "-m" or first.endswith(".py") or (first not in cli.COMMANDS and os.path.isfile(first)):

@@ -10,9 +10,13 @@ The products are those of the kernels that train, so that the same bits come fro
 and LAPACK do not promise that.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from softline import _kernels
+from softline._typing import Array
+from softline.rows import Rows
 
 # More features than this are taken one by one: a matrix (D, D) would cost more than it saves.
 MOST_FEATURES = 4096
@@ -52,21 +56,26 @@ class AverageCurvature:
         identity, of features taken one by one, or that they are not kept.
     """
 
+    mean: Array
+    roots: Array
+    correlations: Array | None
+    inverse_root: Array | None
+
     def __init__(
         self,
-        X,
-        rows,
-        sample,
-        curvature,
-        total,
-        alpha,
-        intercept_alpha,
+        X: Rows,
+        rows: Array,
+        sample: Array,
+        curvature: Array,
+        total: float,
+        alpha: float,
+        intercept_alpha: float,
         *,
-        fit_intercept=True,
-        centred=True,
-        keep_correlations=False,
-        n_threads=None,
-    ):
+        fit_intercept: bool = True,
+        centred: bool = True,
+        keep_correlations: bool = False,
+        n_threads: int | None = None,
+    ) -> None:
         D, dtype = X.shape[1], X.dtype
         self.n_threads = n_threads
         of_rows = curvature[rows]
@@ -91,7 +100,7 @@ class AverageCurvature:
                 self.correlations = np.triu(upper) + np.triu(upper, 1).T
             self.inverse_root = invert_cholesky(upper, n_threads)
 
-    def _gram(self, X, idx, root, last):
+    def _gram(self, X: Rows, idx: Array, root: Array, last: Array | float) -> Array:
         """Upper triangle of sum_i root_i^2 z_i z_i^T, z the rows centred and scaled, then `last`."""
         D, n = X.shape[1] + 1, len(idx)
         width, height = min(D, 256), min(n, 1024)
@@ -113,7 +122,7 @@ class AverageCurvature:
                 gram[here, c:] += product
         return gram
 
-    def solve(self, G):
+    def solve(self, G: Array) -> Array:
         """The inverse of the curvature times G (C, D + 1)."""
         U = self.gradient(G)
         if self.inverse_root is not None:
@@ -127,25 +136,25 @@ class AverageCurvature:
             U = back.T.astype(float)
         return self.from_coordinates(U)
 
-    def to_coordinates(self, Z):
+    def to_coordinates(self, Z: Array) -> Array:
         """The U of Z."""
         U = Z * self.roots
         U[:, -1] += np.einsum("cd,d->c", Z[:, :-1], self.mean) * self.roots[-1]
         return U
 
-    def from_coordinates(self, U):
+    def from_coordinates(self, U: Array) -> Array:
         """The Z of U."""
         Z = U / self.roots
         Z[:, -1] -= np.einsum("cd,d->c", Z[:, :-1], self.mean)
         return Z
 
-    def gradient(self, G):
+    def gradient(self, G: Array) -> Array:
         """The gradient to U, for a gradient G to Z."""
         out = G.copy()
         out[:, :-1] -= G[:, -1:] * self.mean
         return out / self.roots
 
-    def product(self, U):
+    def product(self, U: Array) -> Array:
         """The curvature times U, in its coordinates."""
         if self.correlations is None:
             return U
@@ -155,12 +164,12 @@ class AverageCurvature:
         return out.T.astype(float)
 
 
-def dot(A, B):
+def dot(A: Array, B: Array) -> float:
     """Sum of the products of the elements; not by BLAS, whose bits depend on its threads."""
     return float(np.einsum("ij,ij->", A, B))
 
 
-def invert_cholesky(A, n_threads=None):
+def invert_cholesky(A: Array, n_threads: int | None = None) -> Array:
     """U^-1 in place of A, where A = U^T U; of A only the upper triangle is read.
 
     A pivot that rounding has made smaller than an ulp is taken as one: the result is that of a matrix
@@ -178,7 +187,7 @@ def invert_cholesky(A, n_threads=None):
     D = len(A)
     out, sums = np.empty((BLOCK, D), A.dtype), np.empty(BLOCK, A.dtype)
 
-    def multiply(left, right):
+    def multiply(left: Array, right: Array) -> Array:
         """left^T right, by the kernel."""
         product = out[: left.shape[1], : right.shape[1]]
         _kernels.gradient(right, None, left, product, sums[: left.shape[1]], n_threads)
@@ -201,7 +210,7 @@ def invert_cholesky(A, n_threads=None):
     return A
 
 
-def _invert_block(A):
+def _invert_block(A: Array) -> Array:
     """L^-1 of a small matrix A = L L^T, of which the upper triangle is read."""
     n, dtype = len(A), A.dtype
     A = np.triu(A).astype(np.float64)

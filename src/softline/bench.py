@@ -30,9 +30,12 @@ the dtype and the bandwidth of the nearest memory that holds all operands, both 
 roofline / median. It can exceed 1 where part of the operands lies nearer than the whole.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import platform
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
@@ -41,11 +44,18 @@ from operator import itemgetter
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from softline import _epoch, _kernels, _machine, _objective, reference
+from softline._typing import Array
 from softline.config import print_rows
+
+if TYPE_CHECKING:
+    from softline.datasets import Dataset
+
+Caches: TypeAlias = dict[str, tuple[int, int]]
 
 SHAPES = {  # rows, features, classes
     "CIFAR-10": (50_000, 3072, 10),
@@ -59,7 +69,15 @@ PASSES = {"loss_gradient": _objective, "sgd_epoch": _epoch}  # over all rows
 CHECKED_ROWS = 2000
 
 
-def measure(*, n_threads=None, dtype="float32", batch_size=256, data=None, quick=False, tell=None):
+def measure(
+    *,
+    n_threads: int | None = None,
+    dtype: Literal["float32", "float64"] = "float32",
+    batch_size: int = 256,
+    data: Dataset | None = None,
+    quick: bool = False,
+    tell: Callable[[str], object] | None = None,
+) -> dict[str, Any]:
     """Measure the machine, then every kernel and an epoch on `SHAPES` and on `data`.
 
     Parameters
@@ -129,7 +147,7 @@ def measure(*, n_threads=None, dtype="float32", batch_size=256, data=None, quick
 # ---- the machine -----------------------------------------------------------------------------------------
 
 
-def _processor():
+def _processor() -> str:
     with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         for line in file:
             if line.startswith("model name"):
@@ -137,10 +155,10 @@ def _processor():
     return platform.processor() or platform.machine()
 
 
-def _caches():
+def _caches() -> Caches:
     """Caches of data that the process may use, nearest first: {"L1": (bytes of one, how many), ...}."""
     cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    found = {}  # level -> CPUs that share a cache -> its size
+    found: dict[str, dict[str, int]] = {}  # level -> CPUs that share a cache -> its size
     for cpu in cpus:
         for index in Path(f"/sys/devices/system/cpu/cpu{cpu}/cache").glob("index*"):
             with suppress(OSError, ValueError, KeyError):
@@ -167,18 +185,18 @@ def _caches():
     return caches
 
 
-def _reach(cache, threads):
+def _reach(cache: tuple[int, int], threads: int) -> int:
     """Bytes of all caches of a level that so many threads use."""
     size, count = cache
     return size * min(threads, count)
 
 
-def _memory_of(size, caches, threads):
+def _memory_of(size: int, caches: Caches, threads: int) -> str:
     """The nearest memory that holds so many bytes."""
     return next((level for level, cache in caches.items() if size <= _reach(cache, threads)), "DRAM")
 
 
-def _parts(caches, threads, quick):
+def _parts(caches: Caches, threads: int, quick: bool) -> dict[str, int]:
     """Bytes that each thread reads, to measure each memory: {"L1": bytes, ..., "DRAM": bytes}."""
     parts, inner = {}, 0
     for level, cache in caches.items():
@@ -189,7 +207,9 @@ def _parts(caches, threads, quick):
     return parts | {"DRAM": (2 if quick else 4) * inner}
 
 
-def _measure_machine(caches, threads, quick):
+def _measure_machine(
+    caches: Caches, threads: int, quick: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     seconds, peaks, bandwidths = 0.002 if quick else 0.01, [], []
     for count in sorted({1, threads}):
         for dtype in ("float32", "float64"):
@@ -207,14 +227,14 @@ def _measure_machine(caches, threads, quick):
     return peaks, bandwidths
 
 
-def _read(data, part, rounds, threads):
+def _read(data: Array, part: int, rounds: int, threads: int) -> int:
     return _machine.read(data[: part * threads], rounds, threads)
 
 
-def _best_rate(loop, threads, seconds):
+def _best_rate(loop: Callable[[int, int], float], threads: int, seconds: float) -> float:
     """The most that `loop(rounds, threads)`, which returns what it did, does in a second, of ten runs."""
 
-    def run(threads):
+    def run(threads: int) -> tuple[float, float]:
         start = perf_counter()
         done = loop(rounds, threads)
         return perf_counter() - start, done
@@ -228,7 +248,9 @@ def _best_rate(loop, threads, seconds):
 # ---- the kernels -----------------------------------------------------------------------------------------
 
 
-def _problems(dtype, data, quick):
+def _problems(
+    dtype: np.dtype[Any], data: Dataset | None, quick: bool
+) -> Iterator[tuple[str, Array, Array, int]]:
     """Name, X, y and number of classes of each shape."""
     rng = np.random.default_rng(0)
     for shape, (n, n_features, n_classes) in SHAPES.items():
@@ -244,7 +266,16 @@ def _problems(dtype, data, quick):
         yield data.name, X, y[rows].astype(np.int32), len(classes)
 
 
-def _measure_kernels(shape, X, y, n_classes, batch_size, n_threads, quick, tell):
+def _measure_kernels(
+    shape: str,
+    X: Array,
+    y: Array,
+    n_classes: int,
+    batch_size: int,
+    n_threads: int | None,
+    quick: bool,
+    tell: Callable[[str], object],
+) -> Iterator[dict[str, Any]]:
     """Check every kernel, then time it: dicts, `held` the bytes of the operands."""
     (N, D), C = X.shape, n_classes
     n = min(batch_size, N)
@@ -256,7 +287,7 @@ def _measure_kernels(shape, X, y, n_classes, batch_size, n_threads, quick, tell)
     b = np.zeros(C, X.dtype)
     rate = 0.1 / square
 
-    def calls(batch, order):
+    def calls(batch: Array, order: Array) -> dict[str, tuple[list[Any], list[int]]]:
         """Arguments of each kernel, and which of them it writes."""
         scores = _padded(rng.standard_normal((len(batch), C)), X.dtype)
         weight = np.full(len(batch), 1 / len(batch), X.dtype)
@@ -306,13 +337,20 @@ def _measure_kernels(shape, X, y, n_classes, batch_size, n_threads, quick, tell)
         }
 
 
-def _padded(A, dtype):
-    copy = _kernels.padded(*A.shape, dtype)
+def _padded(A: Array, dtype: np.dtype[Any]) -> Array:
+    copy = _kernels.padded(A.shape[0], A.shape[1], dtype)
     copy[...] = A
     return copy
 
 
-def _check(what, function, twin, args, written, n_threads):
+def _check(
+    what: str,
+    function: Callable[..., Any],
+    twin: Callable[..., Any],
+    args: list[Any],
+    written: list[int],
+    n_threads: int | None,
+) -> None:
     """Raise ValueError unless both functions write and return the same."""
     from threadpoolctl import threadpool_limits
 
@@ -330,10 +368,10 @@ def _check(what, function, twin, args, written, n_threads):
             )
 
 
-def _median_seconds(run, budget):
+def _median_seconds(run: Callable[[], object], budget: float) -> float:
     """Median time of `run`: of 3 runs, or of as many as `budget` seconds allow, up to 200."""
     run()
-    times = []
+    times: list[float] = []
     while len(times) < 3 or (sum(times) < budget and len(times) < 200):
         start = perf_counter()
         run()
@@ -344,7 +382,7 @@ def _median_seconds(run, budget):
 # ---- the report ------------------------------------------------------------------------------------------
 
 
-def print_report(report):
+def print_report(report: dict[str, Any]) -> None:
     """Print what `measure` returned, as tables.
 
     Parameters
@@ -367,7 +405,7 @@ def print_report(report):
     )
     console = Console(markup=False, emoji=False, highlight=False)
 
-    rows = {}
+    rows: dict[str, list[str]] = {}
     for peak in report["peaks"]:
         rows.setdefault(f"FMA {peak['dtype']}", []).append(f"{peak['gflops']:.1f} GFLOP/s")
     for bandwidth in report["bandwidths"]:
@@ -397,11 +435,11 @@ def print_report(report):
     print("share: of the roofline, the best that the FMA peak and the bandwidth of that memory allow")
 
 
-def _size(n):
+def _size(n: float) -> str:
     return f"{n / 2**20:.3g} MiB" if n >= 2**20 else f"{n / 2**10:.3g} KiB"
 
 
-def _time(seconds):
+def _time(seconds: float) -> str:
     for unit, factor in (("s", 1), ("ms", 1e3)):
         if seconds * factor >= 0.9995:  # 999.6 ms are 1.00 s
             return f"{seconds * factor:.3g} {unit}"

@@ -1,13 +1,18 @@
 """What a fit tells while it runs: scikit-learn's callback protocol (since its 1.9), and plain functions."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from softline._typing import Array
+
 try:
-    from sklearn.callback import CallbackSupportMixin
+    from sklearn.callback import CallbackSupportMixin as CallbackSupportMixin
 except ImportError:  # older scikit-learn: estimators have no set_callbacks
 
-    class CallbackSupportMixin:
+    class CallbackSupportMixin:  # type: ignore[no-redef]
         """No callbacks."""
 
 
@@ -27,8 +32,17 @@ class IterationHooks:
         Returns the fitted attributes as they are at present: a dict.
     """
 
-    def __init__(self, estimator, X, y, sample_weight, max_iter, fitted):
-        self.root, self.fitted = None, fitted
+    def __init__(
+        self,
+        estimator: Any,
+        X: Array,
+        y: Array,
+        sample_weight: Any,
+        max_iter: int,
+        fitted: Callable[[], dict[str, Any]],
+    ) -> None:
+        self.root: Any = None
+        self.fitted = fitted
         if not hasattr(estimator, "_skl_callbacks"):
             return
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
@@ -37,11 +51,11 @@ class IterationHooks:
         self.root.call_on_fit_task_begin(**self.common)
         self._begin()
 
-    def _begin(self):
+    def _begin(self) -> None:
         self.iteration = self.root.subcontext(task_name="iter")
         self.iteration.call_on_fit_task_begin(**self.common, reconstruction_attributes=self.fitted())
 
-    def next(self):
+    def next(self) -> bool:
         """An iteration has ended; true if a callback asks to stop."""
         if self.root is None:
             return False
@@ -49,7 +63,7 @@ class IterationHooks:
         self._begin()
         return bool(stop)
 
-    def end(self, n_iter):
+    def end(self, n_iter: int) -> None:
         """The fit has ended after `n_iter` iterations."""
         if self.root is None:
             return

@@ -3,16 +3,20 @@
 Heavy modules are imported by the commands that use them, so that `softline --help` is instant.
 """
 
+from __future__ import annotations
+
 import argparse
 import math
 import os
 import sys
 import textwrap
 import warnings
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from softline._typing import Array
 from softline.config import print_rows, show_config
 
 COMMANDS = ("train", "evaluate", "predict", "check-gradient", "info", "bench")
@@ -23,7 +27,7 @@ ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "leaky_relu")
 SCHEDULES = ("constant", "step", "exponential", "inverse_time", "cosine", "warm_up")
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit code.
 
     Parameters
@@ -59,7 +63,7 @@ def main(argv=None):
     return 0
 
 
-def _one_line(error):
+def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
@@ -80,10 +84,10 @@ class _Model(NamedTuple):
     """
 
     home: str
-    options: dict
+    options: dict[str, str]
 
 
-def _same(*names):
+def _same(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
 
@@ -117,7 +121,7 @@ FLAGS = {
 }
 # What has no effect on solvers other than sgd.
 OF_SGD = ("batch_size", "schedule", "label_smoothing", "optimizer", "early_stopping")
-NOT_OF_SOLVER = {
+NOT_OF_SOLVER: dict[str, tuple[str, ...]] = {
     "gd": ("batch_size",),
     "lbfgs": (*OF_SGD, "learning_rate"),
     "random_search": OF_SGD,
@@ -125,7 +129,7 @@ NOT_OF_SOLVER = {
 }
 
 
-def _parameters(args):
+def _parameters(args: argparse.Namespace) -> dict[str, Any]:
     """The parameters that the options ask for.
 
     Raises
@@ -151,7 +155,7 @@ def _parameters(args):
     return parameters
 
 
-def _estimator(args, parameters, n_rows):
+def _estimator(args: argparse.Namespace, parameters: dict[str, Any], n_rows: int) -> Any:
     """The estimator that --model names, for a training on so many rows."""
     if args.model == "logistic":  # in scikit-learn's terms
         if "C" in parameters:
@@ -171,14 +175,14 @@ def _estimator(args, parameters, n_rows):
 
 
 class _Version(argparse.Action):
-    def __call__(self, parser, *_):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         import softline
 
         print(f"softline {softline.__version__}")
         parser.exit()
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="softline",
         description="Softmax classifiers trained on CPUs at the speed of the hardware.",
@@ -389,10 +393,12 @@ def _parser():
     return parser
 
 
-def _checked(convert, right, expected):
+def _checked(
+    convert: Callable[[str], Any], right: Callable[[Any], bool], expected: str
+) -> Callable[[str], Any]:
     """An argparse type: text converted, if the result is right."""
 
-    def convert_and_check(text):
+    def convert_and_check(text: str) -> Any:
         try:
             value = convert(text)
             if right(value):
@@ -407,7 +413,7 @@ def _checked(convert, right, expected):
 # ---- commands --------------------------------------------------------------------------------------------
 
 
-def _train(args):
+def _train(args: argparse.Namespace) -> None:
     import time
 
     import numpy as np
@@ -482,7 +488,7 @@ def _train(args):
     print_rows(rows)
 
 
-def _plan(model):
+def _plan(model: Any) -> str:
     """How the model is going to be trained."""
     if getattr(model, "optimizer", None) is None:
         return " ".join(repr(model).split())
@@ -495,11 +501,11 @@ def _plan(model):
     return f"up to {model.max_iter} epochs, {batches}, {how}, alpha {model.alpha}"
 
 
-def _tell(message):
+def _tell(message: object) -> None:
     print(f"softline: {message}", file=sys.stderr)
 
 
-def _evaluate(args):
+def _evaluate(args: argparse.Namespace) -> None:
     import numpy as np
 
     from softline import datasets, model_file
@@ -534,7 +540,9 @@ def _evaluate(args):
         print(f"{name:{width}}  {hits_of_class.size:8}  {accuracy:>8}")
 
 
-def _rows_to_evaluate(args, seed):
+def _rows_to_evaluate(
+    args: argparse.Namespace, seed: int
+) -> tuple[Array, Array, list[str] | None, list[str] | None, str]:
     """X, y, names of the features and of the classes or None, and what rows these are."""
     from softline import datasets
 
@@ -556,7 +564,7 @@ def _rows_to_evaluate(args, seed):
     return X, y, feature_names, None, "all"
 
 
-def _codes(y, classes, source):
+def _codes(y: Array, classes: Array, source: str) -> Array:
     """Position in `classes` of each label: numbers are compared as numbers, all else as text."""
     import numpy as np
 
@@ -573,7 +581,7 @@ def _codes(y, classes, source):
     return codes
 
 
-def _predict(args):
+def _predict(args: argparse.Namespace) -> None:
     import csv
 
     from softline import datasets, model_file
@@ -595,7 +603,9 @@ def _predict(args):
         writer.writerows(rows)
 
 
-def _check_columns(model, X, feature_names, source, hint=""):
+def _check_columns(
+    model: Any, X: Array, feature_names: list[str] | None, source: str, hint: str = ""
+) -> None:
     """Raise ValueError unless the columns are those that the model was trained on."""
     if X.shape[1] != model.n_features_in_:
         hint = hint if X.shape[1] == model.n_features_in_ + 1 else ""
@@ -611,7 +621,7 @@ def _check_columns(model, X, feature_names, source, hint=""):
             )
 
 
-def _check_gradient(args):
+def _check_gradient(args: argparse.Namespace) -> None:
     import numpy as np
 
     from softline import datasets
@@ -631,7 +641,7 @@ def _check_gradient(args):
     print(found)
 
 
-def _info(args):
+def _info(args: argparse.Namespace) -> None:
     if args.model is None:
         show_config()
         return
@@ -659,7 +669,7 @@ def _info(args):
     print_rows(rows)
 
 
-def _bench(args):
+def _bench(args: argparse.Namespace) -> None:
     import json
 
     from rich.console import Console
@@ -691,7 +701,7 @@ def _bench(args):
         bench.print_report(report)
 
 
-def _training(model):
+def _training(model: Any) -> str:
     """How the training went: epochs or steps, and what came of them."""
     if not hasattr(model, "loss_curve_"):
         return str(max(model.n_iter_))
@@ -700,6 +710,6 @@ def _training(model):
     return f"{model.n_iter_}{loss}{rate}"
 
 
-def _shortened(names):
+def _shortened(names: Iterable[object]) -> str:
     """Names, in a line that is not too long."""
     return textwrap.shorten(", ".join(map(str, names)), 70, placeholder=" ...")

@@ -1,8 +1,11 @@
 """Statistics of the features, gathered from the rows as they come."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from softline import _kernels
+from softline._typing import Array
 from softline.rows import Rows
 
 
@@ -21,12 +24,17 @@ class ColumnStats:
     low, high : (D,) float64 arrays
     """
 
-    def __init__(self, n_features):
-        self.weight = 0.0
+    mean: Array
+    squares: Array
+    low: Array
+    high: Array
+
+    def __init__(self, n_features: int) -> None:
+        self.weight: float = 0.0
         self.mean, self.squares = np.zeros(n_features), np.zeros(n_features)
         self.low, self.high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
 
-    def update(self, X, rows, weight, n_threads=None):
+    def update(self, X: Rows, rows: Array, weight: Array | None, n_threads: int | None = None) -> None:
         """Take in the rows `rows` of X as they came, weighted by `weight`, (len(rows),) or None."""
         mean, squares, low, high = _kernels.column_stats(Rows(X.array), rows, weight, n_threads)
         added = len(rows) if weight is None else weight.sum(dtype=float)
@@ -37,7 +45,7 @@ class ColumnStats:
         self.squares += squares + (self.weight - added) * share * delta**2
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
 
-    def standardization(self, center):
+    def standardization(self, center: bool) -> tuple[Array | None, Array]:
         """(shift, scale) so that (x - shift) * scale has mean 0 (if `center`) and variance 1.
 
         As scikit-learn's StandardScaler: a constant feature becomes 0, or stays what it is if not centred.

@@ -1,11 +1,14 @@
 """What this softline is and runs on: for bug reports, and for `softline info`."""
 
+from __future__ import annotations
+
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 
 
-def show_config():
+def show_config() -> None:
     """Print versions, instruction set, threads and compiler.
 
     Examples
@@ -36,7 +39,7 @@ def show_config():
     )
 
 
-def print_rows(rows):
+def print_rows(rows: Mapping[str, object]) -> None:
     """Print a dict as two aligned columns."""
     for name, value in rows.items():
         print(f"{name:19}  {value}")

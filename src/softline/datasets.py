@@ -4,6 +4,8 @@ Nothing is downloaded, and nothing in a file is believed before it is checked: w
 hostile raises `DataError`, one line that says where.
 """
 
+from __future__ import annotations
+
 import contextlib
 import csv
 import gzip
@@ -13,15 +15,21 @@ import os
 import pickle
 import textwrap
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
+from softline._typing import Array, PathLike, RandomState
 from softline.rows import kernels_read
 from softline.sealed import Look, SealedTestSet, TestSetWarning, sealed
+
+Part: TypeAlias = tuple[Array, Array]  # X and y
+Table: TypeAlias = tuple[Array, Any, list[str] | None]  # X, y or None, names of the features
+Line: TypeAlias = tuple[int, list[str]]  # its number and its cells
 
 __all__ = [
     "DataError",
@@ -84,7 +92,7 @@ class Dataset:
     class_names: list[str] | None = None
     image_shape: tuple[int, ...] | None = None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         parts = f"{len(self.y_train)} training, {len(self.y_val)} validation, {len(self.y_test)} test rows"
         return f"<Dataset {self.name!r}: {parts} of {self.X_train.shape[1]} features>"
 
@@ -107,7 +115,13 @@ class Features(NamedTuple):
     feature_names: list[str] | None
 
 
-def load(name, *, data_dir=None, label=None, random_state=0):
+def load(
+    name: PathLike,
+    *,
+    data_dir: PathLike | None = None,
+    label: int | str | None = None,
+    random_state: RandomState = 0,
+) -> Dataset:
     """Load a data set by name, or a file by path.
 
     Parameters
@@ -151,7 +165,9 @@ def load(name, *, data_dir=None, label=None, random_state=0):
     return load_images(data_dir, random_state=random_state)
 
 
-def load_digits(*, validation_fraction=0.1, test_fraction=0.2, random_state=0):
+def load_digits(
+    *, validation_fraction: float = 0.1, test_fraction: float = 0.2, random_state: RandomState = 0
+) -> Dataset:
     """Load the 1797 handwritten digits of 8x8 pixels that come with scikit-learn.
 
     Parameters
@@ -182,7 +198,7 @@ def load_digits(*, validation_fraction=0.1, test_fraction=0.2, random_state=0):
     )
 
 
-def load_mnist(path, *, validation_fraction=0.1, random_state=0):
+def load_mnist(path: PathLike, *, validation_fraction: float = 0.1, random_state: RandomState = 0) -> Dataset:
     """Load MNIST, or a set published in its place such as Fashion-MNIST, from four idx files.
 
     Parameters
@@ -231,7 +247,9 @@ def load_mnist(path, *, validation_fraction=0.1, random_state=0):
     )
 
 
-def load_cifar10(path, *, validation_fraction=0.1, random_state=0):
+def load_cifar10(
+    path: PathLike, *, validation_fraction: float = 0.1, random_state: RandomState = 0
+) -> Dataset:
     """Load CIFAR-10 from its python version (pickles) or its binary version.
 
     Parameters
@@ -279,7 +297,14 @@ def load_cifar10(path, *, validation_fraction=0.1, random_state=0):
     )
 
 
-def load_file(path, *, label=None, validation_fraction=0.1, test_fraction=0.2, random_state=0):
+def load_file(
+    path: PathLike,
+    *,
+    label: int | str | None = None,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    random_state: RandomState = 0,
+) -> Dataset:
     """Load labelled rows from a .csv, .npy or .npz file.
 
     Parameters
@@ -323,7 +348,7 @@ def load_file(path, *, label=None, validation_fraction=0.1, test_fraction=0.2, r
     held out has at least as many rows as there are classes of two rows or more.
     """
     path = _existing(path)
-    options = {
+    options: dict[str, Any] = {
         "validation_fraction": validation_fraction,
         "test_fraction": test_fraction,
         "random_state": random_state,
@@ -340,13 +365,13 @@ def load_file(path, *, label=None, validation_fraction=0.1, test_fraction=0.2, r
     if len(widths) > 1:
         raise DataError(f"{path}: parts of {sorted(widths)} features; expected the same number in each")
     for name, part in (("y_val", validation), ("y_test", test)):
-        unknown = part and np.setdiff1d(part[1], train[1])
+        unknown: Any = part and np.setdiff1d(part[1], train[1])
         if part and unknown.size:
             raise DataError(f"{path}: {name} has the label {unknown[0]}, which y_train does not have")
     return _split(path.name, *train, validation=validation, test=test, **options)
 
 
-def read_features(path, *, label=None):
+def read_features(path: PathLike, *, label: int | str | None = None) -> Features:
     """Read rows to predict, with or without labels, from a .csv, .npy or .npz file.
 
     Parameters
@@ -379,7 +404,7 @@ def read_features(path, *, label=None):
     return Features(_as_trained_on(X), y, None)
 
 
-def _existing(path):
+def _existing(path: PathLike) -> Path:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder; expected a file")
@@ -392,8 +417,17 @@ def _existing(path):
 
 
 def _split(
-    name, X, y, *, validation_fraction, random_state, test_fraction=0, validation=None, test=None, **about
-):
+    name: str,
+    X: Array,
+    y: Array,
+    *,
+    validation_fraction: float,
+    random_state: RandomState,
+    test_fraction: float = 0,
+    validation: Part | None = None,
+    test: Part | None = None,
+    **about: Any,
+) -> Dataset:
     """Hold parts of X and y out, but for those that exist: `validation` and `test` are pairs (X, y).
 
     Only row numbers are dealt. X is copied once, and becomes float one part at a time.
@@ -406,10 +440,13 @@ def _split(
         rows, held_out = _hold_out(name, rows, y, validation_fraction, random_state)
         validation = X[held_out], y[held_out]
     parts = (X[rows], y[rows]), validation, test
-    return Dataset(name, *chain.from_iterable((_as_trained_on(X), y) for X, y in parts), **about)
+    arrays: Any = chain.from_iterable((_as_trained_on(X), y) for X, y in parts)
+    return Dataset(name, *arrays, **about)
 
 
-def _hold_out(name, rows, y, fraction, random_state):
+def _hold_out(
+    name: str, rows: Array, y: Array, fraction: float, random_state: RandomState
+) -> tuple[Array, Array]:
     """Deal row numbers, class by class, into those kept and those held out."""
     if not 0 <= fraction < 1:
         raise ValueError(f"the fraction to hold out must be at least 0 and less than 1; got {fraction!r}")
@@ -431,7 +468,7 @@ def _hold_out(name, rows, y, fraction, random_state):
     return np.concatenate([kept, rows[lonely]]), held_out
 
 
-def _as_trained_on(X):
+def _as_trained_on(X: Array) -> Array:
     """X itself if the kernels read its type; else float32 if that holds every number of it, or float64."""
     if kernels_read(X.dtype):
         return X
@@ -441,7 +478,7 @@ def _as_trained_on(X):
 # ---- MNIST -----------------------------------------------------------------------------------------------
 
 
-def _read_mnist(path, part):
+def _read_mnist(path: Path, part: str) -> Part:
     """Images (n, height, width) uint8 and labels (n,) int64 of the "train" or "t10k" files."""
     images_path = _find_idx(path, f"{part}-images", "idx3-ubyte")
     labels_path = _find_idx(path, f"{part}-labels", "idx1-ubyte")
@@ -452,7 +489,7 @@ def _read_mnist(path, part):
     return images, _checked_codes(labels_path, labels)
 
 
-def _find_idx(path, stem, kind):
+def _find_idx(path: Path, stem: str, kind: str) -> Path:
     for folder in (path, path / "mnist"):
         for name in (f"{stem}-{kind}", f"{stem}.{kind}"):
             for found in (folder / name, folder / f"{name}.gz"):
@@ -464,7 +501,7 @@ def _find_idx(path, stem, kind):
     )
 
 
-def _read_idx(path, n_axes):
+def _read_idx(path: Path, n_axes: int) -> Array:
     """The array of unsigned bytes in an idx file, plain or gzip."""
     zipped = path.suffix == ".gz"
     magic = bytes([0, 0, 8, n_axes])
@@ -491,7 +528,7 @@ def _read_idx(path, n_axes):
     return np.frombuffer(values, np.uint8).reshape(shape)
 
 
-def _checked_codes(path, labels):
+def _checked_codes(path: Path, labels: Array) -> Array:
     """Labels (n,) uint8 of ten classes as int64."""
     outside = np.flatnonzero(labels > 9)
     if outside.size:
@@ -502,7 +539,7 @@ def _checked_codes(path, labels):
 # ---- CIFAR-10 --------------------------------------------------------------------------------------------
 
 
-def _find_cifar10(path):
+def _find_cifar10(path: Path) -> tuple[Path, str]:
     """The folder of the batches and what their names end with: "" for pickles, ".bin" for binary ones."""
     layouts = ("cifar-10-batches-py", "cifar-10-batches-bin")
     for folder in (path, *(parent / layout for parent in (path, path / "cifar10") for layout in layouts)):
@@ -515,7 +552,7 @@ def _find_cifar10(path):
     )
 
 
-def _read_cifar10_binary(path):
+def _read_cifar10_binary(path: Path) -> Part:
     """Pixels (n, 3072) uint8 and labels (n,) int64 from records of one label and 3072 pixels, a byte each."""
     record = 1 + CIFAR10_PIXELS
     size = _existing(path).stat().st_size
@@ -525,7 +562,7 @@ def _read_cifar10_binary(path):
     return records[:, 1:], _checked_codes(path, records[:, 0])
 
 
-def _read_cifar10_pickle(path):
+def _read_cifar10_pickle(path: Path) -> Part:
     """Pixels (n, 3072) uint8 and labels (n,) int64 from a pickled dictionary."""
     # From memory, where a read is given what there is; one from a file reserves what the pickle claims.
     file = io.BytesIO(_existing(path).read_bytes())
@@ -562,10 +599,10 @@ def _read_cifar10_pickle(path):
 class _Recorded:
     """Stands in for what a pickle would call: keeps the arguments and the state, and does nothing."""
 
-    def __init__(self, *args):
+    def __init__(self, *args: Any) -> None:
         self.args = args
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
@@ -580,7 +617,7 @@ class _Dtype(_Recorded):
 class _Bytes(_Recorded, bytes):
     """_codecs.encode(text, "latin1"), with which Python 3 writes bytes in protocol 2."""
 
-    def __new__(cls, text, encoding):
+    def __new__(cls, text: str, encoding: str) -> Self:
         return bytes.__new__(cls, text, "latin1")
 
 
@@ -602,7 +639,7 @@ class _BatchUnpickler(pickle._Unpickler):
     dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
     del dispatch[pickle.BYTEARRAY8[0]]  # takes and clears whatever memory the file claims
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"{module}.{name}, which is refused")
         return _STAND_INS[module, name]
@@ -611,7 +648,7 @@ class _BatchUnpickler(pickle._Unpickler):
 # ---- files of one's own ----------------------------------------------------------------------------------
 
 
-def _read_npz(path, label):
+def _read_npz(path: Path, label: int | str | None) -> dict[str, Array]:
     """The arrays of a .npz file that have one of the names expected."""
     if label is not None:
         raise ValueError(
@@ -627,7 +664,7 @@ def _read_npz(path, label):
         raise DataError(f"{path}: expected a complete .npz file of plain arrays; found: {err!r}") from err
 
 
-def _pair(path, arrays, part=""):
+def _pair(path: Path, arrays: dict[str, Array], part: str = "") -> Part:
     """Features and labels of a part ("_train", ...) of a .npz file."""
     X, y = _features(path, arrays, f"X{part}"), _array(path, arrays, f"y{part}")
     if y.shape != X.shape[:1]:
@@ -637,7 +674,7 @@ def _pair(path, arrays, part=""):
     return X, _checked_labels(path, y)
 
 
-def _array(path, arrays, name):
+def _array(path: Path, arrays: dict[str, Array], name: str) -> Array:
     if name not in arrays:
         raise DataError(
             f"{path}: no array {name!r}; found {', '.join(arrays) or 'none of ' + ', '.join(NPZ_ARRAYS)}"
@@ -645,11 +682,11 @@ def _array(path, arrays, name):
     return arrays[name]
 
 
-def _features(path, arrays, name):
+def _features(path: Path, arrays: dict[str, Array], name: str) -> Array:
     return _checked_features(path, name, _array(path, arrays, name))
 
 
-def _checked_features(path, name, X):
+def _checked_features(path: Path, name: str, X: Array) -> Array:
     """X, found to be a matrix of finite numbers."""
     if X.ndim != 2 or X.dtype.kind not in "biuf" or X.size == 0:
         raise DataError(f"{path}: {name} of shape {X.shape} and type {X.dtype}; expected a matrix of numbers")
@@ -660,7 +697,7 @@ def _checked_features(path, name, X):
     return X
 
 
-def _checked_labels(path, y):
+def _checked_labels(path: Path, y: Array) -> Array:
     """Labels (n,) as they are, but whole numbers as int64."""
     if y.dtype.kind not in "biufU":
         raise DataError(f"{path}: labels of type {y.dtype}; expected numbers or text")
@@ -674,7 +711,7 @@ def _checked_labels(path, y):
     return y.astype(np.int64) if whole else y
 
 
-def _read_table(path, label):
+def _read_table(path: Path, label: Any) -> Table:
     """Features as stored, labels or None, and feature names or None of a .csv or .npy file."""
     with contextlib.suppress(TypeError, ValueError):
         label = int(label)  # a command line gives positions as text
@@ -686,7 +723,7 @@ def _read_table(path, label):
     raise DataError(f"{path}: a name that ends with {suffix!r}; expected {', '.join(FILE_TYPES)}")
 
 
-def _label_position(path, label, n_columns, names=()):
+def _label_position(path: Path, label: int | str, n_columns: int, names: Sequence[str] = ()) -> int:
     """Position 0..n_columns-1 of the column `label`: a position or, if text, one of `names`."""
     if label in names:
         if names.count(label) > 1:
@@ -700,7 +737,7 @@ def _label_position(path, label, n_columns, names=()):
     return label % n_columns
 
 
-def _read_npy(path, label):
+def _read_npy(path: Path, label: int | str | None) -> Table:
     try:
         # Mapped first, so that the size in the header is compared with the file's before memory is taken.
         matrix = np.array(np.lib.format.open_memmap(path, mode="r"))
@@ -717,7 +754,7 @@ def _read_npy(path, label):
     return np.delete(matrix, position, axis=1), _checked_labels(path, matrix[:, position]), None
 
 
-def _read_csv(path, label):
+def _read_csv(path: Path, label: int | str | None) -> Table:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
@@ -726,7 +763,7 @@ def _read_csv(path, label):
         raise DataError(f"{path}: expected UTF-8 text in columns separated by commas; found: {err}") from err
 
 
-def _parse_csv(path, rows, label):
+def _parse_csv(path: Path, rows: Iterator[Line], label: int | str | None) -> Table:
     """Parse pairs (line number, cells), a thousand at a time: cells take many times the memory of floats."""
     head = list(islice(rows, 2))
     if not head:
@@ -761,7 +798,7 @@ def _parse_csv(path, rows, label):
     return np.concatenate(blocks), _parse_labels(path, labels) if labels else None, feature_names
 
 
-def _parse_block(path, chunk, column_names, labelled):
+def _parse_block(path: Path, chunk: list[Line], column_names: Sequence[object], labelled: bool) -> Array:
     """Floats (rows, columns) of pairs (line number, cells)."""
     cells = [cell for _, row in chunk for cell in row]
     with contextlib.suppress(ValueError):
@@ -778,18 +815,18 @@ def _parse_block(path, chunk, column_names, labelled):
     raise DataError(f"{path}: line {line}, column {column} holds {cell!r}; expected a finite number{hint}")
 
 
-def _number(cell, default=None):
+def _number(cell: str, default: float | None = None) -> Any:
     try:
         return default if "_" in cell else float(cell)  # "1_0" is a name, though Python reads 10
     except ValueError:
         return default
 
 
-def _is_text(cell):
+def _is_text(cell: str) -> bool:
     return bool(cell.strip()) and _number(cell) is None
 
 
-def _is_header(first, second, columns, position):
+def _is_header(first: list[str], second: list[str], columns: list[int], position: int | None) -> bool:
     """Whether the first row names the columns; `second` is the next row, or again the first."""
     features = [first[j] for j in columns if first[j].strip()]
     if features and all(map(_is_text, features)):
@@ -800,7 +837,7 @@ def _is_header(first, second, columns, position):
     return _is_text(first[position]) and _number(second[position]) is not None
 
 
-def _parse_labels(path, labels):
+def _parse_labels(path: Path, labels: list[str]) -> Array:
     if any(map(_is_text, labels)):
         return np.array(labels)
     try:

@@ -1,31 +1,50 @@
 """What estimators that train by epochs share: callbacks, progress, rows to validate on, streams of rows."""
 
-from contextlib import nullcontext
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.model_selection import train_test_split
 from sklearn.utils import column_or_1d
 
+from softline._typing import Array, EvalSet
 from softline.callbacks import CallbackSupportMixin
+from softline.rows import Rows
+
+if TYPE_CHECKING:
+    from softline.progress import EpochProgress
 
 
 class TrainsByEpochs(CallbackSupportMixin):
     """A mixin, for estimators with `max_iter`, `verbose`, `early_stopping` and `validation_fraction`."""
 
+    n_iter_: int
+    loss_curve_: list[float]
+    epoch_seconds_: list[float]
+    # None without rows to validate on, and for solvers without a rate.
+    validation_scores_: list[float] | Any
+    learning_rate_: float | Any
+
     @staticmethod
-    def _check_callbacks(**given):
+    def _check_callbacks(**given: Callable[..., Any] | None) -> None:
         for name, callback in given.items():
             if callback is not None and not callable(callback):
                 raise TypeError(f"{name} must be callable or None; got {callback!r}")
 
-    def _progress(self, n_rows):
+    def _progress(self, n_rows: int) -> AbstractContextManager[EpochProgress | None]:
         if not self.verbose:
             return nullcontext()
         from softline.progress import EpochProgress
 
         return EpochProgress(self.max_iter, n_rows)
 
-    def _hold_out(self, rows, stratify, rng):
+    def _hold_out(
+        self, rows: Array, stratify: Array | None, rng: np.random.RandomState
+    ) -> tuple[Array, Array]:
         """Rows to train on and rows to validate on; of `stratify`, codes or None, each has its share."""
         try:
             return train_test_split(
@@ -38,14 +57,14 @@ class TrainsByEpochs(CallbackSupportMixin):
                 "fit, a larger validation_fraction, or early_stopping=False"
             ) from error
 
-    def _validate_eval_set(self, eval_set):
+    def _validate_eval_set(self, eval_set: EvalSet) -> tuple[Rows, Array, Array]:
         """X, its rows, and their codes."""
         if not (isinstance(eval_set, (tuple, list)) and len(eval_set) == 2):
             raise ValueError("eval_set must be a pair (X, y)")
         X, y = self._validate(*eval_set, reset=False)
         return X, np.arange(len(X)), self._encode(y, "the y of eval_set")
 
-    def _classes_of_stream(self, first_call, y, classes):
+    def _classes_of_stream(self, first_call: bool, y: Array, classes: ArrayLike | None) -> Array:
         """The classes of a first call to partial_fit; of later ones those that there are."""
         if not first_call:
             if classes is not None and not np.array_equal(np.unique(classes), self.classes_):

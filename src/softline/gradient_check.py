@@ -8,12 +8,19 @@ A model that can be checked has a method ``_loss_and_gradient(X, y, sample_weigh
   gradient. It sees what is written into the arrays, and computes in float64 with the kernels that train.
 """
 
+from __future__ import annotations
+
 import copy
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from softline._typing import Array, RandomState
 
 __all__ = ["GradientCheck", "check_function", "check_gradient", "numerical_gradient", "relative_error"]
 
@@ -24,7 +31,13 @@ LOSS_ULPS = 8
 # ---- differences -----------------------------------------------------------------------------------------
 
 
-def numerical_gradient(f, x, h=1e-5, method="centred", upstream=None):
+def numerical_gradient(
+    f: Callable[[Array], ArrayLike],
+    x: Array,
+    h: float = 1e-5,
+    method: Literal["centred", "forward"] = "centred",
+    upstream: ArrayLike | None = None,
+) -> NDArray[np.float64]:
     """Gradient of f at x from differences of f, entry by entry.
 
     Parameters
@@ -68,7 +81,7 @@ def numerical_gradient(f, x, h=1e-5, method="centred", upstream=None):
     if method not in ("centred", "forward"):
         raise ValueError(f"method must be 'centred' or 'forward'; got {method!r}")
 
-    def value():
+    def value() -> Any:
         out = np.array(f(x), dtype=np.float64)  # a copy: f may return the same array each time
         if upstream is not None:
             return out
@@ -88,7 +101,7 @@ def numerical_gradient(f, x, h=1e-5, method="centred", upstream=None):
     return gradient
 
 
-def _moved(value, x, index, step):
+def _moved(value: Callable[[], Any], x: Array, index: tuple[int, ...], step: float) -> Any:
     """value() while x[index] is `step` further."""
     before = x[index]
     x[index] = before + step
@@ -98,7 +111,7 @@ def _moved(value, x, index, step):
         x[index] = before
 
 
-def relative_error(a, b):
+def relative_error(a: ArrayLike, b: ArrayLike) -> float:
     """The largest ``|a - b| / max(1e-8, |a| + |b|)`` of all entries, as CS231n defines it.
 
     Parameters
@@ -143,7 +156,7 @@ class GradientCheck:
 
     passed: bool
     name: str
-    index: tuple
+    index: tuple[int, ...]
     analytic: float
     numerical: float
     error: float
@@ -152,7 +165,7 @@ class GradientCheck:
     n_entries: int
     n_kinks: int
 
-    def __str__(self):
+    def __str__(self) -> str:
         index = ", ".join(map(str, self.index))
         kinks = f", {self.n_kinks} at a kink" if self.n_kinks else ""
         return (
@@ -162,7 +175,16 @@ class GradientCheck:
         )
 
 
-def check_function(f, x, gradient, *, n_checks=100, h=1e-5, tol=1e-7, random_state=None):
+def check_function(
+    f: Callable[[Any], Any],
+    x: Array | dict[str, Array],
+    gradient: Any,
+    *,
+    n_checks: int | None = 100,
+    h: float = 1e-5,
+    tol: float = 1e-7,
+    random_state: RandomState = None,
+) -> GradientCheck:
     """Compare a gradient with centred differences of f.
 
     Parameters
@@ -206,7 +228,7 @@ def check_function(f, x, gradient, *, n_checks=100, h=1e-5, tol=1e-7, random_sta
     """
     from sklearn.utils import check_random_state
 
-    point = x
+    point: Any = x
     if not isinstance(x, dict):
         x, gradient = {"x": x}, {"x": gradient}
     if n_checks is not None and n_checks < 1:
@@ -219,7 +241,8 @@ def check_function(f, x, gradient, *, n_checks=100, h=1e-5, tol=1e-7, random_sta
             found = gradient[name].shape if name in gradient else "none"
             raise ValueError(f"the gradient to {name} must be of its shape, {a.shape}; found {found}")
     rng = check_random_state(random_state)
-    worst, n_checked, n_kinks = None, 0, 0
+    worst: Any = None
+    n_checked = n_kinks = 0
     for name, a in x.items():
         n = a.size if n_checks is None else min(n_checks, a.size)
         chosen = np.arange(a.size) if n == a.size else np.sort(rng.choice(a.size, n, replace=False))
@@ -234,16 +257,20 @@ def check_function(f, x, gradient, *, n_checks=100, h=1e-5, tol=1e-7, random_sta
                 worst = badness, name, index, analytic, numerical, error
     if worst is None:
         raise ValueError("x has no entries to check")
-    badness, *entry = worst
+    badness, name, index, analytic, numerical, error = worst
     n_entries = sum(a.size for a in x.values())
-    return GradientCheck(badness[0] <= tol, *entry, tol, n_checked, n_entries, n_kinks)
+    return GradientCheck(
+        badness[0] <= tol, name, index, analytic, numerical, error, tol, n_checked, n_entries, n_kinks
+    )
 
 
-def _check_entry(value, x, index, analytic, h, tol):
+def _check_entry(
+    value: Callable[[], float], x: Array, index: tuple[int, ...], analytic: float, h: float, tol: float
+) -> tuple[float, float, bool]:
     """(numerical, error, whether there is a kink) of one entry."""
     here = value()
 
-    def differences(step):
+    def differences(step: float) -> tuple[float, float, float, float]:
         """Slope, slopes on the left and on the right, and the rounding in each."""
         left, right = _moved(value, x, index, -step), _moved(value, x, index, step)
         rounding = LOSS_ULPS * sys.float_info.epsilon * max(1.0, abs(left), abs(right)) / step
@@ -275,7 +302,17 @@ def _check_entry(value, x, index, analytic, h, tol):
     return numerical, error, True
 
 
-def check_gradient(model, X, y, sample_weight=None, *, n_checks=100, h=1e-5, tol=1e-7, random_state=None):
+def check_gradient(
+    model: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    *,
+    n_checks: int | None = 100,
+    h: float = 1e-5,
+    tol: float = 1e-7,
+    random_state: RandomState = None,
+) -> GradientCheck:
     """Compare the gradient that trains a softline model with centred differences of its loss.
 
     Parameters

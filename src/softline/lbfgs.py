@@ -6,12 +6,20 @@ steps is how the classes differ from their average: that takes some ten steps in
 penalty the step is that of :mod:`softline.proximal`.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from softline import proximal
-from softline.average_curvature import dot
+from softline._typing import Array
+from softline.average_curvature import AverageCurvature, dot
+
+if TYPE_CHECKING:
+    from softline.objective import Objective
 
 # Pairs of step and change of gradient that are remembered, as long as they are no larger than so many bytes.
 MOST_PAIRS, PAIRS_BYTES = 30, 64 << 20
@@ -60,10 +68,11 @@ class Memory:
         Pairs to remember.
     """
 
-    def __init__(self, most):
-        self.most, self.pairs = most, []
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.pairs: list[tuple[Array, Array, float]] = []
 
-    def add(self, step, change):
+    def add(self, step: Array, change: Array) -> None:
         """Remember a step and the change of the gradient, if the function curves along it."""
         slope = dot(step, change)
         if slope > np.finfo(float).eps * np.sqrt(dot(step, step) * dot(change, change)):
@@ -79,13 +88,13 @@ class InverseHessian:
     memory : Memory
     """
 
-    def __init__(self, metric, memory):
+    def __init__(self, metric: AverageCurvature, memory: Memory) -> None:
         self.metric, self.pairs, self.scale = metric, memory.pairs, 1.0
         if self.pairs:
             _, change, slope = self.pairs[-1]
             self.scale = slope / dot(change, metric.solve(change))
 
-    def solve(self, G):
+    def solve(self, G: Array) -> Array:
         """The inverse Hessian times G."""
         G, shares = G.copy(), []
         for step, change, slope in reversed(self.pairs):
@@ -97,7 +106,7 @@ class InverseHessian:
         return out
 
 
-def newton_step(objective, metric, memory, Z, G):
+def newton_step(objective: Objective, metric: AverageCurvature, memory: Memory, Z: Array, G: Array) -> Array:
     """From Z to the minimum of the model of the objective there."""
     if objective.l1.any():
         step = proximal.Hessian(metric, memory).minimum(Z, G, objective.l1) - Z
@@ -110,7 +119,14 @@ def newton_step(objective, metric, memory, Z, G):
     return step
 
 
-def minimize(objective, Z, tol, max_iter, callback=None, change_tol=np.inf):
+def minimize(
+    objective: Objective,
+    Z: Array,
+    tol: float,
+    max_iter: int,
+    callback: Callable[[Array, float, int], object] | None = None,
+    change_tol: float = np.inf,
+) -> Result:
     """Steps from Z until no element of the (pseudo-)gradient exceeds `tol`.
 
     Parameters
@@ -164,7 +180,9 @@ def minimize(objective, Z, tol, max_iter, callback=None, change_tol=np.inf):
     return Result(*best, n_iter, best[2] <= tol, stopped)
 
 
-def line_search(objective, Z, value, G, step, slack):
+def line_search(
+    objective: Objective, Z: Array, value: float, G: Array, step: Array, slack: float
+) -> tuple[Array, float, Array, float]:
     """A point from Z along `step` that descends enough: (Z, value, gradient, expected gain)."""
     l1 = objective.l1
     slope = dot(G, step) + np.sum(l1 * (np.abs(Z + step) - np.abs(Z)))

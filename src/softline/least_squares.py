@@ -1,17 +1,22 @@
 """The least-squares classifier: another loss on the scores W x + b, whose minimum has a closed form."""
 
+from __future__ import annotations
+
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError, blas, cho_factor, cho_solve, lapack, svd
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight
 
 from softline import _kernels
+from softline._typing import Array, ClassWeight, Differentiable
 from softline.column_stats import ColumnStats
-from softline.predictor import LinearPredictor
+from softline.predictor import LinearPredictor, checks_parameters
 from softline.rows import Rows
 
 # Bytes of X in float64 at a time.
@@ -78,14 +83,21 @@ class LeastSquaresClassifier(LinearPredictor, ClassifierMixin, BaseEstimator):
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
     }
 
-    def __init__(self, *, alpha=1.0, fit_intercept=True, class_weight=None, n_threads=None):
+    def __init__(
+        self,
+        *,
+        alpha: float = 1.0,
+        fit_intercept: bool = True,
+        class_weight: ClassWeight = None,
+        n_threads: int | None = None,
+    ) -> None:
         self.alpha = alpha
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
         self.n_threads = n_threads
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    @checks_parameters
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Solve for the weights.
 
         Parameters
@@ -122,7 +134,9 @@ class LeastSquaresClassifier(LinearPredictor, ClassifierMixin, BaseEstimator):
         self.intercept_ = (mean_target - W @ mean).astype(X.dtype)
         return self
 
-    def _targets_and_weight(self, X, y, sample_weight):
+    def _targets_and_weight(
+        self, X: Rows, y: Array, sample_weight: ArrayLike | None
+    ) -> tuple[Array, Array | None]:
         """Targets -1 and 1, (N, C) or (N, 1), and the weights of the rows, float64, None where all are 1."""
         self.classes_, codes = np.unique(y, return_inverse=True)
         n_classes = len(self.classes_)
@@ -144,7 +158,9 @@ class LeastSquaresClassifier(LinearPredictor, ClassifierMixin, BaseEstimator):
             )
         return targets, weight
 
-    def _loss_and_gradient(self, X, y, sample_weight, rng):
+    def _loss_and_gradient(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, rng: np.random.RandomState
+    ) -> Differentiable:
         """See :mod:`softline.gradient_check`."""
         fitted = hasattr(self, "coef_")
         X, y = self._validate(X, y, reset=not fitted)
@@ -155,7 +171,7 @@ class LeastSquaresClassifier(LinearPredictor, ClassifierMixin, BaseEstimator):
         W = np.array(self.coef_, float) if fitted else 0.01 * rng.standard_normal((n_rows, D))
         b = np.array(self.intercept_, float) if fitted else np.zeros(n_rows)
 
-        def evaluate():
+        def evaluate() -> tuple[float, dict[str, Array]]:
             errors, dW, db = np.empty(targets.shape), np.empty_like(W), np.empty_like(b)
             _kernels.scores(X, None, W, b, errors, self.n_threads)
             errors -= targets
@@ -182,15 +198,15 @@ class _Ridge:
     alpha : float
     """
 
-    def __init__(self, X, mean, root, T, alpha):
+    def __init__(self, X: Array, mean: Array, root: Array | None, T: Array, alpha: float) -> None:
         self.X, self.mean, self.root, self.T, self.alpha = X, mean, root, T, alpha
 
-    def _block(self, rows, columns):
+    def _block(self, rows: slice, columns: slice) -> Array:
         """A piece of A, float64."""
         A = self.X[rows, columns].astype(np.float64) - self.mean[columns]
         return A if self.root is None else A * self.root[rows]
 
-    def solve(self):
+    def solve(self) -> Array:
         """W, (C, D)."""
         N, D = self.X.shape
         every, n_blocks = slice(None), -(-8 * N * D // BLOCK_BYTES)
@@ -211,7 +227,7 @@ class _Ridge:
             return self._decompose()
         return np.hstack([V.T @ self._block(every, columns) for columns in _pieces(D, n_blocks)])
 
-    def _solve_positive(self, gram, right):
+    def _solve_positive(self, gram: Array, right: Array) -> Array | None:
         """(gram + alpha)^-1 right, or None if too little would be left of its digits."""
         gram[np.diag_indices_from(gram)] += self.alpha
         sizes = np.abs(gram)  # of the lower triangle; the upper one is zero
@@ -225,7 +241,7 @@ class _Ridge:
             return None
         return cho_solve((factor, True), right, check_finite=False)
 
-    def _decompose(self):
+    def _decompose(self) -> Array:
         """The solution by singular values, of least norm where some of them are zero but for rounding."""
         U, s, Vt = svd(
             self._block(slice(None), slice(None)), full_matrices=False, overwrite_a=True, check_finite=False
@@ -235,7 +251,7 @@ class _Ridge:
         return ((shrunk[:, None] * (U.T @ self.T)).T) @ Vt
 
 
-def _pieces(n, n_pieces):
+def _pieces(n: int, n_pieces: int) -> list[slice]:
     """Slices that divide n evenly."""
     n_pieces = max(1, min(n, n_pieces))
     return [slice(n * k // n_pieces, n * (k + 1) // n_pieces) for k in range(n_pieces)]

@@ -1,13 +1,16 @@
 """scikit-learn's LogisticRegression on softline's kernels: the same minimum, sooner."""
 
+from __future__ import annotations
+
 import inspect
 import warnings
 from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeGuard
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn import get_config
-from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 from sklearn.linear_model._logistic import _check_solver
@@ -15,9 +18,10 @@ from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
 from softline import lbfgs
+from softline._typing import Array, ClassWeight, Differentiable, Floats, MatrixLike, RandomState
 from softline.callbacks import IterationHooks
 from softline.objective import Objective
-from softline.predictor import SoftmaxPredictor
+from softline.predictor import SoftmaxPredictor, checks_parameters
 from softline.progress import EpochProgress
 from softline.rows import Rows
 
@@ -90,8 +94,33 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
     0.97...
     """
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    n_iter_: Array
+
+    if TYPE_CHECKING:  # of scikit-learn's class, which has no types
+
+        def __init__(
+            self,
+            penalty: Literal["l1", "l2", "elasticnet", "deprecated"] | None = "deprecated",
+            *,
+            C: float = 1.0,
+            l1_ratio: float | None = 0.0,
+            dual: bool = False,
+            tol: float = 1e-4,
+            fit_intercept: bool = True,
+            intercept_scaling: float = 1,
+            class_weight: ClassWeight = None,
+            random_state: RandomState = None,
+            solver: Literal["lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga"] = "lbfgs",
+            max_iter: int = 100,
+            verbose: int = 0,
+            warm_start: bool = False,
+            n_jobs: int | None = None,
+        ) -> None: ...
+
+        def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
+
+    @checks_parameters
+    def fit(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the model according to the given training data.
 
         Parameters
@@ -135,7 +164,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
         self._keep(Z, X.dtype)
         hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, self._fitted)
 
-        def after_step(Z, value, n_iter):
+        def after_step(Z: Array, value: float, n_iter: int) -> bool:
             self._keep(Z, X.dtype)
             if bar is not None:
                 bar.update(n_iter, value)
@@ -152,7 +181,15 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
         self.n_iter_ = np.array([result.n_iter], np.int32)
         return self
 
-    def _objective(self, X, y, sample_weight, penalty, C, l1_ratio):
+    def _objective(
+        self,
+        X: Rows,
+        y: Array,
+        sample_weight: ArrayLike | None,
+        penalty: Any,
+        C: float,
+        l1_ratio: Any,
+    ) -> Objective:
         self.classes_, codes = np.unique(y, return_inverse=True)
         codes, n_classes = codes.astype(np.int32), len(self.classes_)
         if self.solver == "liblinear":
@@ -180,7 +217,9 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             fit_intercept=self.fit_intercept,
         )
 
-    def _loss_and_gradient(self, X, y, sample_weight, rng):
+    def _loss_and_gradient(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, rng: np.random.RandomState
+    ) -> Differentiable:
         """See :mod:`softline.gradient_check`."""
         if not self._is_served(X, sample_weight):
             raise TypeError("scikit-learn would fit this model; softline's gradient takes dense arrays")
@@ -193,14 +232,14 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             Z[:, -1] = 0
         return objective.differentiable(Z)
 
-    def _keep(self, Z, dtype):
+    def _keep(self, Z: Array, dtype: np.dtype[Any]) -> None:
         dtype = np.float64 if self.solver == "liblinear" else dtype
         self.coef_ = np.ascontiguousarray(Z[:, :-1], dtype)
         self.intercept_ = Z[:, -1].astype(dtype)
 
     # ---- parameters and input ----------------------------------------------------------------------
 
-    def _is_served(self, X, sample_weight=None):
+    def _is_served(self, X: MatrixLike, sample_weight: ArrayLike | None = None) -> TypeGuard[ArrayLike]:
         """Whether X, and the parameters, are for softline; the rest is left to scikit-learn."""
         if (
             issparse(X)
@@ -212,7 +251,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
         weight = np.asarray(sample_weight)
         return not (weight.ndim == 1 and weight.dtype.kind in "if" and weight.size and weight.min() < 0)
 
-    def _penalty(self):
+    def _penalty(self) -> tuple[str | None, float, float | None]:
         """(penalty, C, l1_ratio) as scikit-learn derives them, and warns."""
         penalty, C, l1_ratio = self.penalty, self.C, self.l1_ratio
         if penalty == "deprecated":
@@ -254,7 +293,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             C = np.inf
         return penalty, C, l1_ratio
 
-    def _check_liblinear(self, X):
+    def _check_liblinear(self, X: Rows) -> None:
         if len(self.classes_) > 2:
             raise ValueError(
                 "The 'liblinear' solver does not support multiclass classification (n_classes >= 3). Either "
@@ -267,7 +306,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
                 "fit. Please choose another solver or rescale the input X."
             )
 
-    def _weights(self, X, y, codes, sample_weight):
+    def _weights(self, X: Rows, y: Array, codes: Array, sample_weight: ArrayLike | None) -> Array | None:
         """Sample and class weights multiplied, or None where all are 1."""
         if sample_weight is None and self.class_weight is None:
             return None
@@ -280,7 +319,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
 
     # ---- the search --------------------------------------------------------------------------------
 
-    def _start(self, objective):
+    def _start(self, objective: Objective) -> Array:
         """Where the search begins: the last fit's weights, those of a short gradient descent, or zeros."""
         Z = np.zeros(objective.shape)
         if self.warm_start and hasattr(self, "coef_"):
@@ -293,7 +332,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             return Z
         return objective.first_guess() if self.max_iter > 0 else Z
 
-    def _warn(self, result):
+    def _warn(self, result: lbfgs.Result) -> None:
         what = {
             "liblinear": "Liblinear failed to converge, increase the number of iterations.",
             "newton-cholesky": f"Newton solver did not converge after {result.n_iter} iterations.",
@@ -312,25 +351,25 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
 
     # ---- prediction --------------------------------------------------------------------------------
 
-    def _left_to_sklearn(self, X):
-        return not self._is_served(X) or issparse(getattr(self, "coef_", None))
+    def _is_ours(self, X: MatrixLike) -> TypeGuard[ArrayLike]:
+        return self._is_served(X) and not issparse(getattr(self, "coef_", None))
 
-    def decision_function(self, X):
-        if self._left_to_sklearn(X):
+    def decision_function(self, X: MatrixLike) -> Floats:
+        if not self._is_ours(X):
             return SklearnLogisticRegression.decision_function(self, X)
         return super().decision_function(X)
 
-    def predict(self, X):
-        if self._left_to_sklearn(X):
+    def predict(self, X: MatrixLike) -> Array:
+        if not self._is_ours(X):
             return SklearnLogisticRegression.predict(self, X)
         return super().predict(X)
 
-    def predict_proba(self, X):
-        if self._left_to_sklearn(X):
+    def predict_proba(self, X: MatrixLike) -> Floats:
+        if not self._is_ours(X):
             return SklearnLogisticRegression.predict_proba(self, X)
         return super().predict_proba(X)
 
-    def predict_log_proba(self, X):
-        if self._left_to_sklearn(X):
+    def predict_log_proba(self, X: MatrixLike) -> Floats:
+        if not self._is_ours(X):
             return SklearnLogisticRegression.predict_log_proba(self, X)
         return super().predict_log_proba(X)

@@ -8,14 +8,18 @@ signature. Nothing in a file is believed: loading builds one of `ESTIMATORS` out
 numbers and strings, and runs no code that a file names. The same model is the same file, byte for byte.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from importlib import import_module
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -24,7 +28,11 @@ from sklearn.utils.validation import check_is_fitted
 
 import softline
 from softline import optimizers, schedules
+from softline._typing import Array, PathLike
 from softline.sealed import Look
+
+Header: TypeAlias = dict[str, Any]
+Tensors: TypeAlias = dict[str, Array]
 
 __all__ = ["ModelFileError", "check_target", "load_model", "read_model", "save_model"]
 
@@ -55,7 +63,9 @@ class ModelFileError(ValueError):
 # ---- saving ----------------------------------------------------------------------------------------------
 
 
-def save_model(model, path, *, image_shape=None, split_seed=None):
+def save_model(
+    model: Any, path: PathLike, *, image_shape: Sequence[int] | None = None, split_seed: int | None = None
+) -> None:
     """Save a fitted classifier.
 
     The file appears whole or not at all: a failed save leaves an older file as it was.
@@ -106,7 +116,7 @@ def save_model(model, path, *, image_shape=None, split_seed=None):
         raise
 
 
-def check_target(path):
+def check_target(path: PathLike) -> Path:
     """Where a model saved to `path` will lie, links followed.
 
     Parameters
@@ -134,11 +144,11 @@ def check_target(path):
     return target
 
 
-def _estimator(name):
+def _estimator(name: str) -> type[Any]:
     return getattr(import_module(f"softline.{ESTIMATORS[name]}"), name)
 
 
-def _pack(model, image_shape, split_seed):
+def _pack(model: Any, image_shape: Sequence[int] | None, split_seed: int | None) -> tuple[Header, Tensors]:
     """The header, a dict for JSON, and the tensors of a model."""
     labels, dtype = model.classes_, model.classes_.dtype
     if hasattr(model, "coefs_"):
@@ -178,7 +188,7 @@ def _pack(model, image_shape, split_seed):
     }
 
 
-def _pack_history(model):
+def _pack_history(model: Any) -> Header:
     """How the fit went, for the header."""
     if hasattr(model, "loss_curve_"):
         return {
@@ -190,7 +200,7 @@ def _pack_history(model):
     return {"n_iter": model.n_iter_.tolist()} if hasattr(model, "n_iter_") else {}
 
 
-def _encode(name, value):
+def _encode(name: str, value: Any) -> Any:
     """A parameter as JSON can hold it."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -215,7 +225,7 @@ def _encode(name, value):
 # ---- loading ---------------------------------------------------------------------------------------------
 
 
-def load_model(path):
+def load_model(path: PathLike) -> Any:
     """Load a classifier that `save_model` saved.
 
     Parameters
@@ -237,7 +247,7 @@ def load_model(path):
     return read_model(path)[0]
 
 
-def read_model(path):
+def read_model(path: PathLike) -> tuple[Any, Header]:
     """Load a classifier, and the header of its file.
 
     Parameters
@@ -262,7 +272,7 @@ def read_model(path):
         raise ModelFileError(f"{path}: no softline model; its checksum is right, but: {error}") from error
 
 
-def _read(path):
+def _read(path: PathLike) -> tuple[Header, Tensors]:
     """Header and tensors whose checksum is right."""
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path}: is a folder; expected a model file")
@@ -290,7 +300,7 @@ def _read(path):
     return header, tensors
 
 
-def _checksum(text, tensors):
+def _checksum(text: str, tensors: Tensors) -> Array:
     """SHA-256 of the header's text and of the tensors, as an array of 32 bytes."""
     digest = hashlib.sha256(text.encode())
     for name, array in sorted(tensors.items()):
@@ -299,7 +309,7 @@ def _checksum(text, tensors):
     return np.frombuffer(digest.digest(), np.uint8)
 
 
-def _unpack(header, tensors):
+def _unpack(header: Header, tensors: Tensors) -> Any:
     """The model of a header and tensors, neither of which is trusted."""
     estimator, classes = header["estimator"], _unpack_classes(header, tensors)
     _expect(estimator in ESTIMATORS, f"the estimator is a {estimator!r}")
@@ -336,7 +346,7 @@ def _unpack(header, tensors):
     return model
 
 
-def _unpack_linear(model, tensors):
+def _unpack_linear(model: Any, tensors: Tensors) -> int:
     """Give the model its weights; returns the number of features."""
     coef, intercept, n_classes = tensors["coef"], tensors["intercept"], len(model.classes_)
     _expect_layer("coef", coef, intercept)
@@ -349,7 +359,7 @@ def _unpack_linear(model, tensors):
     return coef.shape[1]
 
 
-def _unpack_network(model, header, tensors):
+def _unpack_network(model: Any, header: Header, tensors: Tensors) -> int:
     """The same for a network."""
     n_layers = sum(name.startswith("coef_") for name in tensors)
     layers = [(tensors[f"coef_{i}"], tensors[f"intercept_{i}"]) for i in range(n_layers)]
@@ -374,14 +384,14 @@ def _unpack_network(model, header, tensors):
     return layers[0][0].shape[0]
 
 
-def _expect_layer(name, coef, intercept):
+def _expect_layer(name: str, coef: Array, intercept: Array) -> None:
     _expect(coef.ndim == 2, f"{name} has {coef.ndim} dimensions, not 2")
     _expect(coef.dtype in (np.float32, np.float64), f"{name} is {coef.dtype}, not float32 or float64")
     _expect(coef.dtype == intercept.dtype, f"{name} is {coef.dtype}, but intercept {intercept.dtype}")
     _expect(np.isfinite(coef).all() and np.isfinite(intercept).all(), "a weight is infinite or NaN")
 
 
-def _unpack_history(model, header):
+def _unpack_history(model: Any, header: Header) -> None:
     if header["estimator"] == "LogisticRegression":
         model.n_iter_ = np.array(header["n_iter"], np.int32)
     if "loss_curve" not in header:
@@ -401,7 +411,7 @@ def _unpack_history(model, header):
         model._stats = model._auto = model._state = model._seen = None
 
 
-def _unpack_classes(header, tensors):
+def _unpack_classes(header: Header, tensors: Tensors) -> Array:
     dtype, texts = np.dtype(header["classes_dtype"]), header["classes"]
     if texts is None:
         classes = tensors["classes"]
@@ -413,7 +423,7 @@ def _unpack_classes(header, tensors):
     return np.array(texts, dtype=dtype)
 
 
-def _decode(value):
+def _decode(value: Any) -> Any:
     """A parameter from what `_encode` made of it."""
     match value:
         case [*items]:
@@ -427,10 +437,10 @@ def _decode(value):
     return value
 
 
-def _restore(what, name, arguments):
+def _restore(what: str, name: str, arguments: dict[str, Any]) -> Any:
     return OBJECTS[what][name](**{key: _decode(item) for key, item in arguments.items()})
 
 
-def _expect(right, otherwise):
+def _expect(right: object, otherwise: str) -> None:
     if not right:
         raise ValueError(otherwise)

@@ -1,10 +1,14 @@
 """Nearest neighbours, under the name of scikit-learn's module."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Callable
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
-from sklearn.base import _fit_context
+from numpy.typing import ArrayLike
 from sklearn.exceptions import DataConversionWarning
 from sklearn.neighbors import KNeighborsClassifier as SklearnKNeighborsClassifier
 from sklearn.utils import assert_all_finite
@@ -14,12 +18,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from softline._kernels import max_threads
 from softline._neighbors import nearest
-from softline.predictor import convert_to
+from softline._typing import Array, Floats, Metric
+from softline.predictor import checks_parameters, convert_to
 from softline.rows import in_row_order
 
 __all__ = ["KNeighborsClassifier"]
 
-_METRICS = {
+_METRICS: dict[str, Metric] = {
     "cityblock": "manhattan",
     "euclidean": "euclidean",
     "l1": "manhattan",
@@ -83,6 +88,30 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
     array([[0.66666667, 0.33333333]])
     """
 
+    classes_: Any
+    effective_metric_: Metric
+    n_features_in_: int
+    feature_names_in_: Array
+    n_samples_fit_: int
+    outputs_2d_: bool
+
+    if TYPE_CHECKING:  # of scikit-learn's class, which has no types
+
+        def __init__(
+            self,
+            n_neighbors: int = 5,
+            *,
+            weights: Literal["uniform", "distance"] | Callable[[Array], Array] | None = "uniform",
+            algorithm: Literal["auto", "brute"] = "auto",
+            leaf_size: int = 30,
+            p: float | None = 2,
+            metric: Literal["minkowski", "l1", "l2", "cityblock"] | Metric = "minkowski",
+            metric_params: None = None,
+            n_jobs: int | None = None,
+        ) -> None: ...
+
+        def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
+
     _parameter_constraints = {
         **SklearnKNeighborsClassifier._parameter_constraints,
         "algorithm": [StrOptions({"auto", "brute"})],
@@ -90,8 +119,8 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
         "metric_params": [None],
     }
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    @checks_parameters
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Keep X, which is not copied, and y.
 
         Parameters
@@ -115,9 +144,9 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
         X, y = self._validate(X, y, reset=True)
         if self.metric == "minkowski" and self.p not in (1, 2):
             raise ValueError(f"p must be 1 or 2, the metrics that softline computes; got {self.p}")
-        minkowski = "manhattan" if self.p == 1 else "euclidean"
+        minkowski: Metric = "manhattan" if self.p == 1 else "euclidean"
         self.effective_metric_ = _METRICS.get(self.metric, minkowski)
-        self.effective_metric_params_ = {}
+        self.effective_metric_params_: dict[str, Any] = {}
         if y.ndim == 2 and y.shape[1] == 1:
             warnings.warn(
                 "A column-vector y was passed when a 1d array was expected. Please change the shape of y to "
@@ -136,7 +165,7 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
         self._fit_X, self.n_samples_fit_ = X, len(X)
         return self
 
-    def _validate(self, X, y="no_validation", *, reset):
+    def _validate(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
         """X in its own dtype where the kernels read it, and y if there is one; X is finite."""
         dtype = convert_to(X)
         half = dtype is None and X.dtype.name == "bfloat16"  # which scikit-learn does not check
@@ -151,7 +180,27 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
             assert_all_finite(rows, estimator_name=type(self).__name__, input_name="X")
         return X if isinstance(y, str) else (X, y)
 
-    def kneighbors(self, X=None, n_neighbors=None, return_distance=True):
+    @overload
+    def kneighbors(
+        self,
+        X: ArrayLike | None = None,
+        n_neighbors: int | None = None,
+        return_distance: Literal[True] = True,
+    ) -> tuple[Array, Array]: ...
+
+    @overload
+    def kneighbors(
+        self, X: ArrayLike | None = None, n_neighbors: int | None = None, *, return_distance: Literal[False]
+    ) -> Array: ...
+
+    @overload
+    def kneighbors(
+        self, X: ArrayLike | None, n_neighbors: int | None, return_distance: Literal[False]
+    ) -> Array: ...
+
+    def kneighbors(
+        self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True
+    ) -> Array | tuple[Array, Array]:
         """The rows of the training data that are nearest to each row of X.
 
         Parameters
@@ -170,7 +219,7 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
             Numbers of training rows.
         """
         check_is_fitted(self)
-        k = self.n_neighbors if n_neighbors is None else n_neighbors
+        k: int = self.n_neighbors if n_neighbors is None else n_neighbors
         if not isinstance(k, Integral):
             raise TypeError(f"n_neighbors does not take {type(k)} value, enter integer value")
         if k <= 0:
@@ -191,14 +240,14 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
             neigh_dist, neigh_ind = (a[keep].reshape(len(X), k) for a in (neigh_dist, neigh_ind))
         return (neigh_dist, neigh_ind) if return_distance else neigh_ind
 
-    def _n_threads(self):
+    def _n_threads(self) -> int | None:
         if self.n_jobs is None or self.n_jobs > 0:
             return self.n_jobs
         if self.n_jobs == 0:
             raise ValueError("n_jobs == 0 has no meaning; pass a number of threads, -1 for all, or None")
         return max(1, max_threads() + 1 + self.n_jobs)
 
-    def _votes(self, X):
+    def _votes(self, X: ArrayLike | None) -> list[Array]:
         """Of each output, the weights of the neighbours summed by class: a list of (n, C) arrays."""
         neigh_dist, neigh_ind = self.kneighbors(X)
         weights = self._weights(neigh_dist)
@@ -218,7 +267,7 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
             all_votes.append(votes)
         return all_votes
 
-    def _weights(self, neigh_dist):
+    def _weights(self, neigh_dist: Array) -> Array:
         if callable(self.weights):
             return self.weights(neigh_dist)
         if self.weights != "distance":
@@ -230,7 +279,7 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
         weights[some] = at_once[some]
         return weights
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike | None) -> Array:
         """The class with most votes among the neighbours of each row, the first of those with as many.
 
         Parameters
@@ -248,7 +297,7 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
         columns = [classes[v.argmax(axis=1)] for classes, v in zip(self.classes_, votes, strict=True)]
         return np.column_stack(columns).astype(self.classes_[0].dtype, copy=False)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike | None) -> Floats | Any:
         """Shares of the votes.
 
         Parameters
@@ -264,7 +313,7 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
         shares = [votes / votes.sum(axis=1, keepdims=True) for votes in self._votes(X)]
         return shares if self.outputs_2d_ else shares[0]
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = False
         return tags

@@ -1,12 +1,17 @@
 """Mini-batch descent on a network, epoch by epoch: what MLPClassifier runs."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from sklearn.utils import shuffle
 
 from softline import _kernels, optimizers
 from softline._network import Arena, batch_weights, network_epoch, network_gradient, network_scores
+from softline._typing import Activation, Array, Layer
+from softline.rows import Rows
 from softline.trainer import DivergenceError, batch_losses, mean_loss
 
 # Bytes of scores at a time.
@@ -45,26 +50,26 @@ class NetworkTrainer:
 
     def __init__(
         self,
-        X,
-        y,
-        sample_weight,
-        rows,
-        weights,
+        X: Rows,
+        y: Array,
+        sample_weight: Array | None,
+        rows: Array,
+        weights: Sequence[Layer],
         *,
-        alpha,
-        activation,
-        dropout,
-        optimizer,
-        batch_size,
-        shuffle,
-        rng,
-        n_threads,
-        states=None,
-    ):
+        alpha: float,
+        activation: Activation,
+        dropout: float,
+        optimizer: optimizers.Optimizer,
+        batch_size: int,
+        shuffle: bool,
+        rng: np.random.RandomState,
+        n_threads: int | None,
+        states: Sequence[optimizers.State] | None = None,
+    ) -> None:
         self.X, self.y, self.sample_weight, self.order = X, y, sample_weight, rows
         self.weights = []
         for W, b in weights:
-            self.weights.append((_kernels.padded(*W.shape, X.dtype), b.astype(X.dtype)))
+            self.weights.append((_kernels.padded(W.shape[0], W.shape[1], X.dtype), b.astype(X.dtype)))
             self.weights[-1][0][...] = W
         self.alpha, self.activation, self.dropout, self.optimizer = alpha, activation, dropout, optimizer
         self.batch_size, self.shuffle, self.rng, self.n_threads = batch_size, shuffle, rng, n_threads
@@ -75,28 +80,29 @@ class NetworkTrainer:
         if states is not None and all(map(optimizers.State.fits, states, self.states)):
             for state, past in zip(self.states, states, strict=True):
                 state.copy_from(past)
-        self.seed = rng.randint(2**32, dtype=np.uint32) if dropout > 0 else 0
-        self.arena, self.after_batch = Arena(), None
+        self.seed = int(rng.randint(2**32, dtype=np.uint32)) if dropout > 0 else 0
+        self.arena = Arena()
+        self.after_batch: Callable[[int, float, float], object] | None = None
 
     @property
-    def finite(self):
+    def finite(self) -> bool:
         """Whether all weights are."""
         return all(np.isfinite(a).all() for layer in self.weights for a in layer)
 
     @property
-    def model(self):
+    def model(self) -> list[Layer]:
         """The layers to predict with: those of the last step, or their means over all steps."""
         if self.optimizer.averages:
             return [(state.W[0], state.b[0]) for state in self.states]
         return self.weights
 
-    def restore(self, weights):
+    def restore(self, weights: Sequence[Layer]) -> None:
         """Make these the layers, of the model as of the next step."""
         for layers in (self.weights, self.model):
             for (W, b), (new_W, new_b) in zip(layers, weights, strict=True):
                 W[...], b[...] = new_W, new_b
 
-    def epoch(self, epoch, rate_at):
+    def epoch(self, epoch: int, rate_at: Callable[[Array], Array]) -> tuple[float, float]:
         """Run epoch number `epoch` (from 0); return its loss and the seconds that the kernels took.
 
         The loss is the mean over the rows, each batch before its update, and the penalty of the weights that
@@ -124,7 +130,7 @@ class NetworkTrainer:
                 state.copy_from(copy)
             raise
 
-    def _epoch(self, rates, epoch):
+    def _epoch(self, rates: Array, epoch: int) -> tuple[float, float]:
         B = self.batch_size
         with np.errstate(over="ignore"):
             penalties = self._squares() * self.alpha / 2 / batch_weights(self.sample_weight, self.order, B)
@@ -142,7 +148,7 @@ class NetworkTrainer:
             )
         return mean_loss(losses, len(self.order), B), seconds
 
-    def _descend(self, order, rates):
+    def _descend(self, order: Array, rates: Array) -> Array:
         return network_epoch(
             self.X,
             self.y,
@@ -161,10 +167,10 @@ class NetworkTrainer:
             arena=self.arena,
         )
 
-    def _squares(self):
+    def _squares(self) -> float:
         return sum(np.sum(np.square(W, dtype=float)) for W, _ in self.weights)
 
-    def rescale_momentum(self, factor):
+    def rescale_momentum(self, factor: float) -> None:
         """Multiply what the optimizer remembers of gradients."""
         for state in self.states:
             state.W *= factor
@@ -172,24 +178,24 @@ class NetworkTrainer:
 
     # ---- all rows at once ------------------------------------------------------------------------------
 
-    def flat(self):
+    def flat(self) -> Array:
         """All weights in one float64 vector."""
         return _flat(self.weights)
 
-    def set_flat(self, vector):
+    def set_flat(self, vector: Array) -> None:
         """Take the weights from such a vector."""
         at = 0
         for a in (a for layer in self.weights for a in layer):
             a[...] = vector[at : at + a.size].reshape(a.shape)
             at += a.size
 
-    def objective(self, vector):
+    def objective(self, vector: Array) -> tuple[float, Array]:
         """Mean loss of all rows with the penalty, and its gradient, at such a vector."""
         self.set_flat(vector)
         loss, gradients = self.loss_and_gradients()
         return loss, _flat(gradients)
 
-    def loss_and_gradients(self):
+    def loss_and_gradients(self) -> tuple[float, list[Layer]]:
         """Mean loss of all rows with the penalty, and its gradients to the layers: pairs (dW, db)."""
         gradients = [(np.empty_like(W), np.empty_like(b)) for W, b in self.weights]
         loss = network_gradient(
@@ -210,7 +216,7 @@ class NetworkTrainer:
             dW += l2 * W
         return loss + l2 / 2 * self._squares(), gradients
 
-    def accuracy(self, X, rows, y):
+    def accuracy(self, X: Rows, rows: Array, y: Array) -> float:
         """Share of X[rows] that the model gives the class, or all the classes, of y[rows]."""
         weights = self.model
         n_outputs = len(weights[-1][1])
@@ -225,5 +231,5 @@ class NetworkTrainer:
         return float(hits / len(rows))
 
 
-def _flat(layers):
+def _flat(layers: Sequence[Layer]) -> Array:
     return np.concatenate([a.ravel() for layer in layers for a in layer]).astype(float)

@@ -1,24 +1,30 @@
 """Neural networks, under the name of scikit-learn's module."""
 
+from __future__ import annotations
+
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from numbers import Integral, Real
+from typing import Any, Literal, Self
 
 import numpy as np
 import scipy.optimize
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from softline import _network, optimizers, schedules
+from softline._typing import Activation, Array, Differentiable, EvalSet, Floats, Layer, RandomState
 from softline.callbacks import Batch, Epoch, IterationHooks
 from softline.column_stats import ColumnStats
 from softline.epochs import TrainsByEpochs
 from softline.network_trainer import NetworkTrainer
-from softline.predictor import SoftmaxPredictor
+from softline.predictor import SoftmaxPredictor, checks_parameters
 from softline.rows import Rows
 from softline.trainer import DivergenceError
 
@@ -140,6 +146,18 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
     True
     """
 
+    coefs_: list[Floats]
+    intercepts_: list[Floats]
+    n_layers_: int
+    n_outputs_: int
+    out_activation_: Literal["softmax", "logistic"]
+    t_: int
+    loss_: float | Any  # None before an epoch
+    best_loss_: float | None
+    best_validation_score_: float | None
+    # What partial_fit goes on from: what the optimizer remembers, the features' statistics and the rate.
+    _stream: tuple[Sequence[optimizers.State] | None, ColumnStats, float] | None
+
     _takes_targets = True
     _parameter_constraints = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -173,35 +191,35 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
 
     def __init__(
         self,
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        hidden_layer_sizes: int | Sequence[int] | Array = (100,),
+        activation: Activation = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        init="xavier",
-        dropout=0.0,
-        standardize=False,
-        n_threads=None,
-    ):
+        solver: optimizers.Name | Literal["lbfgs"] | optimizers.Optimizer = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | Literal["auto"] | None = "auto",
+        learning_rate: Literal["invscaling", "adaptive"] | schedules.Name | schedules.Schedule = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: RandomState = None,
+        tol: float | None = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        init: Literal["xavier", "he"] = "xavier",
+        dropout: float = 0.0,
+        standardize: bool = False,
+        n_threads: int | None = None,
+    ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.solver = solver
@@ -230,15 +248,23 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         self.standardize = standardize
         self.n_threads = n_threads
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
 
     # ---- training ----------------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, eval_set=None, callback=None, batch_callback=None):
+    @checks_parameters
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        eval_set: EvalSet | None = None,
+        callback: Callable[[Epoch], object] | None = None,
+        batch_callback: Callable[[Batch], object] | None = None,
+    ) -> Self:
         """Train on X and y.
 
         Parameters
@@ -304,8 +330,14 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         hooks.end(self.n_iter_)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
+    @checks_parameters
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+    ) -> Self:
         """Train for one epoch on these rows, from the present weights.
 
         What the optimizer remembers goes on from call to call, and from `fit`.
@@ -348,10 +380,10 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
             self._keep(trainer)
         return self
 
-    def _begin(self, X, y, classes, rng):
+    def _begin(self, X: Rows, y: Array, classes: Array, rng: np.random.RandomState) -> None:
         """Initial weights, and no history."""
         hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
-        if not all(isinstance(n, Integral) and n > 0 for n in hidden):
+        if not all(isinstance(n, Integral) and int(n) > 0 for n in hidden):
             raise ValueError(
                 f"hidden_layer_sizes must be > 0, whole numbers of units; got {self.hidden_layer_sizes!r}"
             )
@@ -371,7 +403,9 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         self._adopt(coefs, intercepts, "logistic" if several or n_outputs == 1 else "softmax")
         self._drawn = True
 
-    def _adopt(self, coefs, intercepts, out_activation):
+    def _adopt(
+        self, coefs: list[Array], intercepts: list[Array], out_activation: Literal["softmax", "logistic"]
+    ) -> None:
         """Take over the weights of a network, which has no history yet."""
         self.coefs_, self.intercepts_, self.out_activation_ = coefs, intercepts, out_activation
         self.n_layers_, self.n_outputs_ = len(coefs) + 1, len(intercepts[-1])
@@ -381,14 +415,22 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         self._stream, self._drawn = None, False
         self._summarise()
 
-    def _summarise(self):
+    def _summarise(self) -> None:
         """What follows from the history."""
         losses, scores = self.loss_curve_, self.validation_scores_
         self.loss_ = losses[-1] if losses else None
         self.best_loss_ = min(losses) if losses and not self.early_stopping else None
         self.best_validation_score_ = max(scores) if scores else None
 
-    def _trainer(self, X, y, weight, rows, rng, stream=None):
+    def _trainer(
+        self,
+        X: Rows,
+        y: Array,
+        weight: Array | None,
+        rows: Array,
+        rng: np.random.RandomState,
+        stream: tuple[Sequence[optimizers.State] | None, ColumnStats, float] | None = None,
+    ) -> NetworkTrainer:
         """The trainer of a fit, or of a partial_fit, which goes on with the `stream` of rows before."""
         states, stats, rate = stream or (None, ColumnStats(X.shape[1]), float(self.learning_rate_init))
         self._stats, self.learning_rate_ = stats, rate
@@ -416,7 +458,9 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
             states=states,
         )
 
-    def _loss_and_gradient(self, X, y, sample_weight, rng):
+    def _loss_and_gradient(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, rng: np.random.RandomState
+    ) -> Differentiable:
         """See :mod:`softline.gradient_check`; dropout leaves out the same units each time."""
         fitted = hasattr(self, "coefs_")
         X, y = self._validate(X, y, reset=not fitted)
@@ -426,18 +470,18 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         y = self._encode(y, "y")
         trainer = self._trainer(X, y, *self._row_weights(X, sample_weight), rng)
 
-        def named(layers):
+        def named(layers: Sequence[Layer]) -> dict[str, Array]:
             return {f"coefs_[{i}]": W.T for i, (W, _) in enumerate(layers)} | {
                 f"intercepts_[{i}]": b for i, (_, b) in enumerate(layers)
             }
 
-        def evaluate():
+        def evaluate() -> tuple[float, dict[str, Array]]:
             loss, gradients = trainer.loss_and_gradients()
             return loss, named(gradients)
 
         return named(trainer.weights), evaluate
 
-    def _optimizer(self):
+    def _optimizer(self) -> optimizers.Optimizer:
         momentum = float(self.momentum)
         match self.solver:
             case "sgd" | "momentum" | "nesterov":
@@ -452,7 +496,14 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
                 return optimizers.SGD()
         return optimizers.get(self.solver)
 
-    def _run(self, trainer, validation, hooks, callback, batch_callback):
+    def _run(
+        self,
+        trainer: NetworkTrainer,
+        validation: tuple[Rows, Array, Array] | None,
+        hooks: IterationHooks,
+        callback: Callable[[Epoch], object] | None,
+        batch_callback: Any,
+    ) -> None:
         """Epochs until the loss or the validation accuracy stands still, or a callback says so."""
         best, best_weights = np.inf, None
         if self.early_stopping and self.best_validation_score_ is not None:
@@ -463,7 +514,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         stale, stop, converged = 0, False, False
         self.n_iter_ = 0
 
-        def after_batch(batch, loss, rate):
+        def after_batch(batch: int, loss: float, rate: float) -> bool:
             nonlocal stop
             self._keep(trainer)
             stop = bool(batch_callback(Batch(self, self.n_iter_ + 1, batch + 1, float(loss), float(rate))))
@@ -501,7 +552,9 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         if not (stop or converged or self.tol is None):
             self._warn_of_max_iter()
 
-    def _epoch(self, trainer, validation):
+    def _epoch(
+        self, trainer: NetworkTrainer, validation: tuple[Rows, Array, Array] | None
+    ) -> tuple[float, Any, float]:
         """One epoch, and its history; returns loss, validation score and seconds."""
         schedule = "constant" if self.learning_rate in ("invscaling", "adaptive") else self.learning_rate
         schedule = schedules.get(schedule)
@@ -516,20 +569,27 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
             self._set_rate(trainer, self.learning_rate_init / (self.t_ + 1) ** self.power_t)
         return loss, None if validation is None else self.validation_scores_[-1], seconds
 
-    def _record(self, loss, seconds, score):
+    def _record(self, loss: float, seconds: float, score: float | None) -> None:
         self.loss_curve_.append(loss)
         self.epoch_seconds_.append(seconds)
         if score is not None:
             self.validation_scores_.append(score)
         self._summarise()
 
-    def _set_rate(self, trainer, rate):
+    def _set_rate(self, trainer: NetworkTrainer, rate: float) -> None:
         """A velocity is rate times momentum: in scikit-learn it is the velocity that stays."""
         if isinstance(trainer.optimizer, optimizers.Momentum):
             trainer.rescale_momentum(self.learning_rate_ / rate)
         self.learning_rate_ = rate
 
-    def _run_lbfgs(self, trainer, validation, hooks, callback, batch_callback):
+    def _run_lbfgs(
+        self,
+        trainer: NetworkTrainer,
+        validation: tuple[Rows, Array, Array] | None,
+        hooks: IterationHooks,
+        callback: Callable[[Epoch], object] | None,
+        batch_callback: Callable[[Batch], object] | None,
+    ) -> None:
         """To a minimum, by all rows at once."""
         for given, what in (
             (self.early_stopping, "goes to the minimum; early_stopping"),
@@ -541,7 +601,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         start, stop = time.perf_counter(), False
         self.n_iter_ = 0
 
-        def after_step(intermediate_result):
+        def after_step(intermediate_result: Any) -> None:
             nonlocal start, stop
             seconds = time.perf_counter() - start
             trainer.set_flat(intermediate_result.x)
@@ -584,7 +644,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         if result is not None and not (stop or result.success):
             self._warn_of_max_iter()
 
-    def _warn_of_max_iter(self):
+    def _warn_of_max_iter(self) -> None:
         warnings.warn(
             f"stopped after max_iter={self.max_iter} epochs while still improving; raise max_iter, or pass "
             "tol=None to train for exactly so many.",
@@ -594,11 +654,11 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
 
     # ---- weights -----------------------------------------------------------------------------------
 
-    def _layers(self):
+    def _layers(self) -> list[Layer]:
         """(W, b) of each layer as the kernels take them, for rows as they came."""
         return [(coef.T, intercept) for coef, intercept in zip(self.coefs_, self.intercepts_, strict=True)]
 
-    def _keep(self, trainer):
+    def _keep(self, trainer: NetworkTrainer) -> dict[str, Any]:
         (W, b), *others = trainer.model
         layers = [trainer.X.weights_for_array(W, b), *((W.copy(), b.copy()) for W, b in others)]
         self.coefs_ = [np.ascontiguousarray(W).T for W, _ in layers]
@@ -606,19 +666,19 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         self._stream, self._drawn = (trainer.states, self._stats, self.learning_rate_), False
         return self._fitted()
 
-    def _fitted(self):
+    def _fitted(self) -> dict[str, Any]:
         return {"coefs_": self.coefs_, "intercepts_": self.intercepts_}
 
     # ---- validation --------------------------------------------------------------------------------
 
     @staticmethod
-    def _targets(y, dtype):
+    def _targets(y: Array, dtype: np.dtype[Any]) -> Array:
         """Labels of rows that may have several."""
         if not np.isin(y, (0, 1)).all():
             raise ValueError(f"y of shape {y.shape} must hold 0 and 1, for several labels a row")
         return np.ascontiguousarray(y, np.int32)
 
-    def _encode(self, y, name):
+    def _encode(self, y: Array, name: str) -> Array:
         """Labels as the kernels take them."""
         if (y.ndim == 2) != self._several or (y.ndim == 2 and y.shape[1] != self.n_outputs_):
             raise ValueError(f"{name} has shape {y.shape}; the classes are {self.classes_}")
@@ -630,7 +690,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         codes = np.searchsorted(self.classes_, y).astype(np.int32)
         return codes[:, None] if self.n_outputs_ == 1 else codes
 
-    def _row_weights(self, X, sample_weight):
+    def _row_weights(self, X: Rows, sample_weight: ArrayLike | None) -> tuple[Array | None, Array]:
         """Weights, None for ones, and the rows that have one."""
         if sample_weight is None:
             return None, np.arange(len(X))
@@ -645,7 +705,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
 
     # ---- prediction --------------------------------------------------------------------------------
 
-    def _outputs(self, X):
+    def _outputs(self, X: ArrayLike) -> Floats:
         """Scores (N, n_outputs_), a new array."""
         check_is_fitted(self, "coefs_")
         X = self._validate(X, reset=False)
@@ -659,14 +719,14 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
             self._raise_if_not_finite(X)
         return scores
 
-    def _scores(self, X):
+    def _scores(self, X: ArrayLike) -> Floats:
         """Scores (N, C), whose softmax is the probabilities."""
         scores = self._outputs(X)
         if self.n_outputs_ == 1:
             return scores * np.array([-0.5, 0.5], scores.dtype)
         return scores
 
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> Floats:
         """Scores: what the last layer puts out.
 
         Parameters
@@ -680,7 +740,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         scores = self._outputs(X)
         return scores[:, 0] if self.n_outputs_ == 1 else scores
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> Array:
         """The class of the largest score.
 
         Parameters
@@ -695,7 +755,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
             return (self._outputs(X) > 0).astype(int)
         return super().predict(X)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> Floats:
         """Probabilities of the classes.
 
         Parameters
@@ -713,7 +773,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         _network.activate(scores, "logistic", self.n_threads)
         return scores
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: ArrayLike) -> Floats:
         """Logarithms of the probabilities.
 
         Parameters

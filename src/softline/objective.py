@@ -3,12 +3,16 @@
 The weights are float64 and gradients are summed in it, so that float32 data converge, too.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from softline import _kernels
 from softline._objective import loss_gradient
+from softline._typing import Array, Differentiable, Layer
 from softline.average_curvature import AverageCurvature
 from softline.column_stats import ColumnStats
+from softline.rows import Rows
 from softline.trainer import Trainer
 
 # Rows of a batch of the gradient descent before the first step, and batches that there must be.
@@ -40,17 +44,17 @@ class Objective:
 
     def __init__(
         self,
-        X,
-        codes,
-        sample_weight,
-        n_classes,
+        X: Rows,
+        codes: Array,
+        sample_weight: Array | None,
+        n_classes: int,
         *,
-        l2,
-        l1=0.0,
-        intercept_penalty=0.0,
-        fit_intercept=True,
-        n_threads=None,
-    ):
+        l2: float,
+        l1: float = 0.0,
+        intercept_penalty: float = 0.0,
+        fit_intercept: bool = True,
+        n_threads: int | None = None,
+    ) -> None:
         self.X, self.codes, self.sample_weight, self.n_classes = X, codes, sample_weight, n_classes
         self.fit_intercept, self.n_threads = fit_intercept, n_threads
         D = X.shape[1]
@@ -61,30 +65,30 @@ class Objective:
         self.rows = np.arange(len(X)) if sample_weight is None else np.flatnonzero(sample_weight)
         self._W = _kernels.padded(n_classes, D, X.dtype)
 
-    def expand(self, Z):
+    def expand(self, Z: Array) -> Layer:
         """W (C, D) and b (C,) of Z."""
         if self.n_classes == 2:
             Z = np.vstack([-Z / 2, Z / 2])
         return Z[:, :-1], Z[:, -1]
 
-    def collapse(self, W, b):
+    def collapse(self, W: Array, b: Array) -> Array:
         """The Z, float64, of W and b."""
         Z = np.column_stack([W, b]).astype(float)
         return Z[1:] - Z[:1] if self.n_classes == 2 else Z
 
-    def _weights(self, Z):
+    def _weights(self, Z: Array) -> Layer:
         """W and b of Z, as the kernels take them."""
         self._W[...], b = self.expand(Z)
         return self._W, b.astype(self.X.dtype)
 
-    def _gradient(self, dW, db, Z):
+    def _gradient(self, dW: Array, db: Array, Z: Array) -> Array:
         G = np.column_stack([dW, db])[-len(Z) :]
         G += self.l2 * Z
         if not self.fit_intercept:
             G[:, -1] = 0
         return G
 
-    def __call__(self, Z):
+    def __call__(self, Z: Array) -> tuple[float, Array]:
         """Value at Z, and the gradient of all but the L1 penalty, float64."""
         dW, db = np.empty((self.n_classes, self.shape[1] - 1)), np.empty(self.n_classes)
         loss = loss_gradient(
@@ -93,24 +97,24 @@ class Objective:
         value = loss + np.sum(self.l2 * Z**2) / 2 + np.sum(self.l1 * np.abs(Z))
         return value, self._gradient(dW, db, Z)
 
-    def pseudo_gradient(self, Z, G):
+    def pseudo_gradient(self, Z: Array, G: Array) -> Array:
         """The element of least size of the subdifferential at Z; zero where and only where Z is a minimum."""
         if not self.l1.any():
             return G
         return np.where(Z == 0, soft_threshold(G, self.l1), G + self.l1 * np.sign(Z))
 
-    def differentiable(self, Z):
+    def differentiable(self, Z: Array) -> Differentiable:
         """What :mod:`softline.gradient_check` asks of a model, at Z; 0 for the L1 penalty's slope at 0."""
         columns = {"coef_": np.s_[:, :-1]} | ({"intercept_": np.s_[:, -1]} if self.fit_intercept else {})
 
-        def evaluate():
+        def evaluate() -> tuple[float, dict[str, Array]]:
             value, G = self(Z)
             G += self.l1 * np.sign(Z)
             return value, {name: G[of] for name, of in columns.items()}
 
         return {name: Z[of] for name, of in columns.items()}, evaluate
 
-    def curvature(self, Z):
+    def curvature(self, Z: Array) -> Array:
         """Mean over the classes of p (1 - p) at Z, times the weight of the row: (N,) of X.dtype."""
         out = np.zeros(len(self.X), self.X.dtype)
         chunk = max(1, CHUNK_BYTES // (self.n_classes * self.X.dtype.itemsize))
@@ -126,16 +130,16 @@ class Objective:
         return out
 
     @property
-    def sample_size(self):
+    def sample_size(self) -> int:
         """Rows that the metric is estimated on."""
         return min(len(self.rows), max(METRIC_ROWS, METRIC_ROWS_PER_FEATURE * self.X.shape[1]))
 
     @property
-    def metric_passes(self):
+    def metric_passes(self) -> float:
         """How many evaluations of the objective a metric costs, about."""
         return self.sample_size * self.X.shape[1] / (4 * len(self.rows) * self.n_classes)
 
-    def metric(self, Z):
+    def metric(self, Z: Array) -> AverageCurvature:
         """The average curvature at Z, estimated."""
         sample = self.rows
         if self.sample_size < len(self.rows):
@@ -155,7 +159,7 @@ class Objective:
             n_threads=self.n_threads,
         )
 
-    def first_guess(self):
+    def first_guess(self) -> Array:
         """Where a search may begin: after an epoch of gradient descent if that is many steps, else zero.
 
         An epoch gains more than as many passes over the data do in any other way, and the metric of what it
@@ -190,6 +194,6 @@ class Objective:
         return self.collapse(trainer.W, trainer.b) if loss < np.log(self.n_classes) else zero
 
 
-def soft_threshold(Z, by):
+def soft_threshold(Z: Array, by: Array | float) -> Array:
     """Z moved towards zero by `by`, and no further."""
     return np.sign(Z) * np.maximum(np.abs(Z) - by, 0)

@@ -6,12 +6,17 @@ sources); the learning rate is the classifier's. Each has a kernel, named by `up
 :mod:`softline.reference` is its definition.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
 from softline import _kernels
+from softline._typing import Array, Layer
+
+Name: TypeAlias = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "asgd"]
 
 __all__ = ["ASGD", "SGD", "AdaGrad", "Adam", "AdamW", "Momentum", "Nesterov", "Optimizer", "RMSProp"]
 
@@ -34,7 +39,7 @@ class Optimizer:
     n_moments: ClassVar[int] = 0
     averages: ClassVar[bool] = False
 
-    def auto_change(self, batch_size):
+    def auto_change(self, batch_size: float) -> float | None:
         """What ``learning_rate="auto"`` lets a first step change the scores of the average row by.
 
         None: the size of the steps follows the gradient's, and the curvature says which rate is stable.
@@ -51,13 +56,13 @@ class Optimizer:
         return None
 
 
-def _check(name, value, low, high, open_low=False):
+def _check(name: str, value: float, low: float, high: float, open_low: bool = False) -> None:
     """Raise unless low <= value < high (with `open_low`: low < value)."""
     if not (low < value < high or (value == low and not open_low)):
         raise ValueError(f"{name} must be in {'(' if open_low else '['}{low}, {high}); got {value!r}")
 
 
-def _change_of_normalised_steps(batch_size):
+def _change_of_normalised_steps(batch_size: float) -> float:
     """Measured: see docs/learning-rate.md. Noise calls for sqrt(batch_size) (Malladi et al., 2022)."""
     return 0.4 * min(1, np.sqrt(batch_size) / 4)
 
@@ -80,7 +85,7 @@ class Momentum(Optimizer):
     update: ClassVar[str] = "momentum_update"
     n_moments: ClassVar[int] = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check("momentum", self.momentum, 0, 1)
 
 
@@ -117,12 +122,12 @@ class Adam(Optimizer):
     update: ClassVar[str] = "adam_update"
     n_moments: ClassVar[int] = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check("beta1", self.beta1, 0, 1)
         _check("beta2", self.beta2, 0, 1)
         _check("eps", self.eps, 0, np.inf, open_low=True)
 
-    def auto_change(self, batch_size):
+    def auto_change(self, batch_size: float) -> float:
         return _change_of_normalised_steps(batch_size)
 
 
@@ -159,11 +164,11 @@ class RMSProp(Optimizer):
     update: ClassVar[str] = "rmsprop_update"
     n_moments: ClassVar[int] = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check("rho", self.rho, 0, 1)
         _check("eps", self.eps, 0, np.inf, open_low=True)
 
-    def auto_change(self, batch_size):
+    def auto_change(self, batch_size: float) -> float:
         return _change_of_normalised_steps(batch_size)
 
 
@@ -180,10 +185,10 @@ class AdaGrad(Optimizer):
     update: ClassVar[str] = "adagrad_update"
     n_moments: ClassVar[int] = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check("eps", self.eps, 0, np.inf, open_low=True)
 
-    def auto_change(self, batch_size):
+    def auto_change(self, batch_size: float) -> float:
         return 4.0  # its steps shrink by themselves
 
 
@@ -204,7 +209,7 @@ class ASGD(Optimizer):
     n_moments: ClassVar[int] = 1
     averages: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check("t0", self.t0, 0, np.inf)
 
 
@@ -220,7 +225,7 @@ BY_NAME = {
 }
 
 
-def get(optimizer):
+def get(optimizer: str | Optimizer) -> Optimizer:
     """The optimizer of that name, or the optimizer itself.
 
     Parameters
@@ -264,17 +269,22 @@ class State:
     b : (n_moments, C) array
     """
 
-    def __init__(self, optimizer, W):
+    t: int
+    W: Array
+    b: Array
+    iterate: Layer  # of an averaging optimizer: the weights of the last step
+
+    def __init__(self, optimizer: Optimizer, W: Array) -> None:
         (C, D), n = W.shape, optimizer.n_moments
         self.optimizer, self.t = optimizer, 0
         self.W = _kernels.padded(n * C, D, W.dtype).reshape(n, C, D)
         self.b = np.zeros((n, C), W.dtype)
 
-    def fits(self, other):
+    def fits(self, other: State) -> bool:
         """Whether `other` is a state of such an optimizer on weights of the same shape."""
         return type(self.optimizer) is type(other.optimizer) and self.W.shape == other.W.shape
 
-    def copy_from(self, other):
+    def copy_from(self, other: State) -> None:
         """Take over what `other`, which fits, remembers."""
         self.t = other.t
         self.W[...], self.b[...] = other.W, other.b

@@ -1,16 +1,22 @@
 """scikit-learn's LogisticRegression replaced by softline's, for a whole program."""
 
+from __future__ import annotations
+
 import runpy
 import sys
+from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
 
 # scikit-learn's class, while it is replaced.
 _replaced = None
 
 
-def patch_sklearn():
+def patch_sklearn() -> None:
     """Make ``sklearn.linear_model.LogisticRegression`` softline's, for all that is imported from now on.
 
     Modules that have imported the class by its name before keep scikit-learn's. The replacement is a subclass
@@ -40,7 +46,7 @@ def patch_sklearn():
         linear_model.LogisticRegression = LogisticRegression
 
 
-def unpatch_sklearn():
+def unpatch_sklearn() -> None:
     """Undo :func:`patch_sklearn`, if it was called; estimators made meanwhile stay what they are."""
     global _replaced
     if _replaced is not None:
@@ -52,14 +58,16 @@ def unpatch_sklearn():
 class _PatchOnImport(MetaPathFinder):
     """Patches scikit-learn when the program imports it: the environment may still be set before."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if name != "sklearn.linear_model":
             return None
         sys.meta_path.remove(self)
-        spec = find_spec(name)
+        spec: Any = find_spec(name)
         execute = spec.loader.exec_module
 
-        def execute_and_patch(module):
+        def execute_and_patch(module: ModuleType) -> None:
             execute(module)
             patch_sklearn()
 
@@ -67,7 +75,7 @@ class _PatchOnImport(MetaPathFinder):
         return spec
 
 
-def run_patched(argv):
+def run_patched(argv: list[str]) -> int:
     """Run a script or a module as `python` would, with scikit-learn patched as soon as it is imported.
 
     Parameters
@@ -103,7 +111,7 @@ def run_patched(argv):
     return 0
 
 
-def _below_runpy(traceback):
+def _below_runpy(traceback: TracebackType | None) -> TracebackType | None:
     """What of a traceback is the program's: all below the frames of this module and of runpy."""
     ours = (__file__, runpy.__file__, "<frozen runpy>")
     while traceback is not None and traceback.tb_frame.f_code.co_filename in ours:

@@ -1,16 +1,31 @@
 """What linear and softmax models do once they are fitted, whatever fitted them; and how they take in X."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import _fit_context
 from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from softline import _kernels
+from softline._typing import Array, Floats
 from softline.rows import Rows, in_row_order, kernels_read
 from softline.targets import check_targets, n_columns
 
+Method = TypeVar("Method", bound=Callable[..., Any])
 
-def convert_to(X):
+
+def checks_parameters(fit: Method) -> Method:
+    """scikit-learn's check of an estimator's parameters before `fit`, with a type, which it lacks there."""
+    return cast(Method, _fit_context(prefer_skip_nested_validation=True)(fit))
+
+
+def convert_to(X: object) -> Any:
     """Dtypes to convert X to, the first preferred; None if the kernels read its own."""
     dtype = getattr(X, "dtype", None)
     if isinstance(dtype, np.dtype) and kernels_read(dtype):
@@ -18,7 +33,7 @@ def convert_to(X):
     return np.float32 if dtype in (np.uint16, np.int16) else [np.float64, np.float32]
 
 
-def _labels(y):
+def _labels(y: Array) -> Array:
     """Labels of a classification, plain numbers where objects hold such."""
     if y.dtype == object and (plain := np.asarray(y.tolist())).dtype.kind in "biuf":
         y = plain  # scikit-learn knows objects that are strings only
@@ -36,11 +51,28 @@ class LinearPredictor:
     for two classes, one row: the log-odds of ``classes_[1]``.
     """
 
-    n_threads = None
+    coef_: Floats
+    intercept_: Floats
+    classes_: Array
+    n_features_in_: int
+    feature_names_in_: Array
+    n_threads: int | None = None
     _takes_targets = False
     _targets = staticmethod(check_targets)
 
-    def _validate(self, X, y="no_validation", *, reset):
+    if TYPE_CHECKING:  # of scikit-learn's mixin, which has no types
+
+        def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
+
+    @overload
+    def _validate(self, X: ArrayLike, *, reset: bool) -> Rows: ...
+
+    @overload
+    def _validate(self, X: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[Rows, Array]: ...
+
+    def _validate(
+        self, X: ArrayLike, y: ArrayLike = "no_validation", *, reset: bool
+    ) -> Rows | tuple[Rows, Array]:
         """X as Rows, in its own dtype where the kernels read it; and y if there is one.
 
         X with a y is checked to be finite; without, that is left to its scores, which tell.
@@ -64,18 +96,18 @@ class LinearPredictor:
             X = validate_data(self, X, reset=reset, **options)
         return Rows(X)
 
-    def _fitted(self):
+    def _fitted(self) -> dict[str, Any]:
         """What callbacks need to rebuild the model as it is at present."""
         return {"coef_": self.coef_, "intercept_": self.intercept_}
 
-    def _raise_if_not_finite(self, X):
+    def _raise_if_not_finite(self, X: Rows) -> None:
         """Raise what scikit-learn raises for NaN and infinity in X."""
         array = X[:] if X.array.dtype.name == "bfloat16" else X.array
         assert_all_finite(array, estimator_name=type(self).__name__, input_name="X")
 
     # ---- prediction --------------------------------------------------------------------------------
 
-    def _scores(self, X):
+    def _scores(self, X: ArrayLike) -> Floats:
         """Scores (N, C), a new array."""
         if not hasattr(self, "coef_"):
             check_is_fitted(self, "coef_")
@@ -88,7 +120,7 @@ class LinearPredictor:
             self._raise_if_not_finite(X)
         return scores * np.array([-0.5, 0.5], dtype) if len(W) == 1 else scores
 
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> Floats:
         """Scores W x + b.
 
         Parameters
@@ -103,7 +135,7 @@ class LinearPredictor:
         scores = self._scores(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> Array:
         """The class of the largest score.
 
         Parameters
@@ -121,7 +153,7 @@ class LinearPredictor:
 class SoftmaxPredictor(LinearPredictor):
     """The same, and probabilities."""
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> Floats:
         """Probabilities of the classes.
 
         Parameters
@@ -137,7 +169,7 @@ class SoftmaxPredictor(LinearPredictor):
         _kernels.softmax(scores, self.n_threads)
         return scores
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: ArrayLike) -> Floats:
         """Logarithms of the probabilities.
 
         Parameters

@@ -1,6 +1,10 @@
 """The progress bar of a verbose fit."""
 
+from __future__ import annotations
+
 import time
+from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -24,7 +28,7 @@ class EpochProgress:
     ...     bar.update(1, 0.52, 0.91)
     """
 
-    def __init__(self, max_iter, n_samples):
+    def __init__(self, max_iter: int, n_samples: int) -> None:
         self.max_iter, self.n_samples = max_iter, n_samples
         self.epoch, self.status = 0, ""
         console = Console(stderr=True)
@@ -40,13 +44,13 @@ class EpochProgress:
             disable=not console.is_terminal or console.is_dumb_terminal,
         )
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self.start = time.perf_counter()
         self.task = self.bar.add_task("", total=self.max_iter)
         self.bar.start()
         return self
 
-    def update(self, epoch, loss, validation_score=None):
+    def update(self, epoch: int, loss: float, validation_score: float | None = None) -> None:
         """Tell that an epoch is done.
 
         Parameters
@@ -64,7 +68,12 @@ class EpochProgress:
         self.status += f"  {format_rate(rows_per_second)}"
         self.bar.update(self.task, completed=epoch, description=self.status)
 
-    def __exit__(self, exc_type, exc_value, traceback):
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.bar.stop()
         if exc_type is None and self.epoch:
             self.bar.console.print(
@@ -75,7 +84,7 @@ class EpochProgress:
             )
 
 
-def format_rate(rows_per_second):
+def format_rate(rows_per_second: float) -> str:
     """Rows per second as text of three digits: "950 rows/s", "12.3 k rows/s", "4.56 M rows/s"."""
     for factor, prefix in ((1e9, "G "), (1e6, "M "), (1e3, "k ")):
         if rows_per_second >= factor:

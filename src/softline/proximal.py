@@ -5,10 +5,18 @@ the average curvature and what the steps in memory add to that, and coordinate d
 (Scheinberg and Tang, 2016, "Practical inexact proximal quasi-Newton method").
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from softline._objective import coordinate_descent
-from softline.average_curvature import dot
+from softline._typing import Array
+from softline.average_curvature import AverageCurvature, dot
+
+if TYPE_CHECKING:
+    from softline.lbfgs import Memory
 
 # Steps in memory that add to the Hessian.
 MOST_PAIRS = 10
@@ -27,7 +35,7 @@ class Hessian:
     memory : Memory
     """
 
-    def __init__(self, metric, memory):
+    def __init__(self, metric: AverageCurvature, memory: Memory) -> None:
         self.metric, self.scale, self.terms = metric, 1.0, []
         pairs = memory.pairs[-MOST_PAIRS:]
         if pairs:
@@ -39,14 +47,14 @@ class Hessian:
             explained /= np.sqrt(dot(step, explained))
             self.terms += [(1.0, metric.gradient(change) / np.sqrt(slope)), (-1.0, explained)]
 
-    def _product(self, U):
+    def _product(self, U: Array) -> Array:
         """The Hessian times U, in the coordinates of the metric."""
         out = self.scale * self.metric.product(U)
         for sign, term in self.terms:
             out += sign * dot(term, U) * term
         return out
 
-    def minimum(self, Z, G, l1):
+    def minimum(self, Z: Array, G: Array, l1: Array) -> Array:
         """The minimum V of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), about."""
         metric = self.metric
         V = metric.to_coordinates(Z)

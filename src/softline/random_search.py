@@ -4,12 +4,17 @@ The first two strategies of CS231n's notes on optimization, for teaching and as 
 are worth shows beside them.
 """
 
+from __future__ import annotations
+
 import time
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 
 from softline import _kernels
+from softline._typing import Array
+from softline.rows import Rows
 
 # Candidates scored in a pass over X: at most so many, of at most so many bytes of weights.
 MOST_CANDIDATES, CANDIDATES_BYTES = 100, 16 << 20
@@ -17,7 +22,15 @@ MOST_CANDIDATES, CANDIDATES_BYTES = 100, 16 << 20
 LOCAL_STEP = 0.1
 
 
-def auto_scale(X, rows, weight, *, local, fit_intercept, n_threads=None):
+def auto_scale(
+    X: Rows,
+    rows: Array,
+    weight: Array | None,
+    *,
+    local: bool,
+    fit_intercept: bool,
+    n_threads: int | None = None,
+) -> float:
     """Size of weights that give the scores of an average row a variance of 1; of it LOCAL_STEP if `local`."""
     total = len(rows) if weight is None else weight.sum(dtype=float)
     mean, squares, _, _ = _kernels.column_stats(X, rows, weight, n_threads)
@@ -25,7 +38,18 @@ def auto_scale(X, rows, weight, *, local, fit_intercept, n_threads=None):
     return (LOCAL_STEP if local else 1.0) / (length if length > 0 else 1.0)
 
 
-def search(losses, W, b, scale, max_iter, rng, after_try, *, local, fit_intercept=True):
+def search(
+    losses: Callable[[Array, Array], Array],
+    W: Array,
+    b: Array,
+    scale: float,
+    max_iter: int,
+    rng: np.random.RandomState,
+    after_try: Callable[[float, bool, float], object],
+    *,
+    local: bool,
+    fit_intercept: bool = True,
+) -> None:
     """The best of `max_iter` guesses, written into W and b as they are found.
 
     A guess is `scale` times standard normal numbers or, if `local`, the best weights so far and such a step:
@@ -53,7 +77,8 @@ def search(losses, W, b, scale, max_iter, rng, after_try, *, local, fit_intercep
     Ws = _kernels.padded(most * C, D, W.dtype).reshape(most, C, D)
     bs = np.zeros((most, C), W.dtype)
     best = losses(W[None], b[None])[0] if local or W.any() else np.inf
-    steps, tried, K = deque(), 0, 1 if local else most
+    steps: deque[Array] = deque()
+    tried, K = 0, 1 if local else most
     while tried < max_iter:
         start = time.perf_counter()
         K = min(K, most, max_iter - tried)

@@ -19,23 +19,35 @@ Arguments common to all: `X` (N, D), an array of any dtype in ``softline.rows.KE
 int32; `n_threads` is ignored here.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
 import numpy as np
 
-from softline.rows import as_rows
+from softline._typing import Activation, Array, Layer, Metric
+from softline.rows import Rows, as_rows
+
+if TYPE_CHECKING:
+    from softline._network import Arena
+    from softline.optimizers import Optimizer, State
 
 
-def _rows(X, idx):
+def _rows(X: Array | Rows, idx: Array | None) -> Array:
     return as_rows(X)[slice(None) if idx is None else idx]
 
 
-def scores(X, idx, W, b, out, n_threads=None):
+def scores(
+    X: Array | Rows, idx: Array | None, W: Array, b: Array | None, out: Array, n_threads: int | None = None
+) -> None:
     """Write the scores X[idx] W^T + b into `out` (n, C); `b` None means 0."""
     out[...] = _rows(X, idx) @ W.T
     if b is not None:
         out += b
 
 
-def softmax(scores, n_threads=None):
+def softmax(scores: Array, n_threads: int | None = None) -> None:
     """Turn rows of `scores` (n, C) into probabilities, in place.
 
     A score of -inf has probability exactly 0; a row with NaN or +inf becomes NaN.
@@ -45,19 +57,21 @@ def softmax(scores, n_threads=None):
     scores /= scores.sum(axis=1, keepdims=True)
 
 
-def log_softmax(scores, n_threads=None):
+def log_softmax(scores: Array, n_threads: int | None = None) -> None:
     """Turn rows of `scores` (n, C) into logarithms of probabilities, in place."""
     scores -= scores.max(axis=1, keepdims=True, initial=-np.inf)
     scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
 
 
-def _targets(y, n_classes, label_smoothing):
+def _targets(y: Array, n_classes: int, label_smoothing: float) -> Array:
     """Targets (n, C) of labels (n,), or targets (n, C), smoothed."""
     targets = y if y.ndim == 2 else np.eye(n_classes)[y]
     return (1 - label_smoothing) * targets + label_smoothing / n_classes
 
 
-def cross_entropy(scores, y, losses, n_threads=None, *, label_smoothing=0.0):
+def cross_entropy(
+    scores: Array, y: Array, losses: Array, n_threads: int | None = None, *, label_smoothing: float = 0.0
+) -> None:
     """Write -log softmax(scores[i])[y[i]] into `losses` (n,).
 
     For y (n, C), probabilities instead of labels, it is -sum_c y[i, c] log softmax(scores[i])[c].
@@ -72,7 +86,15 @@ def cross_entropy(scores, y, losses, n_threads=None, *, label_smoothing=0.0):
         losses[...] = -np.sum(np.multiply(targets, log_probs, where=targets > 0, out=0 * targets), axis=1)
 
 
-def cross_entropy_gradient(scores, y, weight, losses, n_threads=None, *, label_smoothing=0.0):
+def cross_entropy_gradient(
+    scores: Array,
+    y: Array,
+    weight: Array,
+    losses: Array,
+    n_threads: int | None = None,
+    *,
+    label_smoothing: float = 0.0,
+) -> None:
     """Write the losses, and turn `scores` into weight[i] dL_i/df_i, in place."""
     cross_entropy(scores, y, losses, label_smoothing=label_smoothing)
     softmax(scores)
@@ -80,7 +102,9 @@ def cross_entropy_gradient(scores, y, weight, losses, n_threads=None, *, label_s
     scores *= weight[:, None]
 
 
-def hinge_gradient(scores, y, weight, losses, n_threads=None):
+def hinge_gradient(
+    scores: Array, y: Array, weight: Array, losses: Array, n_threads: int | None = None
+) -> None:
     """Write sum_j max(0, s_j - s_y + 1) over j != y[i] into `losses`, and turn `scores` into its gradient.
 
     The multiclass hinge loss of Weston and Watkins (1999), delta = 1, as in the course notes of CS231n; row i
@@ -95,7 +119,9 @@ def hinge_gradient(scores, y, weight, losses, n_threads=None):
     scores *= weight[:, None]
 
 
-def gradient(X, idx, dscores, dW, db, n_threads=None):
+def gradient(
+    X: Array | Rows, idx: Array | None, dscores: Array, dW: Array, db: Array, n_threads: int | None = None
+) -> None:
     """Write dscores^T X[idx] into `dW` (C, D) and the column sums of `dscores` (n, C) into `db` (C,)."""
     dW[...] = dscores.T @ _rows(X, idx)
     db[...] = dscores.sum(axis=0)
@@ -110,7 +136,20 @@ def gradient(X, idx, dscores, dW, db, n_threads=None):
 # is sqrt(metric) times that to W, a step of W sqrt(metric) times that of V.
 
 
-def sgd_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, n_threads=None, *, l1=0.0):
+def sgd_update(
+    W: Array,
+    b: Array,
+    dW: Array,
+    db: Array,
+    learning_rate: float,
+    alpha: float,
+    shift: Array | None,
+    metric: Array | None,
+    fit_intercept: bool,
+    n_threads: int | None = None,
+    *,
+    l1: float = 0.0,
+) -> None:
     """One step of gradient descent.
 
     With `shift` and `metric` None this is W -= learning_rate (dW + alpha W), b -= learning_rate db.
@@ -128,21 +167,21 @@ def sgd_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept,
 
 
 def momentum_update(
-    W,
-    b,
-    dW,
-    db,
-    learning_rate,
-    alpha,
-    shift,
-    metric,
-    fit_intercept,
-    n_threads=None,
+    W: Array,
+    b: Array,
+    dW: Array,
+    db: Array,
+    learning_rate: float,
+    alpha: float,
+    shift: Array | None,
+    metric: Array | None,
+    fit_intercept: bool,
+    n_threads: int | None = None,
     *,
-    state,
-    l1=0.0,
-    momentum=0.9,
-):
+    state: State,
+    l1: float = 0.0,
+    momentum: float = 0.9,
+) -> None:
     """m = momentum m + g; W -= learning_rate m.
 
     A steady gradient makes steps of learning_rate / (1 - momentum): the proximal step is of that size.
@@ -153,21 +192,21 @@ def momentum_update(
 
 
 def nesterov_update(
-    W,
-    b,
-    dW,
-    db,
-    learning_rate,
-    alpha,
-    shift,
-    metric,
-    fit_intercept,
-    n_threads=None,
+    W: Array,
+    b: Array,
+    dW: Array,
+    db: Array,
+    learning_rate: float,
+    alpha: float,
+    shift: Array | None,
+    metric: Array | None,
+    fit_intercept: bool,
+    n_threads: int | None = None,
     *,
-    state,
-    l1=0.0,
-    momentum=0.9,
-):
+    state: State,
+    l1: float = 0.0,
+    momentum: float = 0.9,
+) -> None:
     """m = momentum m + g; W -= learning_rate (g + momentum m)."""
     g, rate = _penalised(W, dW, db, alpha, shift), _rate(learning_rate, metric)
     m, mb = _sum(state, momentum, g, db)
@@ -176,24 +215,24 @@ def nesterov_update(
 
 
 def adam_update(
-    W,
-    b,
-    dW,
-    db,
-    learning_rate,
-    alpha,
-    shift,
-    metric,
-    fit_intercept,
-    n_threads=None,
+    W: Array,
+    b: Array,
+    dW: Array,
+    db: Array,
+    learning_rate: float,
+    alpha: float,
+    shift: Array | None,
+    metric: Array | None,
+    fit_intercept: bool,
+    n_threads: int | None = None,
     *,
-    state,
-    l1=0.0,
-    beta1=0.9,
-    beta2=0.999,
-    eps=1e-8,
-    eps_hat=False,
-):
+    state: State,
+    l1: float = 0.0,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    eps_hat: bool = False,
+) -> None:
     """m = beta1 m + (1-beta1) g; v = beta2 v + (1-beta2) g^2; W -= learning_rate m' / (sqrt(v') + eps).
 
     m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t) make up for their start at 0; with `eps_hat`, eps is
@@ -215,24 +254,24 @@ def adam_update(
 
 
 def adamw_update(
-    W,
-    b,
-    dW,
-    db,
-    learning_rate,
-    alpha,
-    shift,
-    metric,
-    fit_intercept,
-    n_threads=None,
+    W: Array,
+    b: Array,
+    dW: Array,
+    db: Array,
+    learning_rate: float,
+    alpha: float,
+    shift: Array | None,
+    metric: Array | None,
+    fit_intercept: bool,
+    n_threads: int | None = None,
     *,
-    state,
-    l1=0.0,
-    beta1=0.9,
-    beta2=0.999,
-    eps=1e-8,
-    eps_hat=False,
-):
+    state: State,
+    l1: float = 0.0,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    eps_hat: bool = False,
+) -> None:
     """Adam for alpha = 0, on weights that have first been multiplied with 1 - learning_rate alpha."""
     before = W.copy()
     W *= 1 - learning_rate * alpha
@@ -258,22 +297,22 @@ def adamw_update(
 
 
 def rmsprop_update(
-    W,
-    b,
-    dW,
-    db,
-    learning_rate,
-    alpha,
-    shift,
-    metric,
-    fit_intercept,
-    n_threads=None,
+    W: Array,
+    b: Array,
+    dW: Array,
+    db: Array,
+    learning_rate: float,
+    alpha: float,
+    shift: Array | None,
+    metric: Array | None,
+    fit_intercept: bool,
+    n_threads: int | None = None,
     *,
-    state,
-    l1=0.0,
-    rho=0.99,
-    eps=1e-8,
-):
+    state: State,
+    l1: float = 0.0,
+    rho: float = 0.99,
+    eps: float = 1e-8,
+) -> None:
     """v = rho v + (1-rho) g^2; W -= learning_rate g / (sqrt(v) + eps)."""
     _scaled_update(
         W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, state, l1, rho, 1 - rho, eps
@@ -281,21 +320,21 @@ def rmsprop_update(
 
 
 def adagrad_update(
-    W,
-    b,
-    dW,
-    db,
-    learning_rate,
-    alpha,
-    shift,
-    metric,
-    fit_intercept,
-    n_threads=None,
+    W: Array,
+    b: Array,
+    dW: Array,
+    db: Array,
+    learning_rate: float,
+    alpha: float,
+    shift: Array | None,
+    metric: Array | None,
+    fit_intercept: bool,
+    n_threads: int | None = None,
     *,
-    state,
-    l1=0.0,
-    eps=1e-10,
-):
+    state: State,
+    l1: float = 0.0,
+    eps: float = 1e-10,
+) -> None:
     """v = v + g^2; W -= learning_rate g / (sqrt(v) + eps).
 
     The proximal step is that of Duchi et al. (2011, section 5.1).
@@ -304,15 +343,28 @@ def adagrad_update(
 
 
 def asgd_update(
-    W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, n_threads=None, *, state, l1=0.0, t0=0
-):
+    W: Array,
+    b: Array,
+    dW: Array,
+    db: Array,
+    learning_rate: float,
+    alpha: float,
+    shift: Array | None,
+    metric: Array | None,
+    fit_intercept: bool,
+    n_threads: int | None = None,
+    *,
+    state: State,
+    l1: float = 0.0,
+    t0: int = 0,
+) -> None:
     """A step of `sgd_update`; then the state takes the mean of all W and b since step t0."""
     sgd_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, l1=l1)
     state.t += 1
     _average(W, b, state, t0, fit_intercept)
 
 
-def _average(W, b, state, t0, fit_intercept):
+def _average(W: Array, b: Array, state: State, t0: int, fit_intercept: bool) -> None:
     share = 1 / max(1, state.t - t0)
     state.W[0] += share * (W - state.W[0])
     if fit_intercept:
@@ -320,8 +372,21 @@ def _average(W, b, state, t0, fit_intercept):
 
 
 def _scaled_update(
-    W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, state, l1, keep, take, eps
-):
+    W: Array,
+    b: Array,
+    dW: Array,
+    db: Array,
+    learning_rate: float,
+    alpha: float,
+    shift: Array | None,
+    metric: Array | None,
+    fit_intercept: bool,
+    state: State,
+    l1: float,
+    keep: float,
+    take: float,
+    eps: float,
+) -> None:
     root = np.sqrt(_rate(1.0, metric))
     g = root * _penalised(W, dW, db, alpha, shift)
     state.t += 1
@@ -335,24 +400,32 @@ def _scaled_update(
     )
 
 
-def _penalised(W, dW, db, alpha, shift):
+def _penalised(W: Any, dW: Any, db: Array, alpha: float, shift: Array | None) -> Array:
     """The gradient to W with the L2 penalty's, of the features x - shift."""
     g = dW + alpha * W
     return g if shift is None else g - np.outer(db, shift)
 
 
-def _rate(learning_rate, metric):
+def _rate(learning_rate: float, metric: Array | None) -> Any:
     return learning_rate * (1 if metric is None else metric)
 
 
-def _sum(state, momentum, g, db):
+def _sum(state: State, momentum: float, g: Array, db: Array) -> Layer:
     state.t += 1
     state.W[0] = momentum * state.W[0] + g
     state.b[0] = momentum * state.b[0] + db
     return state.W[0], state.b[0]
 
 
-def _move(W, b, step, step_b, threshold, shift, fit_intercept):
+def _move(
+    W: Array,
+    b: Array,
+    step: Array,
+    step_b: Array | float,
+    threshold: Array | float,
+    shift: Array | None,
+    fit_intercept: bool,
+) -> None:
     """Move W and b by their steps, then W by the proximal step; b follows W where features are shifted."""
     moved = W + step
     moved -= np.clip(moved, -threshold, threshold)
@@ -363,7 +436,14 @@ def _move(W, b, step, step_b, threshold, shift, fit_intercept):
     W[...] = moved
 
 
-def clip_gradient(dW, db, clip_norm, shift, metric, n_threads=None):
+def clip_gradient(
+    dW: Array,
+    db: Array,
+    clip_norm: float,
+    shift: Array | None,
+    metric: Array | None,
+    n_threads: int | None = None,
+) -> float:
     """Scale a gradient whose norm is above `clip_norm` down to it, in place; return the norm before.
 
     It is the norm of all parameters together, as in ``torch.nn.utils.clip_grad_norm_``, without the penalty,
@@ -377,7 +457,9 @@ def clip_gradient(dW, db, clip_norm, shift, metric, n_threads=None):
     return norm
 
 
-def project_rows(W, b, max_norm, shift, n_threads=None):
+def project_rows(
+    W: Array, b: Array, max_norm: float, shift: Array | None, n_threads: int | None = None
+) -> None:
     """Scale each row of W (C, D) whose norm is above `max_norm` down to it, in place.
 
     The constraint of Srebro and Shraibman (2005) and of Srivastava et al. (2014, "Dropout"). With `shift`, b
@@ -387,7 +469,9 @@ def project_rows(W, b, max_norm, shift, n_threads=None):
     _move(W, b, W * (np.minimum(1, max_norm / np.maximum(norms, max_norm)) - 1), 0, 0, shift, True)
 
 
-def column_stats(X, idx, weight, n_threads=None):
+def column_stats(
+    X: Array | Rows, idx: Array | None, weight: Array | None, n_threads: int | None = None
+) -> tuple[Array, Array, Array, Array]:
     """Mean, squared deviations, minimum and maximum of each column of X[idx].
 
     Mean and squares, sum_i weight[i] (x_i - mean)^2, are float64 and weighted by `weight` (n,), None for
@@ -401,30 +485,30 @@ def column_stats(X, idx, weight, n_threads=None):
 
 
 def sgd_epoch(
-    X,
-    y,
-    sample_weight,
-    order,
-    W,
-    b,
-    learning_rates,
-    batch_size,
-    alpha,
-    shift,
-    metric,
-    fit_intercept,
-    n_threads=None,
+    X: Array | Rows,
+    y: Array,
+    sample_weight: Array | None,
+    order: Array,
+    W: Array,
+    b: Array,
+    learning_rates: Array,
+    batch_size: int,
+    alpha: float,
+    shift: Array | None,
+    metric: Array | None,
+    fit_intercept: bool,
+    n_threads: int | None = None,
     *,
-    optimizer=None,
-    state=None,
-    l1=0.0,
-    label_smoothing=0.0,
-    clip_norm=None,
-    max_norm=None,
-    mean_weight=None,
-    loss="cross_entropy",
-    square_norms=None,
-):
+    optimizer: Any = None,
+    state: Any = None,
+    l1: float = 0.0,
+    label_smoothing: float = 0.0,
+    clip_norm: float | None = None,
+    max_norm: float | None = None,
+    mean_weight: float | None = None,
+    loss: Literal["cross_entropy", "hinge"] = "cross_entropy",
+    square_norms: Array | None = None,
+) -> Array:
     """One pass of mini-batch SGD over the rows `order` of X, in place on W and b.
 
     Parameters
@@ -468,7 +552,8 @@ def sgd_epoch(
     scale = 1
     if sample_weight is not None and len(order) > 0:
         scale = 1 / (mean_weight or sample_weight[order].mean(dtype=np.float64))
-    update, numbers = sgd_update, {}
+    update: Any = sgd_update
+    numbers: dict[str, Any] = {}
     averages = optimizer is not None and optimizer.averages
     if optimizer is not None and optimizer.n_moments and not averages:
         update, numbers = globals()[optimizer.update], {"state": state, **vars(optimizer)}
@@ -511,12 +596,12 @@ def sgd_epoch(
 LEAK = 0.01
 
 
-def affine(A, W, b, out, n_threads=None):
+def affine(A: Array, W: Array, b: Array | None, out: Array, n_threads: int | None = None) -> None:
     """Write A W^T + b into `out` (n, n_out); `b` None means 0."""
     out[...] = A @ W.T + (0 if b is None else b)
 
 
-def activate(Z, activation, n_threads=None):
+def activate(Z: Array, activation: Activation, n_threads: int | None = None) -> None:
     """Turn Z (n, units) into f(Z), in place: max(z, 0), the same with a slope of LEAK below 0, and so on."""
     if activation == "relu":
         Z[...] = np.maximum(Z, 0)
@@ -528,7 +613,9 @@ def activate(Z, activation, n_threads=None):
         Z[...] = np.where(Z < 0, np.exp(-np.abs(Z)), 1) / (1 + np.exp(-np.abs(Z)))
 
 
-def activation_gradient(A, activation, dA, n_threads=None, *, keep=1.0):
+def activation_gradient(
+    A: Array, activation: Activation, dA: Array, n_threads: int | None = None, *, keep: float = 1.0
+) -> None:
     """Multiply `dA` with f'(Z), in place, where f(Z) is keep * A: that of dropout is undone."""
     f = keep * A
     if activation == "relu":
@@ -541,7 +628,7 @@ def activation_gradient(A, activation, dA, n_threads=None, *, keep=1.0):
         dA *= f * (1 - f)
 
 
-def mix(x):
+def mix(x: Array | int) -> Array:
     """Well mixed bits of uint32 numbers (C. Wellons, "Prospecting for hash functions": lowbias32)."""
     x = np.array(x, np.uint32)
     with np.errstate(over="ignore"):
@@ -550,7 +637,7 @@ def mix(x):
     return x ^ x >> 16
 
 
-def dropout(A, rate, key, n_threads=None):
+def dropout(A: Array, rate: float, key: int, n_threads: int | None = None) -> None:
     """Zero elements of A (n, units) with probability `rate`, divide the others by 1 - rate, in place.
 
     "Inverted" dropout (Srivastava et al., 2014; the notes of CS231n). Which ones, a hash of the key, the unit
@@ -562,7 +649,14 @@ def dropout(A, rate, key, n_threads=None):
     A *= np.where(bits < np.uint32(rate * 2**32), 0, 1 / (1 - rate)).astype(A.dtype)
 
 
-def network_scores(X, idx, weights, activation, out, n_threads=None):
+def network_scores(
+    X: Array | Rows,
+    idx: Array | None,
+    weights: Sequence[Layer],
+    activation: Activation,
+    out: Array,
+    n_threads: int | None = None,
+) -> bool:
     """Write the scores of the rows X[idx] into `out` (n, C).
 
     Returns
@@ -575,7 +669,9 @@ def network_scores(X, idx, weights, activation, out, n_threads=None):
     return finite
 
 
-def _forward(x, weights, activation, rate, key):
+def _forward(
+    x: Array, weights: Sequence[Layer], activation: Activation, rate: float, key: int
+) -> tuple[Any, ...]:
     """The inputs of each layer, the scores, and whether those of the first layer are finite."""
     inputs, finite = [x], True
     for i, (W, b) in enumerate(weights):
@@ -591,27 +687,27 @@ def _forward(x, weights, activation, rate, key):
     return *inputs, finite
 
 
-def batch_weights(sample_weight, order, batch_size):
+def batch_weights(sample_weight: Array | None, order: Array, batch_size: int) -> Array:
     """Sums of the weights of the rows of each batch; without weights, how many rows it has."""
     weight = np.ones(len(order)) if sample_weight is None else sample_weight[order].astype(float)
     return np.array([weight[i : i + batch_size].sum() for i in range(0, len(order), batch_size)])
 
 
 def network_gradient(
-    X,
-    y,
-    sample_weight,
-    idx,
-    weights,
-    activation,
-    gradients,
-    n_threads=None,
+    X: Array | Rows,
+    y: Array,
+    sample_weight: Array | None,
+    idx: Array | None,
+    weights: Sequence[Layer],
+    activation: Activation,
+    gradients: Sequence[Layer],
+    n_threads: int | None = None,
     *,
-    dropout=0.0,
-    seed=0,
-    t=0,
-    arena=None,
-):
+    dropout: float = 0.0,
+    seed: int = 0,
+    t: int = 0,
+    arena: Arena | None = None,
+) -> float:
     """Mean (weighted) loss of the rows X[idx]; its gradient is written into `gradients`, by backpropagation.
 
     Without the penalty, and with the dropout of step `t` of `seed`. From the scores down, dZ being the
@@ -661,23 +757,23 @@ def network_gradient(
 
 
 def network_epoch(
-    X,
-    y,
-    sample_weight,
-    order,
-    weights,
-    learning_rates,
-    batch_size,
-    alpha,
-    activation,
-    n_threads=None,
+    X: Array | Rows,
+    y: Array,
+    sample_weight: Array | None,
+    order: Array,
+    weights: Sequence[Layer],
+    learning_rates: Array,
+    batch_size: int,
+    alpha: float,
+    activation: Activation,
+    n_threads: int | None = None,
     *,
-    optimizer=None,
-    states=None,
-    dropout=0.0,
-    seed=0,
-    arena=None,
-):
+    optimizer: Optimizer | None = None,
+    states: Any = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+    arena: Arena | None = None,
+) -> Array:
     """One pass of mini-batch descent over the rows `order` of X, in place on the weights of a network.
 
     Parameters
@@ -732,14 +828,23 @@ def network_epoch(
         )
         for i, ((W, b), (dW, db)) in enumerate(zip(weights, gradients, strict=True)):
             has_state = optimizer is not None and optimizer.n_moments > 0
-            state = {"state": states[i]} if has_state else {}
+            state: dict[str, Any] = {"state": states[i]} if has_state else {}
             update(W, b, dW, db, learning_rates[step], alpha / total, None, None, True, **state, **numbers)
             if states and not has_state:
                 states[i].t += 1
     return np.array(losses)
 
 
-def loss_gradient(X, y, sample_weight, W, b, dW, db, n_threads=None):
+def loss_gradient(
+    X: Array | Rows,
+    y: Array,
+    sample_weight: Array | None,
+    W: Array,
+    b: Array,
+    dW: Array,
+    db: Array,
+    n_threads: int | None = None,
+) -> float:
     """Mean cross-entropy of all rows, weighted by `sample_weight` (N,), None for ones.
 
     Its gradient is written into `dW` (C, D) and `db` (C,), float64. Without the penalty.
@@ -752,7 +857,15 @@ def loss_gradient(X, y, sample_weight, W, b, dW, db, n_threads=None):
     return weight @ losses / weight.sum()
 
 
-def candidate_losses(X, y, sample_weight, Ws, bs, losses, n_threads=None):
+def candidate_losses(
+    X: Array | Rows,
+    y: Array,
+    sample_weight: Array | None,
+    Ws: Array,
+    bs: Array,
+    losses: Array,
+    n_threads: int | None = None,
+) -> None:
     """Write the mean cross-entropy of all rows for each of K candidates into `losses` (K,), float64.
 
     A candidate is weights and a bias, ``Ws[k]`` (C, D) and ``bs[k]`` (C,). `sample_weight` is (N,), None for
@@ -766,7 +879,17 @@ def candidate_losses(X, y, sample_weight, Ws, bs, losses, n_threads=None):
         losses[k] = weight @ row_losses / weight.sum()
 
 
-def coordinate_descent(A, scale, T, signs, G, l1, V, tol, most_rounds):
+def coordinate_descent(
+    A: Array | None,
+    scale: float,
+    T: Array,
+    signs: Array,
+    G: Array,
+    l1: Array,
+    V: Array,
+    tol: float,
+    most_rounds: int,
+) -> None:
     """V := the minimum of ``G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|)``, Z being the V given.
 
     H is scale A for each row, and of all elements together the sum of signs[k] T[k] T[k]^T. Coordinates are
@@ -839,19 +962,27 @@ class SoftmaxClassifierReference:
         Mean loss of each epoch, the penalty of the weights it began with included.
     """
 
-    def __init__(self, *, alpha=1e-4, learning_rate=0.1, batch_size=256, max_iter=100, random_state=0):
+    def __init__(
+        self,
+        *,
+        alpha: float = 1e-4,
+        learning_rate: float = 0.1,
+        batch_size: int = 256,
+        max_iter: int = 100,
+        random_state: int = 0,
+    ) -> None:
         self.alpha = alpha
         self.learning_rate = learning_rate
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.random_state = random_state
 
-    def fit(self, X, y):
+    def fit(self, X: Array, y: Array) -> Self:
         """Train on X (N, D) and y (N,), codes 0..C-1."""
         rng = np.random.RandomState(self.random_state)
         n = len(X)
         W, b = np.zeros((y.max() + 1, X.shape[1]), X.dtype), np.zeros(y.max() + 1, X.dtype)
-        self.loss_curve_ = []
+        self.loss_curve_: list[float] = []
         for _ in range(self.max_iter):
             order = rng.permutation(n)
             penalty = self.alpha / 2 * np.sum(W * W)
@@ -872,11 +1003,11 @@ class SoftmaxClassifierReference:
         self.coef_, self.intercept_ = W, b
         return self
 
-    def decision_function(self, X):
+    def decision_function(self, X: Array) -> Array:
         """Scores (N, C)."""
         return X @ self.coef_.T + self.intercept_
 
-    def predict(self, X):
+    def predict(self, X: Array) -> Array:
         """Labels (N,)."""
         return self.decision_function(X).argmax(axis=1)
 
@@ -887,7 +1018,7 @@ class SoftmaxClassifierReference:
 # is "manhattan", sum(|q - x|), "euclidean", sqrt(sum((q - x)^2)), or "sqeuclidean", its square.
 
 
-def distances(Q, X, metric, out, n_threads=None):
+def distances(Q: Array, X: Array, metric: Metric, out: Array, n_threads: int | None = None) -> None:
     """Write the distance of Q[i] from X[j] into `out[i, j]` (n, N), float64."""
     X = X.astype(np.float64)
     for q, row in zip(Q.astype(np.float64), out, strict=True):
@@ -896,7 +1027,9 @@ def distances(Q, X, metric, out, n_threads=None):
         np.sqrt(out, out=out)
 
 
-def nearest(Q, X, metric, neigh_dist, neigh_ind, n_threads=None):
+def nearest(
+    Q: Array, X: Array, metric: Metric, neigh_dist: Array, neigh_ind: Array, n_threads: int | None = None
+) -> None:
     """Write the k rows of X nearest to each query: `neigh_dist` (n, k), float64, and `neigh_ind` (n, k).
 
     Nearest first; of rows at the same distance, as rounded to float64, that of the lowest number.

@@ -1,13 +1,20 @@
 """Rows as they come: X in its own dtype and layout, standardised on the way if asked."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from softline._typing import Array, Layer
 
 # What the kernels read; float32 holds every value of all but float64.
 KERNEL_DTYPES = ("float32", "float64", "float16", "bfloat16", "uint8", "int8", "bool")
 _BUILT_IN = frozenset(np.dtype(name) for name in KERNEL_DTYPES if name != "bfloat16")
 
 
-def kernels_read(dtype):
+def kernels_read(dtype: np.dtype[Any]) -> bool:
     """Whether a dtype is one of `KERNEL_DTYPES`, in this machine's byte order."""
     return dtype in _BUILT_IN or dtype.name == "bfloat16"
 
@@ -30,33 +37,43 @@ class Rows:
         If the kernels do not read this dtype.
     """
 
-    def __init__(self, array, shift=None, scale=None, dtype=None):
+    def __init__(
+        self,
+        array: Array,
+        shift: ArrayLike | None = None,
+        scale: ArrayLike | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:
         if not kernels_read(array.dtype):
             raise TypeError(f"X must be of native {', '.join(KERNEL_DTYPES)}; got {array.dtype}")
         self.array = array
-        self.shape = array.shape
-        self.dtype = np.dtype(dtype or (np.float64 if array.dtype == np.float64 else np.float32))
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype: np.dtype[Any] = np.dtype(
+            dtype or (np.float64 if array.dtype == np.float64 else np.float32)
+        )
+        self.shift: Array | None
+        self.scale: Array | None
         self.shift, self.scale = (
             None if a is None else np.ascontiguousarray(a, self.dtype) for a in (shift, scale)
         )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.array)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Array:
         """Rows as the kernels read them."""
         rows = self.array[index].astype(self.dtype, copy=False)
         if self.shift is not None:
             rows = rows - self.shift
         return rows if self.scale is None else rows * self.scale
 
-    def weights_for_array(self, W, b):
+    def weights_for_array(self, W: Array, b: Array) -> Layer:
         """Weights W (C, D) and b (C,) that act on these rows, as those that act on the array itself."""
         coef = W if self.scale is None else W * self.scale.astype(float)
         intercept = b if self.shift is None else b - coef @ self.shift.astype(float)
         return np.ascontiguousarray(coef, W.dtype), intercept.astype(b.dtype)
 
-    def weights_from_array(self, coef, intercept):
+    def weights_from_array(self, coef: Array, intercept: Array) -> Layer:
         """The inverse of `weights_for_array`; a feature of scale 0 has weight 0."""
         W, b = coef, intercept
         if self.scale is not None:
@@ -67,7 +84,7 @@ class Rows:
         return W, b
 
 
-def in_row_order(array):
+def in_row_order(array: Array) -> Array:
     """The array (N, D), its rows one after the other: itself, or a copy made by blocks that fit in cache."""
     if abs(array.strides[1]) <= abs(array.strides[0]):
         return array
@@ -78,6 +95,6 @@ def in_row_order(array):
     return copy
 
 
-def as_rows(X):
+def as_rows(X: Array | Rows) -> Rows:
     """X as Rows; Rows pass through."""
     return X if isinstance(X, Rows) else Rows(X)

@@ -5,9 +5,19 @@ third epoch), and `max_iter`, the epochs planned; it returns what to multiply th
 They are small frozen dataclasses: they compare, print, clone and pickle like values.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from softline._typing import Array
+
+Schedule: TypeAlias = Callable[[Any, Any], Any]
+Name: TypeAlias = Literal["constant", "step", "exponential", "inverse_time", "cosine", "warm_up"]
 
 __all__ = ["Constant", "Cosine", "Exponential", "InverseTime", "Step", "WarmUp"]
 
@@ -16,7 +26,7 @@ __all__ = ["Constant", "Cosine", "Exponential", "InverseTime", "Step", "WarmUp"]
 class Constant:
     """1 throughout."""
 
-    def __call__(self, epoch, max_iter):
+    def __call__(self, epoch: ArrayLike, max_iter: float) -> Any:
         return np.ones_like(epoch, dtype=float)
 
 
@@ -33,7 +43,7 @@ class Step:
     every: float = 10
     factor: float = 0.5
 
-    def __call__(self, epoch, max_iter):
+    def __call__(self, epoch: ArrayLike, max_iter: float) -> Any:
         return self.factor ** np.floor(np.asarray(epoch) / self.every)
 
 
@@ -48,7 +58,7 @@ class Exponential:
 
     factor: float = 0.95
 
-    def __call__(self, epoch, max_iter):
+    def __call__(self, epoch: ArrayLike, max_iter: float) -> Any:
         return self.factor ** np.asarray(epoch, dtype=float)
 
 
@@ -63,7 +73,7 @@ class InverseTime:
 
     decay: float = 0.1
 
-    def __call__(self, epoch, max_iter):
+    def __call__(self, epoch: ArrayLike, max_iter: float) -> Any:
         return 1 / (1 + self.decay * np.asarray(epoch, dtype=float))
 
 
@@ -78,7 +88,7 @@ class Cosine:
 
     floor: float = 0.0
 
-    def __call__(self, epoch, max_iter):
+    def __call__(self, epoch: ArrayLike, max_iter: float) -> Any:
         done = np.minimum(np.asarray(epoch, dtype=float) / max_iter, 1)
         return self.floor + (1 - self.floor) * (1 + np.cos(np.pi * done)) / 2
 
@@ -95,15 +105,15 @@ class WarmUp:
     """
 
     epochs: float = 1
-    then: object = Constant()
+    then: str | Schedule = Constant()
 
-    def __call__(self, epoch, max_iter):
+    def __call__(self, epoch: ArrayLike, max_iter: float) -> Any:
         epoch = np.asarray(epoch, dtype=float)
         after = get(self.then)(np.maximum(epoch - self.epochs, 0), max(max_iter - self.epochs, 1))
         return np.minimum((epoch + 1e-3) / (self.epochs + 1e-3), 1) * after
 
 
-BY_NAME = {
+BY_NAME: dict[str, Schedule] = {
     "constant": Constant(),
     "step": Step(),
     "exponential": Exponential(),
@@ -113,7 +123,7 @@ BY_NAME = {
 }
 
 
-def get(schedule):
+def get(schedule: str | Schedule) -> Schedule:
     """The schedule of that name, or the schedule itself.
 
     Parameters
@@ -140,7 +150,7 @@ def get(schedule):
     return schedule
 
 
-def multipliers(schedule, times, max_iter):
+def multipliers(schedule: Schedule, times: Array, max_iter: float) -> Array:
     """What a schedule makes of the learning rate at these times.
 
     Parameters

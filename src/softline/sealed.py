@@ -1,11 +1,17 @@
 """A held-out test set that counts how often it is looked at."""
 
+from __future__ import annotations
+
 import hashlib
 import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from softline._typing import MatrixLike
 
 __all__ = ["Look", "SealedTestSet", "TestSetWarning", "sealed"]
 
@@ -49,18 +55,19 @@ class SealedTestSet:
         All there have been, oldest first.
     """
 
-    def __init__(self, X, y):
+    def __init__(self, X: Any, y: Any) -> None:
         n_rows, n_labels = np.shape(X)[0], np.shape(y)[0]
         if n_rows != n_labels or n_rows == 0:
             raise ValueError(f"X and y must be rows and a label for each; got {n_rows} and {n_labels}")
-        self.__X, self.__y, self.__looks = X, y, []
+        self.__X, self.__y = X, y
+        self.__looks: list[Look] = []
         self.__fingerprint = _fingerprint(X, y)
 
     @property
-    def looks(self):
+    def looks(self) -> tuple[Look, ...]:
         return tuple(self.__looks)
 
-    def score(self, model):
+    def score(self, model: Any) -> float:
         """Score a model: its ``score(X, y)``, the accuracy of a classifier.
 
         This is a look, for this object and for the model, whose attribute ``test_looks_``, a list of
@@ -101,22 +108,22 @@ class SealedTestSet:
             )
         return score
 
-    def __len__(self):
+    def __len__(self) -> int:
         return np.shape(self.__y)[0]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         looked = {0: "not looked at", 1: "looked at once"}.get(
             len(self.looks), f"looked at {len(self.looks)} times"
         )
         return f"<SealedTestSet of {len(self)} rows, {looked}>"
 
-    def _refuse(self, *_):
+    def _refuse(self, *_: object) -> NoReturn:
         raise TypeError("a sealed test set gives out no rows and no copies; use its score(model)")
 
     __iter__ = __getitem__ = __array__ = __reduce_ex__ = __copy__ = __deepcopy__ = _refuse
 
 
-def sealed(X_test, y_test):
+def sealed(X_test: MatrixLike, y_test: ArrayLike) -> SealedTestSet:
     """Seal a test set: models can be scored on it, each look is counted, and a second one warns.
 
     Parameters
@@ -147,7 +154,7 @@ def sealed(X_test, y_test):
     return SealedTestSet(X_test, y_test)
 
 
-def _fingerprint(X, y):
+def _fingerprint(X: Any, y: Any) -> str:
     """What tells test sets apart: shapes, types and bytes."""
     digest = hashlib.sha256()
     if hasattr(X, "tocsr"):
@@ -157,5 +164,6 @@ def _fingerprint(X, y):
         if array.dtype.hasobject:
             array = array.astype(str)
         digest.update(f"{array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
+        contents: Any = np.ascontiguousarray(array)
+        digest.update(contents)
     return digest.hexdigest()[:16]

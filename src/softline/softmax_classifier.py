@@ -1,11 +1,16 @@
 """The softmax classifier trained by gradient descent."""
 
+from __future__ import annotations
+
 import time
 import warnings
+from collections.abc import Callable
 from numbers import Integral, Real
+from typing import Any, Literal, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -14,11 +19,12 @@ from sklearn.utils.validation import _check_sample_weight
 from softline import lbfgs, optimizers, random_search, schedules
 from softline._epoch import sgd_epoch
 from softline._objective import candidate_losses
+from softline._typing import Array, ClassWeight, Differentiable, EvalSet, Layer, RandomState
 from softline.callbacks import Batch, Epoch, IterationHooks
 from softline.column_stats import ColumnStats
 from softline.epochs import TrainsByEpochs
 from softline.objective import Objective
-from softline.predictor import SoftmaxPredictor
+from softline.predictor import SoftmaxPredictor, checks_parameters
 from softline.rows import Rows
 from softline.step_size import AutoStep
 from softline.targets import n_columns
@@ -137,6 +143,11 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
     True
     """
 
+    _stats: Any  # with the next three, what partial_fit goes on from
+    _auto: Any
+    _state: Any
+    _seen: Any
+
     _takes_targets = True
     _parameter_constraints = {
         "alpha": [Interval(Real, 0, None, closed="left")],
@@ -167,30 +178,30 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
     def __init__(
         self,
         *,
-        alpha=1e-4,
-        l1_ratio=0.0,
-        solver="sgd",
-        optimizer="sgd",
-        learning_rate="auto",
-        schedule="constant",
-        standardize=False,
-        batch_size=256,
-        max_iter=100,
-        tol=1e-4,
-        n_iter_no_change=5,
-        early_stopping=False,
-        validation_fraction=0.1,
-        class_weight=None,
-        label_smoothing=0.0,
-        clip_norm=None,
-        max_norm=None,
-        fit_intercept=True,
-        shuffle=True,
-        warm_start=False,
-        random_state=None,
-        n_threads=None,
-        verbose=0,
-    ):
+        alpha: float = 1e-4,
+        l1_ratio: float = 0.0,
+        solver: Literal["sgd", "lbfgs", "random_search", "random_local_search"] = "sgd",
+        optimizer: optimizers.Name | optimizers.Optimizer = "sgd",
+        learning_rate: float | Literal["auto"] = "auto",
+        schedule: schedules.Name | schedules.Schedule = "constant",
+        standardize: bool = False,
+        batch_size: int | None = 256,
+        max_iter: int = 100,
+        tol: float | None = 1e-4,
+        n_iter_no_change: int = 5,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        class_weight: ClassWeight = None,
+        label_smoothing: float = 0.0,
+        clip_norm: float | None = None,
+        max_norm: float | None = None,
+        fit_intercept: bool = True,
+        shuffle: bool = True,
+        warm_start: bool = False,
+        random_state: RandomState = None,
+        n_threads: int | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.alpha = alpha
         self.l1_ratio = l1_ratio
         self.solver = solver
@@ -217,8 +228,16 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
 
     # ---- training ----------------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, eval_set=None, callback=None, batch_callback=None):
+    @checks_parameters
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        eval_set: EvalSet | None = None,
+        callback: Callable[[Epoch], object] | None = None,
+        batch_callback: Callable[[Batch], object] | None = None,
+    ) -> Self:
         """Train on X and y.
 
         Parameters
@@ -304,7 +323,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         hooks.end(self.n_iter_)
         return self
 
-    def _check_full_batch(self, y, batch_callback):
+    def _check_full_batch(self, y: Array, batch_callback: Callable[[Batch], object] | None) -> None:
         """Raise ValueError for what solvers that see all rows at once have no notion of."""
         if y.ndim == 2 or self.label_smoothing > 0:
             raise ValueError(
@@ -317,7 +336,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         if batch_callback is not None:
             raise ValueError(f"solver={self.solver!r} has no batches; batch_callback needs solver='sgd'")
 
-    def _objective(self, X, codes, weight):
+    def _objective(self, X: Rows, codes: Array, weight: Array | None) -> Objective:
         # For two classes the squares of W = (-Z/2, Z/2) are half those of Z.
         squares_of_Z = 0.5 if len(self.classes_) == 2 else 1.0
         return Objective(
@@ -331,7 +350,19 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             n_threads=self.n_threads,
         )
 
-    def _fit_full_batch(self, X, codes, weight, rows, coef, intercept, validation, hooks, callback, rng):
+    def _fit_full_batch(
+        self,
+        X: Rows,
+        codes: Array,
+        weight: Array | None,
+        rows: Array,
+        coef: Array,
+        intercept: Array,
+        validation: tuple[Rows, Array, Array] | None,
+        hooks: IterationHooks,
+        callback: Callable[[Epoch], object] | None,
+        rng: np.random.RandomState,
+    ) -> Self:
         """Solvers that see all rows at each step: a step is to them what an epoch is to gradient descent."""
         X = self._standardised(X, rows, weight)
         W, b = X.weights_from_array(coef.astype(float), intercept.astype(float))
@@ -340,7 +371,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         self._stats = self._auto = self._state = None
         self.coef_, self.intercept_ = coef.astype(X.dtype), intercept.astype(X.dtype)
 
-        def after_step(value, weights, seconds):
+        def after_step(value: float, weights: Layer | None, seconds: float) -> bool:
             """Tell of a step to `weights`, None if that is where they were."""
             self.loss_curve_.append(value)
             self.epoch_seconds_.append(seconds)
@@ -376,7 +407,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             warnings.warn(warning, ConvergenceWarning, stacklevel=3)
         return self
 
-    def _standardised(self, X, rows, weight):
+    def _standardised(self, X: Rows, rows: Array, weight: Array | None) -> Rows:
         """X as it is trained on by solvers that see all rows at each step."""
         if not self.standardize:
             return X
@@ -384,11 +415,17 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
         return Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype)
 
-    def _to_the_minimum(self, objective, W, b, after_step):
+    def _to_the_minimum(
+        self,
+        objective: Objective,
+        W: Array,
+        b: Array,
+        after_step: Callable[[float, Layer | None, float], bool],
+    ) -> str | None:
         """Step by L-BFGS; return what to warn of, or None."""
         start = time.perf_counter()
 
-        def after(Z, value, n_iter):
+        def after(Z: Array, value: float, n_iter: int) -> bool:
             nonlocal start
             stop = after_step(value, objective.expand(Z), time.perf_counter() - start)
             start = time.perf_counter()
@@ -407,7 +444,17 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             f"tol={self.tol:.2g}; raise max_iter={self.max_iter} or tol, or scale the data."
         )
 
-    def _guess(self, X, codes, weight, rows, W, b, after_step, rng):
+    def _guess(
+        self,
+        X: Rows,
+        codes: Array,
+        weight: Array | None,
+        rows: Array,
+        W: Array,
+        b: Array,
+        after_step: Callable[[float, Layer | None, float], bool],
+        rng: np.random.RandomState,
+    ) -> str | None:
         """Step by guessing; return what to warn of, or None."""
         local = self.solver == "random_local_search"
         scale = self.learning_rate
@@ -420,7 +467,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         W, b = W.astype(X.dtype), b.astype(X.dtype)
         found_any = False
 
-        def losses(Ws, bs):
+        def losses(Ws: Array, bs: Array) -> Array:
             out = np.empty(len(Ws))
             candidate_losses(X, codes, weight, Ws, bs, out, self.n_threads)
             squares = np.sum(np.square(Ws, dtype=float), axis=(1, 2))
@@ -429,7 +476,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
                 penalty += self.l1_ratio * np.sum(np.abs(Ws), axis=(1, 2), dtype=float)
             return out + self.alpha * penalty
 
-        def after(value, better, seconds):
+        def after(value: float, better: bool, seconds: float) -> bool:
             nonlocal found_any
             found_any |= better
             return after_step(value, (W, b) if better else None, seconds)
@@ -452,11 +499,18 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             f"learning_rate={scale:.3g}, or raise max_iter."
         )
 
-    def _run(self, trainer, validation, hooks, callback, batch_callback):
+    def _run(
+        self,
+        trainer: Trainer,
+        validation: tuple[Rows, Array, Array] | None,
+        hooks: IterationHooks,
+        callback: Callable[[Epoch], object] | None,
+        batch_callback: Any,
+    ) -> None:
         """Epochs until the loss or the validation accuracy stands still, or a callback says so."""
         best, best_weights, stale, stop = np.inf, None, 0, False
 
-        def after_batch(batch, loss, rate):
+        def after_batch(batch: int, loss: float, rate: float) -> bool:
             nonlocal stop
             self._keep(trainer)
             epoch = len(self.loss_curve_) + 1
@@ -470,7 +524,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
                     loss, seconds = trainer.epoch(epoch)
                     self.loss_curve_.append(loss)
                     self.epoch_seconds_.append(seconds)
-                    score = None
+                    score: Any = None
                     if validation is not None:
                         score = trainer.accuracy(*validation)
                         self.validation_scores_.append(score)
@@ -515,8 +569,14 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
                 stacklevel=4,
             )
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    @checks_parameters
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Train for one epoch on these rows, from the present weights.
 
         With ``learning_rate="auto"`` the ranges of the features, and the step that suits them, are learned
@@ -584,7 +644,18 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             self._keep(trainer)
         return self
 
-    def _trainer(self, X, y, weight, rows, coef, intercept, rng, stats, **stream):
+    def _trainer(
+        self,
+        X: Rows,
+        y: Array,
+        weight: Array | None,
+        rows: Array,
+        coef: Array,
+        intercept: Array,
+        rng: np.random.RandomState,
+        stats: ColumnStats,
+        **stream: Any,
+    ) -> Trainer:
         self._stats = stats
         if self.standardize or self.learning_rate == "auto":
             stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
@@ -614,7 +685,9 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             **stream,
         )
 
-    def _loss_and_gradient(self, X, y, sample_weight, rng):
+    def _loss_and_gradient(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, rng: np.random.RandomState
+    ) -> Differentiable:
         """See :mod:`softline.gradient_check`; the gradient is what the kernel of an epoch steps by."""
         fitted = hasattr(self, "coef_")
         X, y = self._validate(X, y, reset=not fitted)
@@ -634,7 +707,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             return objective.differentiable(objective.collapse(W, b))
         l1, l2 = self.alpha * self.l1_ratio, self.alpha * (1 - self.l1_ratio)
 
-        def evaluate():
+        def evaluate() -> tuple[float, dict[str, Array]]:
             after, after_b = W.copy(), b.copy()
             (loss,) = sgd_epoch(
                 X,
@@ -657,7 +730,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
 
         return {"coef_": W} | ({"intercept_": b} if self.fit_intercept else {}), evaluate
 
-    def _keep(self, trainer):
+    def _keep(self, trainer: Trainer) -> dict[str, Any]:
         self.coef_, self.intercept_ = trainer.X.weights_for_array(*trainer.model)
         self.learning_rate_, self._auto, self._state = float(trainer.rate), trainer.auto, trainer.state
         if trainer.optimizer.averages:
@@ -666,11 +739,11 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
 
     # ---- validation --------------------------------------------------------------------------------
 
-    def _validate_eval_set(self, eval_set):
+    def _validate_eval_set(self, eval_set: EvalSet) -> tuple[Rows, Array, Array]:
         X, rows, codes = super()._validate_eval_set(eval_set)
         return X, rows, codes.argmax(axis=1) if codes.ndim == 2 else codes
 
-    def _encode(self, y, name):
+    def _encode(self, y: Array, name: str) -> Array:
         """Labels as codes; targets as they are."""
         if y.ndim == 2:
             if y.shape[1] != len(self.classes_):
@@ -688,7 +761,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             raise ValueError(f"{name} has labels that are not among the classes: {np.unique(y[unknown])[:5]}")
         return codes.astype(np.int32)
 
-    def _row_weights(self, X, y, sample_weight):
+    def _row_weights(self, X: Rows, y: Array, sample_weight: ArrayLike | None) -> Array | None:
         """Sample and class weights multiplied, or None where all are 1.
 
         `_seen` counts the rows, the weights, and the weights of each class, since it was None.
@@ -741,7 +814,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         self._seen = rows + np.count_nonzero(weight), total, counts
         return weight
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy on labels y (N,), or on the most probable classes of targets y (N, C).
 
         Parameters

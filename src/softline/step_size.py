@@ -15,9 +15,16 @@ and divided by its largest deviation from it - no row gets long, so no batch blo
 :func:`softline.reference.sgd_update`. A penalty too strong for a narrow feature is damped in `metric`.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from softline import _kernels
+from softline._typing import Array
+from softline.column_stats import ColumnStats
+from softline.rows import Rows
 
 # Rows that estimate the curvature, and power iterations: about the cost of one epoch on wide data.
 SAMPLE_ROWS = 4096
@@ -42,10 +49,27 @@ class AutoStep:
         change by at most when no weight changes by more than 1.
     """
 
-    def __init__(self):
+    shift: Array | None
+    metric: Array
+    curvature: float
+    curvature_of_row: float
+    length: float
+
+    def __init__(self) -> None:
         self.n_rows = self.n_rows_estimated = 0
 
-    def observe(self, X, rows, weight, stats, alpha, fit_intercept, rng, n_threads=None, sample=True):
+    def observe(
+        self,
+        X: Rows,
+        rows: Array,
+        weight: Array | None,
+        stats: ColumnStats,
+        alpha: float,
+        fit_intercept: bool,
+        rng: np.random.RandomState,
+        n_threads: int | None = None,
+        sample: bool = True,
+    ) -> None:
         """Take in the rows `rows` of X, which `stats` has seen; now and then estimate the curvature anew.
 
         That is whenever the rows seen have doubled. `sample` as in :func:`smoothness`.
@@ -84,7 +108,18 @@ class AutoStep:
             )
 
 
-def smoothness(X, rows, weight, alpha, shift, metric, fit_intercept, rng, n_threads=None, sample=True):
+def smoothness(
+    X: Rows,
+    rows: Array,
+    weight: Array | None,
+    alpha: float,
+    shift: Array | None,
+    metric: Array | None,
+    fit_intercept: bool,
+    rng: np.random.RandomState,
+    n_threads: int | None = None,
+    sample: bool = True,
+) -> tuple[float, float, float]:
     """L of all rows, L_max of a single one, and the mean length, in the geometry of `shift` and `metric`.
 
     L is estimated by power iteration, with the kernels that train: scores of one "class" are X v, its
@@ -103,9 +138,9 @@ def smoothness(X, rows, weight, alpha, shift, metric, fit_intercept, rng, n_thre
     center = np.zeros(D) if shift is None else shift.astype(float)
     bias = float(fit_intercept)
 
-    v = np.random.RandomState(0).standard_normal(D + 1)
+    v: Array = np.random.RandomState(0).standard_normal(D + 1)
     u, g, sum_u = np.empty((n, 1), dtype), np.empty((1, D), dtype), np.empty(1, dtype)
-    eigenvalue = 0.0
+    eigenvalue: Any = 0.0
     for _ in range(ITERATIONS):
         # Sums by einsum, not by BLAS, whose bits depend on its threads.
         v /= np.sqrt(np.einsum("d,d", v, v))
@@ -131,7 +166,9 @@ def smoothness(X, rows, weight, alpha, shift, metric, fit_intercept, rng, n_thre
     return eigenvalue / 2 + penalty, (longest + bias) / 2 + penalty, length
 
 
-def stable_rate(curvature, curvature_of_row, n_rows, batch_size, momentum=0.0):
+def stable_rate(
+    curvature: float, curvature_of_row: float, n_rows: float, batch_size: int, momentum: float = 0.0
+) -> float:
     """1/L(B): the largest step that is safe for batches of `batch_size` of `n_rows` rows (inf: a stream).
 
     Momentum adds up steps to 1/(1 - momentum) of them: harmless along a curvature that all batches share, for
@@ -142,6 +179,6 @@ def stable_rate(curvature, curvature_of_row, n_rows, batch_size, momentum=0.0):
     return 1 / expected if expected != 0 else 1.0
 
 
-def rate_of_change(change, length):
+def rate_of_change(change: float, length: float) -> float:
     """The rate at which a step that moves no weight further changes the average row's scores by `change`."""
     return change / length if length > 0 else change

@@ -1,18 +1,24 @@
 """Targets given as rows of probabilities, in place of labels."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+
+from softline._typing import Array
 
 # How far a row of targets may be from a sum of 1: what rounding to float16 does.
 TARGET_TOLERANCE = 1e-3
 
 
-def n_columns(y):
+def n_columns(y: Any) -> int:
     """Columns of a matrix, 0 of anything else."""
     shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
     return shape[1] if len(shape) == 2 else 0
 
 
-def check_targets(y, dtype):
+def check_targets(y: Array, dtype: np.dtype[Any]) -> Array:
     """Rows of probabilities as the kernels read them, copied only if they are not.
 
     Raises

@@ -1,11 +1,17 @@
 """Mini-batch gradient descent, epoch by epoch: what the estimators run."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 
 from softline import _kernels, optimizers, schedules, step_size
 from softline._epoch import sgd_epoch
+from softline._typing import Array, Layer
+from softline.rows import Rows
 
 
 class DivergenceError(FloatingPointError, ValueError):
@@ -56,34 +62,34 @@ class Trainer:
 
     def __init__(
         self,
-        X,
-        y,
-        sample_weight,
-        rows,
-        W,
-        b,
+        X: Rows,
+        y: Array,
+        sample_weight: Array | None,
+        rows: Array,
+        W: Array,
+        b: Array,
         *,
-        alpha,
-        learning_rate,
-        batch_size,
-        max_iter,
-        fit_intercept,
-        rng,
-        n_threads,
-        l1_ratio=0.0,
-        label_smoothing=0.0,
-        clip_norm=None,
-        max_norm=None,
-        optimizer="sgd",
-        schedule="constant",
-        shuffle=True,
-        stats=None,
-        auto=None,
-        past=None,
-        mean_weight=None,
-    ):
+        alpha: float,
+        learning_rate: float | Literal["auto"],
+        batch_size: int | None,
+        max_iter: int,
+        fit_intercept: bool,
+        rng: np.random.RandomState,
+        n_threads: int | None,
+        l1_ratio: float = 0.0,
+        label_smoothing: float = 0.0,
+        clip_norm: float | None = None,
+        max_norm: float | None = None,
+        optimizer: str | optimizers.Optimizer = "sgd",
+        schedule: str | schedules.Schedule = "constant",
+        shuffle: bool = True,
+        stats: Any = None,
+        auto: step_size.AutoStep | None = None,
+        past: optimizers.State | None = None,
+        mean_weight: float | None = None,
+    ) -> None:
         self.X, self.y, self.sample_weight, self.rows = X, y, sample_weight, rows
-        self.W = _kernels.padded(*W.shape, X.dtype)
+        self.W = _kernels.padded(W.shape[0], W.shape[1], X.dtype)
         self.W[...] = W
         self.b = b.astype(X.dtype)
         self.l2, self.l1, self.fit_intercept = alpha * (1 - l1_ratio), alpha * l1_ratio, fit_intercept
@@ -98,18 +104,21 @@ class Trainer:
             else:
                 self.state.copy_from(past)
         if mean_weight is None and sample_weight is not None:
-            mean_weight = float(self._weights().mean(dtype=float))
-        self.options = {
+            mean_weight = float(sample_weight[rows].mean(dtype=float))
+        self.options: dict[str, Any] = {
             "label_smoothing": label_smoothing,
             "clip_norm": clip_norm,
             "max_norm": max_norm,
             "mean_weight": mean_weight,
         }
-        self.schedule, self.max_iter, self.after_batch = schedules.get(schedule), max_iter, None
+        self.schedule, self.max_iter = schedules.get(schedule), max_iter
+        self.after_batch: Callable[[int, float, float], object] | None = None
         self.batch_size = min(batch_size or len(rows), len(rows))
         self.shuffle, self.rng, self.n_threads = shuffle, rng, n_threads
-        self.auto, self.shift, self.metric, self.rate = None, None, None, learning_rate
-        if learning_rate == "auto":
+        self.auto, self.shift, self.metric = None, None, None
+        if learning_rate != "auto":
+            self.rate = learning_rate
+        else:
             self.auto = auto or step_size.AutoStep()
             full_batch = auto is None and self.batch_size == len(rows)
             self.auto.observe(
@@ -124,17 +133,17 @@ class Trainer:
             else:
                 self.rate = step_size.rate_of_change(change, self.auto.length)
 
-    def _weights(self):
+    def _weights(self) -> Array | None:
         return None if self.sample_weight is None else self.sample_weight[self.rows]
 
-    def _stable_rate(self, curvature, curvature_of_row, n_rows):
+    def _stable_rate(self, curvature: float, curvature_of_row: float, n_rows: float) -> float:
         momentum = getattr(self.optimizer, "momentum", 0.0)
         return step_size.stable_rate(curvature, curvature_of_row, n_rows, self.batch_size, momentum)
 
-    def stable_rate(self):
+    def stable_rate(self) -> float:
         """The largest constant learning rate that is safe on these data."""
         with np.errstate(over="ignore", invalid="ignore"):
-            *curvatures, _ = step_size.smoothness(
+            curvature, curvature_of_row, _ = step_size.smoothness(
                 self.X,
                 self.rows,
                 self._weights(),
@@ -145,26 +154,26 @@ class Trainer:
                 self.rng,
                 self.n_threads,
             )
-            return self._stable_rate(*curvatures, len(self.rows))
+            return self._stable_rate(curvature, curvature_of_row, len(self.rows))
 
     @property
-    def model(self):
+    def model(self) -> Layer:
         """The weights and the bias to predict with: those of the last step, or the mean of all."""
         return (self.state.W[0], self.state.b[0]) if self.optimizer.averages else (self.W, self.b)
 
-    def restore(self, W, b):
+    def restore(self, W: Array, b: Array) -> None:
         """Make these the weights and the bias, of the model as of the next step."""
         for weights, bias in ((self.W, self.b), self.model):
             weights[...], bias[...] = W, b
 
     @property
-    def penalty(self):
+    def penalty(self) -> float:
         """Of the weights of the next step."""
         with np.errstate(over="ignore"):
             squares = np.sum(np.square(self.W, dtype=float))
             return self.l2 / 2 * squares + (self.l1 and self.l1 * np.sum(np.abs(self.W), dtype=float))
 
-    def epoch(self, epoch):
+    def epoch(self, epoch: int) -> tuple[float, float]:
         """Run epoch number `epoch` (from 0); return its loss and the seconds that the kernel took.
 
         The loss is the mean over the epoch, each batch before its update, and the penalty of the weights
@@ -189,7 +198,7 @@ class Trainer:
             self.state.copy_from(state)
             raise
 
-    def _epoch(self, order, rates, epoch):
+    def _epoch(self, order: Array, rates: Array, epoch: int) -> tuple[float, float]:
         B = self.batch_size
         penalty = self.penalty
         start = time.perf_counter()
@@ -202,7 +211,7 @@ class Trainer:
             raise DivergenceError(f"{what} in epoch {epoch + 1}: {self.advice()}")
         return mean_loss(losses, len(order), B), seconds
 
-    def _descend(self, order, rates):
+    def _descend(self, order: Array, rates: Array) -> Array:
         return sgd_epoch(
             self.X,
             self.y,
@@ -223,7 +232,7 @@ class Trainer:
             **self.options,
         )
 
-    def advice(self):
+    def advice(self) -> str:
         """What is wrong with the learning rate, and which would do."""
         if self.optimizer.auto_change(self.batch_size):  # no curvature makes such steps unstable
             return (
@@ -241,7 +250,7 @@ class Trainer:
             return wrong + "The features are too large for any; scale them (for example with StandardScaler)."
         return wrong + f"Up to {stable:.2g} is stable; learning_rate='auto' finds one by itself."
 
-    def accuracy(self, X, rows, codes):
+    def accuracy(self, X: Rows, rows: Array, codes: Array) -> float:
         """Share of X[rows] whose largest score is that of codes[rows]; no copy of X is made."""
         W, b = self.model
         block = max(256, (4 << 20) // b.nbytes)
@@ -254,7 +263,14 @@ class Trainer:
         return float(hits / len(rows))
 
 
-def batch_losses(descend, order, rates, batch_size, penalties, after_batch):
+def batch_losses(
+    descend: Callable[[Array, Array], Array],
+    order: Array,
+    rates: Array,
+    batch_size: int,
+    penalties: Array,
+    after_batch: Callable[[int, float, float], object] | None,
+) -> Array:
     """Losses of an epoch's batches, each before its update and with its penalty; fewer if it is ended early.
 
     Parameters
@@ -280,7 +296,7 @@ def batch_losses(descend, order, rates, batch_size, penalties, after_batch):
     return np.array(losses)
 
 
-def mean_loss(losses, n_rows, batch_size):
+def mean_loss(losses: Array, n_rows: int, batch_size: int) -> float:
     """The mean over the rows of losses of batches: the first ones of an epoch of `n_rows`."""
     sizes = np.full(len(losses), batch_size)
     sizes[-1] = min(n_rows, batch_size * len(losses)) - batch_size * (len(losses) - 1)

@@ -1,11 +1,15 @@
 """The arrays that callers bring, as the kernels want them."""
 
-import numpy as np
+from __future__ import annotations
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from softline._typing import Array
 from softline.rows import kernels_read
 
 
-def as_rows(X, name="X", ndim=2):
+def as_rows(X: ArrayLike, name: str = "X", ndim: int = 2) -> Array:
     """An array of `ndim` axes that the kernels read; a copy in float64 only of a dtype that they do not."""
     X = np.asarray(X)
     if X.ndim != ndim:
@@ -15,7 +19,7 @@ def as_rows(X, name="X", ndim=2):
     return X if kernels_read(X.dtype) else X.astype(np.float64)
 
 
-def as_labels(y, n_rows):
+def as_labels(y: ArrayLike, n_rows: int) -> Array:
     """Labels of `n_rows` rows as the kernels read them: int32."""
     y = np.asarray(y)
     if y.shape != (n_rows,):
@@ -29,7 +33,7 @@ def as_labels(y, n_rows):
     return y.astype(np.int32)
 
 
-def check_weights(W, X):
+def check_weights(W: Array, X: Array) -> None:
     """Raise unless W (D, C) may weigh the features of X (N, D)."""
     if W.ndim != 2 or len(W) != X.shape[1]:
         raise ValueError(f"X of shape {X.shape} needs W of shape ({X.shape[1]}, C); got {W.shape}")

@@ -1,15 +1,18 @@
 """CIFAR-10 as the course hands it to its classifiers; :mod:`softline.datasets` reads the files."""
 
+from __future__ import annotations
+
 import os
 
 import numpy as np
 
 from softline import datasets
+from softline._typing import Array, PathLike
 
 __all__ = ["get_CIFAR10_data", "load_CIFAR10"]
 
 
-def load_CIFAR10(ROOT):
+def load_CIFAR10(ROOT: PathLike) -> tuple[Array, Array, Array, Array]:
     """All of CIFAR-10, in the order of its files.
 
     Parameters
@@ -30,8 +33,13 @@ def load_CIFAR10(ROOT):
 
 
 def get_CIFAR10_data(
-    num_training=49000, num_validation=1000, num_test=1000, subtract_mean=True, *, cifar10_dir=None
-):
+    num_training: int = 49000,
+    num_validation: int = 1000,
+    num_test: int = 1000,
+    subtract_mean: bool = True,
+    *,
+    cifar10_dir: PathLike | None = None,
+) -> dict[str, Array]:
     """CIFAR-10 for a `Solver`: split, the mean image of the training part subtracted, channels first.
 
     Parameters
@@ -63,5 +71,5 @@ def get_CIFAR10_data(
     }
 
 
-def _images(X):
+def _images(X: Array) -> Array:
     return X.reshape(-1, *datasets.CIFAR10_SHAPE)

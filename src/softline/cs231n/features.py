@@ -1,6 +1,13 @@
 """Features of images to train on instead of pixels: the course's ``features.py``."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
+
+from softline._typing import Array
 
 __all__ = ["color_histogram_hsv", "extract_features", "hog_feature", "rgb2gray"]
 
@@ -8,7 +15,9 @@ CELL = 8  # pixels on a side
 ORIENTATIONS = 9
 
 
-def extract_features(imgs, feature_fns, verbose=False):
+def extract_features(
+    imgs: Array, feature_fns: Sequence[Callable[[Array], ArrayLike]], verbose: bool = False
+) -> Array:
     """Several features of each image, side by side in one row.
 
     Parameters
@@ -35,12 +44,12 @@ def extract_features(imgs, feature_fns, verbose=False):
     return np.array(rows, dtype=np.float64)
 
 
-def rgb2gray(rgb):
+def rgb2gray(rgb: Array) -> Array:
     """An image (H, W) of one (H, W, 3): 0.299 red + 0.587 green + 0.144 blue (sic: the course's weights)."""
     return rgb[..., :3] @ np.array([0.299, 0.587, 0.144])
 
 
-def hog_feature(im):
+def hog_feature(im: Array) -> Array:
     """Histogram of oriented gradients of an image (H, W) or (H, W, 3) (Dalal and Triggs, 2005).
 
     The mean magnitude of the gradients, by forward differences, in each cell of 8x8 pixels and each of nine
@@ -63,7 +72,9 @@ def hog_feature(im):
     return cells.mean(axis=(2, 4)).T.ravel()
 
 
-def color_histogram_hsv(im, nbin=10, xmin=0, xmax=255, normalized=True):
+def color_histogram_hsv(
+    im: Array, nbin: int = 10, xmin: float = 0, xmax: float = 255, normalized: bool = True
+) -> Array:
     """Histogram of the hue of an image (H, W, 3) of values xmin..xmax.
 
     Parameters
@@ -85,7 +96,7 @@ def color_histogram_hsv(im, nbin=10, xmin=0, xmax=255, normalized=True):
     return counts * np.diff(edges)
 
 
-def _hue(rgb):
+def _hue(rgb: Array) -> Array:
     """Hue (H, W), 0..1, of colours (H, W, 3), as matplotlib.colors.rgb_to_hsv has it: 0 for grey."""
     red, green, blue = np.moveaxis(rgb, -1, 0)
     largest = rgb.max(axis=-1)

@@ -1,15 +1,23 @@
 """Numerical gradients under the course's names; :mod:`softline.gradient_check` has them, and more."""
 
+from __future__ import annotations
+
 import random
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from softline._typing import Array
 from softline.gradient_check import numerical_gradient, relative_error
 
 __all__ = ["eval_numerical_gradient", "eval_numerical_gradient_array", "grad_check_sparse"]
 
 
-def eval_numerical_gradient(f, x, verbose=True, h=1e-5):
+def eval_numerical_gradient(
+    f: Callable[[Array], Any], x: Array, verbose: bool = True, h: float = 1e-5
+) -> Array:
     """Gradient of f at x, by centred differences of step h; x is perturbed in place and restored.
 
     Parameters
@@ -32,12 +40,16 @@ def eval_numerical_gradient(f, x, verbose=True, h=1e-5):
     return gradient
 
 
-def eval_numerical_gradient_array(f, x, df, h=1e-5):
+def eval_numerical_gradient_array(
+    f: Callable[[Array], Any], x: Array, df: ArrayLike, h: float = 1e-5
+) -> Array:
     """Gradient of sum(df * f(x)) to x, for f whose result is an array of the shape of df."""
     return numerical_gradient(f, x, h, upstream=df)
 
 
-def grad_check_sparse(f, x, analytic_grad, num_checks=10, h=1e-5):
+def grad_check_sparse(
+    f: Callable[[Array], Any], x: Array, analytic_grad: Array, num_checks: int = 10, h: float = 1e-5
+) -> None:
     """Print the numerical and the analytic derivative of f at `num_checks` random places of x.
 
     Parameters

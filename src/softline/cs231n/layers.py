@@ -1,10 +1,15 @@
 """Layers of a network, forward and backward: the course's ``layers.py`` of its first assignment."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from softline import _kernels
+from softline._typing import Array
 from softline.cs231n.checks import as_labels, as_rows
 
 __all__ = [
@@ -17,7 +22,7 @@ __all__ = [
 ]
 
 
-def affine_forward(x, w, b):
+def affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, Any]:
     """Scores of an affine layer: out = x w + b, each x[i] read as a row.
 
     Parameters
@@ -45,7 +50,7 @@ def affine_forward(x, w, b):
     return out, (x, w, b)
 
 
-def affine_backward(dout, cache):
+def affine_backward(dout: Array, cache: Any) -> tuple[Array, Array, Array]:
     """Gradients of an affine layer, from that of what follows it.
 
     Parameters
@@ -74,17 +79,17 @@ def affine_backward(dout, cache):
     return dx.reshape(x.shape), np.ascontiguousarray(dw.T), db
 
 
-def relu_forward(x):
+def relu_forward(x: Array) -> tuple[Array, Array]:
     """max(0, x), and x as the cache of `relu_backward`; x may have any shape."""
     return np.maximum(0, x), x
 
 
-def relu_backward(dout, cache):
+def relu_backward(dout: Array, cache: Any) -> Array:
     """Gradient to the x in `cache`: dout where x is positive, else 0."""
     return np.where(cache > 0, dout, 0)
 
 
-def softmax_loss(x, y):
+def softmax_loss(x: Array, y: Array) -> tuple[float, Array]:
     """Mean cross-entropy of scores, and its gradient to them.
 
     Parameters
@@ -102,7 +107,7 @@ def softmax_loss(x, y):
     return _mean_loss(_kernels.cross_entropy_gradient, x, y)
 
 
-def svm_loss(x, y):
+def svm_loss(x: Array, y: Array) -> tuple[float, Array]:
     """Mean multiclass hinge loss of scores, sum_j max(0, x_j - x_y + 1) over j != y, and its gradient.
 
     Parameters and returns are those of `softmax_loss`.
@@ -110,18 +115,18 @@ def svm_loss(x, y):
     return _mean_loss(_kernels.hinge_gradient, x, y)
 
 
-def _mean_loss(gradient, x, y):
+def _mean_loss(gradient: Callable[..., None], x: Array, y: Array) -> tuple[float, Array]:
     dx = np.array(as_rows(x, "x"), dtype_of(x), order="C")
     y, losses = as_labels(y, len(dx)), np.empty(len(dx), dx.dtype)
     gradient(dx, y, np.full(len(dx), 1 / len(dx), dx.dtype), losses)
     return losses.mean(dtype=np.float64), dx
 
 
-def flat(x):
+def flat(x: Array) -> Array:
     """x (N, d_1, ..., d_k) as rows (N, D)."""
     return as_rows(np.reshape(x, (len(x), math.prod(x.shape[1:]))), "x")
 
 
-def dtype_of(*arrays):
+def dtype_of(*arrays: Array) -> type[np.floating[Any]]:
     """What the kernels compute in: float32 if all arrays are, else float64."""
     return np.float32 if all(a.dtype == np.float32 for a in arrays) else np.float64

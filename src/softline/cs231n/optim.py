@@ -5,12 +5,18 @@ and the `config` for the next call, in which it keeps what it remembers, under t
 `config` lacks is filled in. `sgd` changes w in place and returns it; the others return new arrays.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+
+from softline._typing import Array
 
 __all__ = ["adam", "rmsprop", "sgd", "sgd_momentum"]
 
 
-def sgd(w, dw, config=None):
+def sgd(w: Array, dw: Array, config: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
     """w - learning_rate dw.
 
     config: learning_rate = 1e-2.
@@ -20,7 +26,7 @@ def sgd(w, dw, config=None):
     return w, config
 
 
-def sgd_momentum(w, dw, config=None):
+def sgd_momentum(w: Array, dw: Array, config: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
     """v = momentum v - learning_rate dw; w + v.
 
     config: learning_rate = 1e-2, momentum = 0.9, velocity = zeros.
@@ -30,7 +36,7 @@ def sgd_momentum(w, dw, config=None):
     return w + config["velocity"], config
 
 
-def rmsprop(w, dw, config=None):
+def rmsprop(w: Array, dw: Array, config: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
     """cache = decay_rate cache + (1 - decay_rate) dw^2; w - learning_rate dw / (sqrt(cache) + epsilon).
 
     config: learning_rate = 1e-2, decay_rate = 0.99, epsilon = 1e-8, cache = zeros. (Hinton, 2012.)
@@ -40,7 +46,7 @@ def rmsprop(w, dw, config=None):
     return w - config["learning_rate"] * dw / (np.sqrt(config["cache"]) + config["epsilon"]), config
 
 
-def adam(w, dw, config=None):
+def adam(w: Array, dw: Array, config: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
     """w - learning_rate m / (sqrt(v) + epsilon): running means of dw and dw^2, corrected for their start.
 
     config: learning_rate = 1e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, m = v = zeros, t = 0, the
@@ -64,12 +70,12 @@ def adam(w, dw, config=None):
     return w - config["learning_rate"] * m / (np.sqrt(v) + config["epsilon"]), config
 
 
-def _filled(config, **defaults):
+def _filled(config: dict[str, Any] | None, **defaults: Any) -> dict[str, Any]:
     config = {} if config is None else config
     for name, value in defaults.items():
         config.setdefault(name, value)
     return config
 
 
-def _decayed(mean, value, rate):
+def _decayed(mean: Array, value: Array, rate: float) -> Array:
     return rate * mean + (1 - rate) * value

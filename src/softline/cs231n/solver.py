@@ -1,14 +1,19 @@
 """Stochastic gradient descent on a model of layers: the course's ``solver.py``."""
 
+from __future__ import annotations
+
 import pickle
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from softline._typing import Array
 from softline.cs231n import optim
 
 __all__ = ["Solver"]
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "update_rule": "sgd",
     "optim_config": {},
     "lr_decay": 1.0,
@@ -65,7 +70,22 @@ class Solver:
         Epochs completed.
     """
 
-    def __init__(self, model, data, **kwargs):
+    X_train: Array
+    y_train: Array
+    X_val: Array
+    y_val: Array
+    update_rule: Any  # a name, and then its function
+    optim_config: dict[str, Any]
+    lr_decay: float
+    batch_size: int
+    num_epochs: int
+    num_train_samples: int | None
+    num_val_samples: int | None
+    checkpoint_name: str | None
+    print_every: int
+    verbose: bool
+
+    def __init__(self, model: Any, data: Mapping[str, Array], **kwargs: Any) -> None:
         unknown = kwargs.keys() - DEFAULTS.keys()
         if unknown:
             raise ValueError(
@@ -81,16 +101,18 @@ class Solver:
         self.update_rule = getattr(optim, self.update_rule)
         self._reset()
 
-    def _reset(self):
-        self.epoch = 0
-        self.best_val_acc = 0
-        self.best_params = {}
-        self.loss_history = []
-        self.train_acc_history = []
-        self.val_acc_history = []
-        self.optim_configs = {name: dict(self.optim_config) for name in self.model.params}
+    def _reset(self) -> None:
+        self.epoch: int = 0
+        self.best_val_acc: float = 0
+        self.best_params: dict[str, Array] = {}
+        self.loss_history: list[float] = []
+        self.train_acc_history: list[float] = []
+        self.val_acc_history: list[float] = []
+        self.optim_configs: dict[str, dict[str, Any]] = {
+            name: dict(self.optim_config) for name in self.model.params
+        }
 
-    def _step(self):
+    def _step(self) -> None:
         batch = np.random.choice(len(self.X_train), self.batch_size)
         loss, grads = self.model.loss(self.X_train[batch], self.y_train[batch])
         self.loss_history.append(loss)
@@ -99,7 +121,9 @@ class Solver:
                 w, grads[name], self.optim_configs[name]
             )
 
-    def check_accuracy(self, X, y, num_samples=None, batch_size=100):
+    def check_accuracy(
+        self, X: Array, y: Array, num_samples: int | None = None, batch_size: int = 100
+    ) -> float:
         """Share of the rows of X whose label y has the highest score.
 
         Parameters
@@ -118,7 +142,7 @@ class Solver:
         predicted = np.concatenate([np.argmax(self.model.loss(batch), axis=1) for batch in batches])
         return np.mean(predicted == y)
 
-    def train(self):
+    def train(self) -> None:
         """Train for `num_epochs`; the model is left with the parameters of the best validation accuracy."""
         epoch_length = max(len(self.X_train) // self.batch_size, 1)
         num_iterations = self.num_epochs * epoch_length
@@ -136,7 +160,7 @@ class Solver:
         if self.best_params:
             self.model.params = self.best_params
 
-    def _take_accuracies(self):
+    def _take_accuracies(self) -> None:
         train_acc = self.check_accuracy(self.X_train, self.y_train, self.num_train_samples)
         val_acc = self.check_accuracy(self.X_val, self.y_val, self.num_val_samples)
         self.train_acc_history.append(train_acc)
@@ -149,7 +173,7 @@ class Solver:
             self.best_val_acc = val_acc
             self.best_params = {name: w.copy(order="K") for name, w in self.model.params.items()}
 
-    def _save_checkpoint(self):
+    def _save_checkpoint(self) -> None:
         if self.checkpoint_name is None:
             return
         names = ("model", *DEFAULTS.keys() - {"checkpoint_name", "print_every", "verbose"})

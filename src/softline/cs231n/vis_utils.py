@@ -1,13 +1,17 @@
 """Images side by side: the course's ``vis_utils.py``."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
 
+from softline._typing import Array
+
 __all__ = ["visualize_grid"]
 
 
-def visualize_grid(Xs, ubound=255.0, padding=1):
+def visualize_grid(Xs: Array, ubound: float = 255.0, padding: int = 1) -> Array:
     """Images in a square grid, row by row, each stretched to the range 0..ubound.
 
     Parameters

@@ -1,8 +1,13 @@
 """A network of two layers, as the course has it since 2021: a `Solver` trains it."""
 
+from __future__ import annotations
+
+from typing import overload
+
 import numpy as np
 
 from softline import _network
+from softline._typing import Array
 from softline.cs231n.checks import as_labels
 from softline.cs231n.classifiers.linear_loss import penalised, square_norm
 from softline.cs231n.layer_utils import affine_relu_backward, affine_relu_forward
@@ -54,16 +59,29 @@ class TwoLayerNet:
     reg : float
     """
 
-    def __init__(self, input_dim=3 * 32 * 32, hidden_dim=100, num_classes=10, weight_scale=1e-3, reg=0.0):
+    def __init__(
+        self,
+        input_dim: int = 3 * 32 * 32,
+        hidden_dim: int = 100,
+        num_classes: int = 10,
+        weight_scale: float = 1e-3,
+        reg: float = 0.0,
+    ) -> None:
         self.reg = reg
-        self.params = {  # column-major, as the kernels read weights: no layer takes a copy
+        self.params: dict[str, Array] = {  # column-major, as the kernels read weights: no layer takes a copy
             "W1": np.asfortranarray(weight_scale * np.random.randn(input_dim, hidden_dim)),
             "b1": np.zeros(hidden_dim),
             "W2": np.asfortranarray(weight_scale * np.random.randn(hidden_dim, num_classes)),
             "b2": np.zeros(num_classes),
         }
 
-    def loss(self, X, y=None):
+    @overload
+    def loss(self, X: Array, y: None = None) -> Array: ...
+
+    @overload
+    def loss(self, X: Array, y: Array) -> tuple[float, dict[str, Array]]: ...
+
+    def loss(self, X: Array, y: Array | None = None) -> Array | tuple[float, dict[str, Array]]:
         """Scores of X or, with y, the loss and its gradients.
 
         Parameters
@@ -82,7 +100,19 @@ class TwoLayerNet:
         return two_layer_loss(self.params, X, y, self.reg)
 
 
-def two_layer_loss(params, X, y, alpha):
+@overload
+def two_layer_loss(params: dict[str, Array], X: Array, y: None, alpha: float) -> Array: ...
+
+
+@overload
+def two_layer_loss(
+    params: dict[str, Array], X: Array, y: Array, alpha: float
+) -> tuple[float, dict[str, Array]]: ...
+
+
+def two_layer_loss(
+    params: dict[str, Array], X: Array, y: Array | None, alpha: float
+) -> Array | tuple[float, dict[str, Array]]:
     """What `TwoLayerNet.loss` returns, for a penalty alpha/2 sum(W * W)."""
     rows, dtype = flat(X), dtype_of(X, *params.values())
     layers = [
@@ -94,7 +124,7 @@ def two_layer_loss(params, X, y, alpha):
         return scores
     gradients = [(np.empty_like(W), np.empty_like(b)) for W, b in layers]
     loss = _network.network_gradient(rows, as_labels(y, len(rows)), None, None, layers, "relu", gradients)
-    grads = {}
+    grads: dict[str, Array] = {}
     for (W, b), (dW, db) in zip(LAYERS, gradients, strict=True):
         loss += alpha / 2 * square_norm(params[W])
         grads |= {W: penalised(dW.T, params[W], alpha), b: db}

@@ -1,8 +1,13 @@
 """Nearest neighbours by Euclidean distance: the course's ``k_nearest_neighbor.py``."""
 
+from __future__ import annotations
+
+from typing import Any, Literal
+
 import numpy as np
 
 from softline import _neighbors
+from softline._typing import Array
 from softline.cs231n.checks import as_rows
 
 __all__ = ["KNearestNeighbor"]
@@ -18,12 +23,12 @@ class KNearestNeighbor:
         What `train` was given.
     """
 
-    def train(self, X, y):
+    def train(self, X: Array, y: Array) -> None:
         """Remember X (N, D) and its labels y (N,)."""
         self.X_train = X
         self.y_train = y
 
-    def predict(self, X, k=1, num_loops=0):
+    def predict(self, X: Array, k: int = 1, num_loops: Literal[0, 1, 2] = 0) -> Array:
         """Labels of the rows of X.
 
         Parameters
@@ -46,7 +51,7 @@ class KNearestNeighbor:
             raise ValueError(f"num_loops must be 0, 1 or 2; got {num_loops!r}")
         return self.predict_labels(methods[num_loops](X), k=k)
 
-    def compute_distances_no_loops(self, X):
+    def compute_distances_no_loops(self, X: Array) -> Array:
         """Euclidean distances of the rows of X (n, D) from the training rows: (n, N), float64.
 
         They are sums of squared differences, so that equal rows are exactly 0 apart.
@@ -54,22 +59,22 @@ class KNearestNeighbor:
         X, X_train = as_rows(X), as_rows(self.X_train, "X_train")
         if X.shape[1] != X_train.shape[1]:
             raise ValueError(f"X has {X.shape[1]} features; the training rows have {X_train.shape[1]}")
-        pixels = [_as_bytes(rows) for rows in (X, X_train)]
+        pixels: list[Any] = [_as_bytes(rows) for rows in (X, X_train)]
         if all(rows is not None for rows in pixels):
             X, X_train = pixels
         distances = np.empty((len(X), len(X_train)))
         _neighbors.distances(X, X_train, "euclidean", distances)
         return distances
 
-    def compute_distances_one_loop(self, X):
+    def compute_distances_one_loop(self, X: Array) -> Array:
         """As `compute_distances_no_loops`."""
         return self.compute_distances_no_loops(X)
 
-    def compute_distances_two_loops(self, X):
+    def compute_distances_two_loops(self, X: Array) -> Array:
         """As `compute_distances_no_loops`."""
         return self.compute_distances_no_loops(X)
 
-    def predict_labels(self, dists, k=1):
+    def predict_labels(self, dists: Array, k: int = 1) -> Array:
         """The label that most of the k nearest training rows have; of labels as frequent, the smallest.
 
         Parameters
@@ -96,7 +101,7 @@ class KNearestNeighbor:
         return labels[votes]
 
 
-def _as_bytes(X):
+def _as_bytes(X: Array) -> Array | None:
     """X as bytes if it holds nothing else, as raw pixels do; else None. Sums of bytes are exact, and fast."""
     if X.dtype == np.uint8:
         return X

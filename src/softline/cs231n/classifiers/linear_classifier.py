@@ -1,8 +1,13 @@
 """Linear classifiers, trained by stochastic gradient descent: the course's ``linear_classifier.py``."""
 
+from __future__ import annotations
+
+from typing import Any, Literal
+
 import numpy as np
 
 from softline import _epoch, _kernels
+from softline._typing import Array
 from softline.cs231n.checks import as_labels, as_rows, check_weights
 from softline.cs231n.classifiers.linear_svm import svm_loss_vectorized
 from softline.cs231n.classifiers.softmax import softmax_loss_vectorized
@@ -22,10 +27,19 @@ class LinearClassifier:
         Weights, float64; None before training. They may be set, and changed in place.
     """
 
-    def __init__(self):
-        self.W = None
+    def __init__(self) -> None:
+        self.W: Array | Any = None
 
-    def train(self, X, y, learning_rate=1e-3, reg=1e-5, num_iters=100, batch_size=200, verbose=False):
+    def train(
+        self,
+        X: Array,
+        y: Array,
+        learning_rate: float = 1e-3,
+        reg: float = 1e-5,
+        num_iters: int = 100,
+        batch_size: int = 200,
+        verbose: bool = False,
+    ) -> list[float]:
         """Stochastic gradient descent, from W as it is.
 
         Where W is None, it becomes 0.001 np.random.randn(D, max(y) + 1). Batches are drawn with replacement
@@ -64,7 +78,16 @@ class LinearClassifier:
             return self._train_by_loss(X, y, learning_rate, reg, num_iters, batch_size, verbose)
         return self._train_in_kernels(loss, rows, labels, learning_rate, reg, num_iters, batch_size, verbose)
 
-    def _train_by_loss(self, X, y, learning_rate, reg, num_iters, batch_size, verbose):
+    def _train_by_loss(
+        self,
+        X: Array,
+        y: Array,
+        learning_rate: float,
+        reg: float,
+        num_iters: int,
+        batch_size: int,
+        verbose: bool,
+    ) -> list[float]:
         loss_history = []
         for it in range(num_iters):
             batch = np.random.choice(len(X), batch_size)
@@ -75,7 +98,17 @@ class LinearClassifier:
                 print(f"iteration {it} / {num_iters}: loss {loss:f}")
         return loss_history
 
-    def _train_in_kernels(self, loss, X, y, learning_rate, reg, num_iters, batch_size, verbose):
+    def _train_in_kernels(
+        self,
+        loss: Literal["cross_entropy", "hinge"],
+        X: Array,
+        y: Array,
+        learning_rate: float,
+        reg: float,
+        num_iters: int,
+        batch_size: int,
+        verbose: bool,
+    ) -> list[float]:
         W = _kernels.padded(self.W.shape[1], self.W.shape[0], np.float64)
         W[...] = self.W.T
         b = np.zeros(len(W))  # stays 0
@@ -109,7 +142,7 @@ class LinearClassifier:
             self.W[...] = W.T
         return loss_history
 
-    def predict(self, X):
+    def predict(self, X: Array) -> Array:
         """The class of the highest score of each row of X (N, D); the first of equals."""
         X = as_rows(X)
         if self.W is None:
@@ -120,7 +153,7 @@ class LinearClassifier:
         _kernels.scores(X, None, Wt, None, scores)
         return scores.argmax(axis=1)
 
-    def loss(self, X_batch, y_batch, reg):
+    def loss(self, X_batch: Array, y_batch: Array, reg: float) -> tuple[float, Array]:
         """Loss and its gradient to W, of a batch. Subclasses define it.
 
         Parameters
@@ -142,7 +175,7 @@ class LinearClassifier:
 class LinearSVM(LinearClassifier):
     """The multiclass hinge loss: `svm_loss_vectorized`."""
 
-    def loss(self, X_batch, y_batch, reg):
+    def loss(self, X_batch: Array, y_batch: Array, reg: float) -> tuple[float, Array]:
         """As `svm_loss_vectorized`."""
         return svm_loss_vectorized(self.W, X_batch, y_batch, reg)
 
@@ -150,10 +183,13 @@ class LinearSVM(LinearClassifier):
 class Softmax(LinearClassifier):
     """The cross-entropy of softmax probabilities: `softmax_loss_vectorized`."""
 
-    def loss(self, X_batch, y_batch, reg):
+    def loss(self, X_batch: Array, y_batch: Array, reg: float) -> tuple[float, Array]:
         """As `softmax_loss_vectorized`."""
         return softmax_loss_vectorized(self.W, X_batch, y_batch, reg)
 
 
 # What the kernels call the losses that they train with; a loss of anybody else's is called.
-_KERNEL_LOSSES = {LinearSVM.loss: "hinge", Softmax.loss: "cross_entropy"}
+_KERNEL_LOSSES: dict[Any, Literal["hinge", "cross_entropy"]] = {
+    LinearSVM.loss: "hinge",
+    Softmax.loss: "cross_entropy",
+}

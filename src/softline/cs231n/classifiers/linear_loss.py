@@ -1,12 +1,19 @@
 """What the losses of the classifiers share."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import numpy as np
 
 from softline import _kernels
+from softline._typing import Array
 from softline.cs231n.checks import as_labels, as_rows, check_weights
 
 
-def penalised_loss(gradient, W, X, y, reg):
+def penalised_loss(
+    gradient: Callable[..., None], W: Array, X: Array, y: Array, reg: float
+) -> tuple[float, Array]:
     """Mean loss of the scores X W, plus reg sum(W * W), and its gradient to W.
 
     `gradient` is the kernel of the loss: it turns scores into their gradient, in place.
@@ -24,12 +31,12 @@ def penalised_loss(gradient, W, X, y, reg):
     return losses.mean() + reg * square_norm(W), penalised(dWt.T, W, 2 * reg)
 
 
-def square_norm(W):
+def square_norm(W: Array) -> float:
     """sum(W * W), without a copy."""
     return np.einsum("ij,ij->", W, W)
 
 
-def penalised(dW, W, alpha):
+def penalised(dW: Array, W: Array, alpha: float) -> Array:
     """dW + alpha W, in the layout of W."""
     out = alpha * W
     out += dW

@@ -1,12 +1,15 @@
 """The loss of `LinearSVM`, as a function."""
 
+from __future__ import annotations
+
 from softline import _kernels
+from softline._typing import Array
 from softline.cs231n.classifiers.linear_loss import penalised_loss
 
 __all__ = ["svm_loss_naive", "svm_loss_vectorized"]
 
 
-def svm_loss_vectorized(W, X, y, reg):
+def svm_loss_vectorized(W: Array, X: Array, y: Array, reg: float) -> tuple[float, Array]:
     """The mean multiclass hinge loss, sum_j max(0, s_j - s_y + 1) over j != y, plus reg sum(W * W).
 
     Parameters
@@ -26,6 +29,6 @@ def svm_loss_vectorized(W, X, y, reg):
     return penalised_loss(_kernels.hinge_gradient, W, X, y, reg)
 
 
-def svm_loss_naive(W, X, y, reg):
+def svm_loss_naive(W: Array, X: Array, y: Array, reg: float) -> tuple[float, Array]:
     """The same as `svm_loss_vectorized`: there are no loops to read here, only a name to call."""
     return svm_loss_vectorized(W, X, y, reg)

@@ -1,11 +1,20 @@
 """A network of two layers, as the course had it until 2020: it trains itself."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias, overload
+
 import numpy as np
 
 from softline import _kernels, _network
+from softline._typing import Array
 from softline.cs231n.checks import as_labels, as_rows
 from softline.cs231n.classifiers.fc_net import LAYERS, two_layer_loss
 from softline.cs231n.classifiers.linear_loss import square_norm
+
+# A function that takes a step, given rows and a learning rate; and one that writes the parameters back.
+Steps: TypeAlias = tuple[Callable[[Array, float], float], Callable[[], None]]
 
 __all__ = ["TwoLayerNet"]
 
@@ -29,15 +38,23 @@ class TwoLayerNet:
         "W1" (D, H), "b1" (H,), "W2" (H, C) and "b2" (C,).
     """
 
-    def __init__(self, input_size, hidden_size, output_size, std=1e-4):
-        self.params = {
+    def __init__(self, input_size: int, hidden_size: int, output_size: int, std: float = 1e-4) -> None:
+        self.params: dict[str, Array] = {
             "W1": std * np.random.randn(input_size, hidden_size),
             "b1": np.zeros(hidden_size),
             "W2": std * np.random.randn(hidden_size, output_size),
             "b2": np.zeros(output_size),
         }
 
-    def loss(self, X, y=None, reg=0.0):
+    @overload
+    def loss(self, X: Array, y: None = None, reg: float = 0.0) -> Array: ...
+
+    @overload
+    def loss(self, X: Array, y: Array, reg: float = 0.0) -> tuple[float, dict[str, Array]]: ...
+
+    def loss(
+        self, X: Array, y: Array | None = None, reg: float = 0.0
+    ) -> Array | tuple[float, dict[str, Array]]:
         """Scores of X or, with y, the loss and its gradients.
 
         Parameters
@@ -59,17 +76,17 @@ class TwoLayerNet:
 
     def train(
         self,
-        X,
-        y,
-        X_val,
-        y_val,
-        learning_rate=1e-3,
-        learning_rate_decay=0.95,
-        reg=5e-6,
-        num_iters=100,
-        batch_size=200,
-        verbose=False,
-    ):
+        X: Array,
+        y: Array,
+        X_val: Array,
+        y_val: Array,
+        learning_rate: float = 1e-3,
+        learning_rate_decay: float = 0.95,
+        reg: float = 5e-6,
+        num_iters: int = 100,
+        batch_size: int = 200,
+        verbose: bool = False,
+    ) -> dict[str, list[float]]:
         """Stochastic gradient descent; the parameters move in place.
 
         Batches are drawn with replacement by np.random.choice. Where a subclass has a `loss` of its own, that
@@ -120,10 +137,10 @@ class TwoLayerNet:
             store()
         return {"loss_history": losses, "train_acc_history": train_accs, "val_acc_history": val_accs}
 
-    def _steps_by_loss(self, X, y, reg):
+    def _steps_by_loss(self, X: Array, y: Array, reg: float) -> Steps:
         """A function that takes a step and returns the loss before it; and one that has nothing to do."""
 
-        def step(batch, learning_rate):
+        def step(batch: Array, learning_rate: float) -> float:
             loss, grads = self.loss(X[batch], y=y[batch], reg=reg)
             for name, gradient in grads.items():
                 self.params[name] -= learning_rate * gradient
@@ -131,12 +148,12 @@ class TwoLayerNet:
 
         return step, lambda: None
 
-    def _steps_in_kernels(self, X, y, reg, batch_size):
+    def _steps_in_kernels(self, X: Array, y: Array, reg: float, batch_size: int) -> Steps:
         """The same for weights as the kernels want them; and one that writes the parameters back."""
         layers = [(_transposed(self.params[W]), np.array(self.params[b], np.float64)) for W, b in LAYERS]
         arena = _network.Arena()
 
-        def step(batch, learning_rate):
+        def step(batch: Array, learning_rate: float) -> float:
             penalty = reg * sum(square_norm(W) for W, _ in layers)
             (loss,) = _network.network_epoch(
                 X,
@@ -152,18 +169,18 @@ class TwoLayerNet:
             )
             return loss + penalty
 
-        def store():
+        def store() -> None:
             for (W, b), (weights, biases) in zip(LAYERS, layers, strict=True):
                 self.params[W][...], self.params[b][...] = weights.T, biases
 
         return step, store
 
-    def predict(self, X):
+    def predict(self, X: Array) -> Array:
         """The class of the highest score of each row of X (N, D); the first of equals."""
         return two_layer_loss(self.params, X, None, 0).argmax(axis=1)
 
 
-def _transposed(W):
+def _transposed(W: Array) -> Array:
     out = _kernels.padded(W.shape[1], W.shape[0], np.float64)
     out[...] = W.T
     return out

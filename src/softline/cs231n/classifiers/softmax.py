@@ -1,12 +1,15 @@
 """The loss of `Softmax`, as a function."""
 
+from __future__ import annotations
+
 from softline import _kernels
+from softline._typing import Array
 from softline.cs231n.classifiers.linear_loss import penalised_loss
 
 __all__ = ["softmax_loss_naive", "softmax_loss_vectorized"]
 
 
-def softmax_loss_vectorized(W, X, y, reg):
+def softmax_loss_vectorized(W: Array, X: Array, y: Array, reg: float) -> tuple[float, Array]:
     """The mean cross-entropy of softmax probabilities, plus reg sum(W * W).
 
     Parameters
@@ -26,6 +29,6 @@ def softmax_loss_vectorized(W, X, y, reg):
     return penalised_loss(_kernels.cross_entropy_gradient, W, X, y, reg)
 
 
-def softmax_loss_naive(W, X, y, reg):
+def softmax_loss_naive(W: Array, X: Array, y: Array, reg: float) -> tuple[float, Array]:
     """The same as `softmax_loss_vectorized`: there are no loops to read here, only a name to call."""
     return softmax_loss_vectorized(W, X, y, reg)

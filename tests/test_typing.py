@@ -1,0 +1,123 @@
+"""Types: of the lazy names, of the kernels and their twins, and as mypy tells users of them."""
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import softline
+from softline import _typing, optimizers, reference, schedules
+from softline._neighbors import METRICS
+from softline._network import ACTIVATIONS
+from softline.linear_model import LogisticRegression
+from softline.neighbors import KNeighborsClassifier
+
+HERE = Path(__file__).parent / "typing"
+PACKAGE = Path(softline.__file__).parent
+COMPILED = ("_epoch", "_kernels", "_machine", "_neighbors", "_network", "_objective")
+
+
+def functions(path):
+    return {node.name: node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+
+
+def test_type_checkers_see_the_lazy_names():
+    """__init__.pyi imports what __init__.py hands on, from the same homes."""
+    imports = [node for node in ast.parse((PACKAGE / "__init__.pyi").read_text()).body[1:-1]]
+    found = {name.name: node.module for node in imports for name in node.names}
+    homes = {name: f"softline.{home}" for name, home in softline._HOMES.items()}
+    assert found == homes | dict.fromkeys(softline._MODULES, "softline")
+
+
+def test_the_package_says_that_it_is_typed():
+    assert (PACKAGE / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("module", COMPILED)
+def test_stubs_are_complete(module):
+    compiled = import_module(f"softline.{module}")
+    public = {name for name, value in vars(compiled).items() if is_function_of(compiled, name, value)}
+    assert public == functions(PACKAGE / f"{module}.pyi").keys()
+
+
+def is_function_of(module, name, value):
+    """Whether a module defines this public function, which may be one of Cython's."""
+    return (
+        callable(value)
+        and not isinstance(value, type)
+        and name[0] != "_"
+        and value.__module__ == module.__name__
+    )
+
+
+@pytest.mark.parametrize("module", COMPILED)
+def test_stubs_of_kernels_have_the_parameters_of_their_twins(module):
+    twins = functions(Path(reference.__file__))
+    for name, stub in functions(PACKAGE / f"{module}.pyi").items():
+        if name in twins:
+            for part in ("args", "kwonlyargs"):
+                given, expected = ([arg.arg for arg in getattr(f.args, part)] for f in (stub, twins[name]))
+                assert given == expected, name
+            defaults = (
+                [ast.unparse(d) for d in f.args.defaults + f.args.kw_defaults if d]
+                for f in (stub, twins[name])
+            )
+            assert next(defaults) == next(defaults), name
+
+
+def test_names_in_types_are_all_there_are():
+    assert set(get_args(optimizers.Name)) == optimizers.BY_NAME.keys()
+    assert set(get_args(schedules.Name)) == schedules.BY_NAME.keys()
+    assert set(get_args(_typing.Activation)) == ACTIVATIONS.keys()
+    assert set(get_args(_typing.Metric)) == set(METRICS)
+
+
+@pytest.mark.parametrize("estimator", [LogisticRegression, KNeighborsClassifier])
+def test_parameters_in_types_are_those_of_scikit_learn(estimator):
+    """The __init__ that type checkers see, of classes that inherit scikit-learn's."""
+    source = inspect.getsource(sys.modules[estimator.__module__])
+    init = next(
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__"
+    )
+    typed = {arg.arg for arg in init.args.args[1:] + init.args.kwonlyargs}
+    # Before 1.8 scikit-learn had one more, which is deprecated.
+    assert inspect.signature(estimator).parameters.keys() - typed <= {"multi_class"}
+    assert typed <= inspect.signature(estimator).parameters.keys()
+
+
+@pytest.fixture(scope="module")
+def messages(tmp_path_factory):
+    """What ``mypy --strict`` says of the files in tests/typing: {file: {(line, code), ...}}."""
+    pytest.importorskip("mypy", reason="of the extra lint")
+    folder = tmp_path_factory.mktemp("mypy")  # where no settings are, and softline is the installed one
+    files = [HERE / "user.py", HERE / "errors.py"]
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--no-pretty"]
+    done = subprocess.run(
+        [*command, f"--cache-dir={folder / 'cache'}", *map(str, files)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not done.stderr
+    found = {file.name: set() for file in files}
+    for file, line, code in re.findall(r"^(.*):(\d+): error: .*\[([a-z-]+)\]$", done.stdout, re.MULTILINE):
+        found[Path(file).name].add((int(line), code))
+    return found
+
+
+def test_mypy_accepts_what_users_write(messages):
+    assert messages["user.py"] == set()
+
+
+def test_mypy_reports_mistakes(messages):
+    lines = enumerate((HERE / "errors.py").read_text().splitlines(), 1)
+    assert messages["errors.py"] == {(i, line.split("  # ")[1]) for i, line in lines if "  # " in line}
