@@ -30,6 +30,7 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_typehints = "none"  # numpydoc has them
+autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 # Docstrings are held to numpydoc's rules, but for
 numpydoc_validation_checks = {
