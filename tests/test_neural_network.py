@@ -143,6 +143,10 @@ def test_partial_fit_equals_scikit_learns():
 # ---- learning --------------------------------------------------------------------------------------------
 
 
+def linear_fall(epoch, max_iter):
+    return 1 - epoch / max_iter
+
+
 @pytest.mark.parametrize(
     "params",
     [
@@ -156,10 +160,10 @@ def test_partial_fit_equals_scikit_learns():
         {"dropout": 0.2},
         {"learning_rate": "cosine", "learning_rate_init": 0.005},
         {"learning_rate": schedules.WarmUp(2), "learning_rate_init": 0.005},
-        {"learning_rate": lambda epoch, max_iter: 1 - epoch / max_iter, "learning_rate_init": 0.005},
+        {"learning_rate": linear_fall, "learning_rate_init": 0.005},
         {"batch_size": None, "solver": "momentum", "learning_rate_init": 0.5, "max_iter": 200},
     ],
-    ids=str,
+    ids=lambda params: str(params).replace(str(linear_fall), "linear_fall"),
 )
 def test_learns_digits(digits, params):
     X, X_test, y, y_test = digits

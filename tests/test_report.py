@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
+from sklearn.metrics import log_loss
 
 from softline import SoftmaxClassifier, bench, datasets
 from softline.cli import main
@@ -92,6 +93,17 @@ def test_sections(pages, name, missing):
     outline = Outline(pages[name].read_text(encoding="utf-8"))
     assert outline.headings == [heading for heading in headings if heading not in missing]
     assert outline.open == [] and outline.without_alt == 0
+
+
+def test_curves_are_of_both_sets(pages):
+    text = pages["softmax"].read_text(encoding="utf-8")
+    data = datasets.load_digits()
+    model = SoftmaxClassifier(max_iter=3, tol=None, random_state=0)
+    model.fit(data.X_train, data.y_train)
+    for name, X, y in (("training", data.X_train, data.y_train), ("validation", data.X_val, data.y_val)):
+        assert f"{name} accuracy" in text
+        assert f"{model.score(X, y):.4g} after 3" in text
+        assert f"{log_loss(y, model.predict_proba(X)):.4g} after 3" in text
 
 
 def test_numbers_are_those_of_the_model(tmp_path):

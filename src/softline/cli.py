@@ -20,6 +20,7 @@ from softline.config import print_rows, show_config
 
 if TYPE_CHECKING:
     from softline._typing import Array
+    from softline.callbacks import History
     from softline.datasets import Dataset
 
 COMMANDS = ("train", "evaluate", "predict", "export", "check-gradient", "info", "bench", "demo")
@@ -475,7 +476,7 @@ def _checked(
 def _train(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from softline import _kernels, datasets, files, model_file
+    from softline import _kernels, callbacks, datasets, files, model_file
 
     for path in (args.out, args.report):
         if path is not None:
@@ -507,7 +508,13 @@ def _train(args: argparse.Namespace) -> int:
         )
         sys.stdout.flush()
 
-    seconds, messages, interrupted = _fit(model, data, args)
+    history = None
+    if args.report is not None and hasattr(model, "early_stopping"):
+        rows = slice(10_000)  # enough to see by
+        history = callbacks.History(
+            training=(data.X_train[rows], data.y_train[rows]), validation=(data.X_val, data.y_val)
+        )
+    seconds, messages, interrupted = _fit(model, data, args, history)
     for message in messages:
         _tell(message)
     if data.feature_names is not None:
@@ -534,14 +541,23 @@ def _train(args: argparse.Namespace) -> int:
     if args.report is not None:
         part = "validation" if args.sealed else "test"
         report.write_report(
-            args.report, model, data, part=part, predicted=predicted[part], results=rows, notes=messages
+            args.report,
+            model,
+            data,
+            part=part,
+            predicted=predicted[part],
+            results=rows,
+            history=history,
+            notes=messages,
         )
     rows |= {name: path for name, path in (("saved", args.out), ("report", args.report)) if path is not None}
     print_rows(rows)
     return 130 if interrupted else 0
 
 
-def _fit(model: Any, data: Dataset, args: argparse.Namespace) -> tuple[float, list[str], bool]:
+def _fit(
+    model: Any, data: Dataset, args: argparse.Namespace, history: History | None
+) -> tuple[float, list[str], bool]:
     """Train; return the seconds that it took, what to tell of it, and whether Ctrl-C ended it early.
 
     Raises
@@ -563,8 +579,8 @@ def _fit(model: Any, data: Dataset, args: argparse.Namespace) -> tuple[float, li
         warnings.simplefilter("always")
         start = time.perf_counter()
         try:
-            validation = {"eval_set": (data.X_val, data.y_val)} if by_epochs else {}
-            model.fit(data.X_train, data.y_train, **validation)
+            watched = {"eval_set": (data.X_val, data.y_val), "callback": history} if by_epochs else {}
+            model.fit(data.X_train, data.y_train, **watched)
         except KeyboardInterrupt:  # LogisticRegression lets it through, as scikit-learn's does
             raised = True
         seconds = time.perf_counter() - start

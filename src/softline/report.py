@@ -39,7 +39,7 @@ FIGURE_STYLE = {
 }
 
 
-def write_report(path, model, data, *, part="test", predicted=None, results=None, notes=()):
+def write_report(path, model, data, *, part="test", predicted=None, results=None, history=None, notes=()):
     """Write a web page about a fitted classifier: its training, its mistakes, data, parameters and machine.
 
     Parameters
@@ -55,6 +55,8 @@ def write_report(path, model, data, *, part="test", predicted=None, results=None
         What the model predicts of these rows, where that is known already.
     results : dict of str to str or None, default=None
         What to begin with, by name. None means the accuracy on `part`.
+    history : History or None, default=None
+        Loss and accuracy after each epoch. None means what the model kept itself.
     notes : sequence of str, default=()
         What else there is to say of the training: warnings.
 
@@ -82,7 +84,7 @@ def write_report(path, model, data, *, part="test", predicted=None, results=None
     others = {name: value for name, value in results.items() if name not in accuracies}
     title = f"{type(model).__name__} on {data.name}"
     sections = {
-        "Training": _training(model),
+        "Training": _training(model, history),
         "Templates": _templates(model, data, judged),
         "Classes": _classes(data, judged),
         "Confusion": _confusion(judged),
@@ -141,19 +143,23 @@ class _Judged:
 # ---- sections --------------------------------------------------------------------------------------------
 
 
-def _training(model):
-    losses, scores = getattr(model, "loss_curve_", None), getattr(model, "validation_scores_", None)
-    if not losses:
+def _training(model, history):
+    if not getattr(model, "loss_curve_", None):
         return ""
-    figures = [_curve("loss", losses={"training": losses})]
-    if scores:
-        figures.append(_curve("accuracy", scores={"validation": scores}))
+    losses, scores = {"training": model.loss_curve_}, {"validation": model.validation_scores_}
+    if history is not None:
+        losses, scores = history.losses, history.scores
+    figures = [_curve("loss", losses=losses)]
+    if all(scores.values()):
+        figures.append(_curve("accuracy", scores=scores))
     return f'<div class="figures">{"".join(figures)}</div>\n'
 
 
 def _curve(what, **curves):
-    ((name, values),) = next(iter(curves.values())).items()
-    alt = f"{name} {what}: {values[0]:.4g} after the first epoch, {values[-1]:.4g} after {len(values)}"
+    alt = "; ".join(
+        f"{name} {what}: {values[0]:.4g} after the first epoch, {values[-1]:.4g} after {len(values)}"
+        for name, values in next(iter(curves.values())).items()
+    )
     return _svg(alt, plots.TrainingCurveDisplay(**curves).plot)
 
 
