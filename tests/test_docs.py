@@ -8,13 +8,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = ("gradient-check", "least-squares", "optimization", "test-set")
+PAGES = ("gradient-check", "least-squares", "optimization", "report", "test-set")
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_examples(page):
+def test_examples(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(>>> .*?)^```$", text, re.M | re.S)
     assert blocks
