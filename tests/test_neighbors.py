@@ -1,9 +1,7 @@
 """Nearest neighbours: the kernels against their twins, the classifier against scikit-learn's."""
 
 import pickle
-import re
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -435,13 +433,3 @@ def test_company(digits):
     assert graph.shape == (len(Q), len(X)) and graph.nnz == 3 * len(Q)
     search = GridSearchCV(KNeighborsClassifier(), {"n_neighbors": [1, 5], "p": [1, 2]}, cv=3)
     assert search.fit(X[:300], y[:300]).best_score_ > 0.9
-
-
-def test_example_of_the_docs():
-    """docs/neighbors.md begins with an example, and says what it prints."""
-    text = (Path(__file__).parents[1] / "docs" / "neighbors.md").read_text()
-    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
-    namespace = {}
-    exec(code, namespace)
-    for line, said in re.findall(r"^print\((.*)\)  # (.*)$", code, re.MULTILINE):
-        assert str(eval(line, namespace)) == said
