@@ -260,7 +260,9 @@ def test_regions_of_frames_and_names():
 
 def test_more_classes_than_colours():
     y = np.arange(60) % 12
-    display = DecisionRegionsDisplay.from_estimator(KNeighborsClassifier(1).fit(RINGS[0], y), RINGS[0], y)
+    display = DecisionRegionsDisplay.from_estimator(
+        KNeighborsClassifier(1).fit(RINGS[0], y), RINGS[0], y, grid_resolution=20
+    )
     assert len({tuple(points.get_facecolor()[0]) for points in display.points_}) == 12
 
 
@@ -296,7 +298,7 @@ def test_confusion_matrix(model, digits):
     assert again.ax_.get_xticklabels()[0].get_rotation() == 90
 
 
-@pytest.mark.parametrize("n", [2, 10, 26, 77, 100])
+@pytest.mark.parametrize("n", [2, 26, 100])
 def test_letters_of_many_classes_do_not_overlap(n):
     y = np.arange(n)
     names, thousands = [f"class {i}" for i in y], np.full(n, 1000)
