@@ -22,6 +22,7 @@ _MODULES = [
     "optimizers",
     "plots",
     "reference",
+    "report",
     "schedules",
 ]
 
