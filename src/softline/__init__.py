@@ -23,6 +23,7 @@ _MODULES = [
     "optimizers",
     "plots",
     "reference",
+    "report",
     "schedules",
 ]
 
