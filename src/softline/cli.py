@@ -478,9 +478,9 @@ def _train(args: argparse.Namespace) -> int:
 
     from softline import _kernels, callbacks, datasets, files, model_file
 
-    for path in (args.out, args.report):
-        if path is not None:
-            files.check_target(path)  # before the work, not after
+    targets = [files.check_target(path) for path in (args.out, args.report) if path is not None]
+    if len(set(targets)) < len(targets):  # told before the work, not after
+        raise ValueError(f"--out and --report are both {args.out}")
     if args.report is not None:
         from softline import plots, report
 
