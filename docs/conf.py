@@ -52,6 +52,7 @@ numpydoc_validation_exclude = {
     r"^softline\.callbacks\.(Batch|Epoch)$",  # records: their fields are their attributes
     r"^softline\.datasets\.(Dataset|Features|Look)\b",
     r"^softline\.gradient_check\.GradientCheck$",
+    r"^softline\.plots\.ConfusionMatrixDisplay",  # scikit-learn's parameters
     r"^softline\.datasets\.SealedTestSet$",  # made by `sealed`
 }
 

@@ -20,7 +20,7 @@ from softline import _kernels, cli
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 # Pages whose scripts need data; they have tests of their own.
-APART = {"cs231n", "neural_network", "plots"}
+APART = {"cs231n", "export", "neural_network", "plots"}
 # Lines of a command's output that no two machines have alike: the first words of them.
 VARYING = re.compile(r"^(running on|time per epoch|time)  .*$", re.M)
 
