@@ -189,7 +189,9 @@ def test_a_wrong_out_is_refused_before_the_work(tmp_path, capsys, monkeypatch, o
 
 def test_train_refuses_two_files_in_one(tmp_path, capsys):
     out, report = str(tmp_path / "model"), str(tmp_path / "." / "model")
-    assert_fails(capsys, ["train", "digits", "--out", out, "--report", report], "--out and --report are both .*")
+    assert_fails(
+        capsys, ["train", "digits", "--out", out, "--report", report], "--out and --report are both .*"
+    )
 
 
 def test_train_least_squares(tmp_path, capsys):

@@ -2,12 +2,14 @@
 
 from softline import cs231n as cs231n
 from softline import datasets as datasets
+from softline import export as export
 from softline import gradient_check as gradient_check
 from softline import linear_model as linear_model
 from softline import model_file as model_file
 from softline import neighbors as neighbors
 from softline import neural_network as neural_network
 from softline import optimizers as optimizers
+from softline import plots as plots
 from softline import reference as reference
 from softline import schedules as schedules
 from softline.config import show_config as show_config

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from softline.config import print_rows, show_config
 
@@ -539,13 +539,13 @@ def _train(args: argparse.Namespace) -> int:
         predicted[part] = _predicted(model, X, part, args.quiet)
         rows[f"{part} accuracy"] = f"{np.mean(predicted[part] == y):.2%}"
     if args.report is not None:
-        part = "validation" if args.sealed else "test"
+        judged: Literal["test", "validation"] = "validation" if args.sealed else "test"
         report.write_report(
             args.report,
             model,
             data,
-            part=part,
-            predicted=predicted[part],
+            part=judged,
+            predicted=predicted[judged],
             results=rows,
             history=history,
             notes=messages,

@@ -490,7 +490,9 @@ def make_spiral(
     return np.column_stack([radius * np.sin(angle), radius * np.cos(angle)]), y
 
 
-def _toy_labels(n_samples, n_classes, random_state):
+def _toy_labels(
+    n_samples: int, n_classes: int, random_state: RandomState
+) -> tuple[np.random.RandomState, Array]:
     """A generator, and labels of classes as large as each other, in random order."""
     from sklearn.utils import check_random_state
 

@@ -1,17 +1,27 @@
 """What `softline demo` draws: how the regions of classifiers of two features grow, epoch by epoch."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from sklearn.datasets import make_blobs, make_circles
 
+from softline._typing import Array
 from softline.datasets import make_red_pandas, make_spiral
 from softline.neural_network import MLPClassifier
 from softline.plots import DecisionRegionsDisplay, import_pyplot
 from softline.softmax_classifier import SoftmaxClassifier
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Model: TypeAlias = SoftmaxClassifier | MLPClassifier
+Panel: TypeAlias = tuple[str, Sequence[Model], int]  # name, the model after each epoch, which of them to draw
 
 FRAMES_PER_SECOND = 8
 MOMENTS = 4  # of a still picture
@@ -28,9 +38,9 @@ class Toy(NamedTuple):
     feature_names : pair of str
     """
 
-    make: Callable
-    class_names: list
-    feature_names: tuple = ("x", "y")
+    make: Callable[..., tuple[Array, Array]]
+    class_names: list[str]
+    feature_names: tuple[str, str] = ("x", "y")
 
 
 TOYS = {
@@ -41,7 +51,7 @@ TOYS = {
 }
 
 # Slow enough to be watched.
-MODELS = {
+MODELS: dict[str, Model] = {
     "softmax": SoftmaxClassifier(learning_rate=0.02, batch_size=20, standardize=True, tol=None),
     "mlp": MLPClassifier(
         (20, 20), "tanh", learning_rate_init=0.01, batch_size=20, standardize=True, tol=None
@@ -49,9 +59,9 @@ MODELS = {
 }
 
 
-def train(name, X, y, *, epochs, random_state):
+def train(name: str, X: Array, y: Array, *, epochs: int, random_state: int | None) -> list[Model]:
     """Train one of `MODELS`; return it as it was after each epoch."""
-    models = []
+    models: list[Model] = []
     model = deepcopy(MODELS[name]).set_params(max_iter=epochs, random_state=random_state)
     model.fit(X, y, callback=lambda epoch: models.append(deepcopy(epoch.model)))
     if len(models) < epochs:
@@ -59,7 +69,7 @@ def train(name, X, y, *, epochs, random_state):
     return models
 
 
-def animate(path, toy, X, y, runs):
+def animate(path: str | Path, toy: Toy, X: Array, y: Array, runs: Mapping[str, Sequence[Model]]) -> None:
     """Write a GIF with a frame an epoch.
 
     Parameters
@@ -81,7 +91,7 @@ def animate(path, toy, X, y, runs):
     figure.set_layout_engine("none")  # places stay as they are
     grid = np.column_stack([displays[0].boundary.xx0.ravel(), displays[0].boundary.xx1.ravel()])
 
-    def frame(epoch):
+    def frame(epoch: int) -> None:
         for display, (name, models, _) in zip(displays, panels, strict=True):
             display.surface_.set_array(models[epoch].predict(grid))
             display.ax_.set_title(_title(name, models[epoch], X, y))
@@ -90,7 +100,7 @@ def animate(path, toy, X, y, runs):
     animation.save(path, PillowWriter(FRAMES_PER_SECOND))
 
 
-def draw(path, toy, X, y, runs):
+def draw(path: str | Path, toy: Toy, X: Array, y: Array, runs: Mapping[str, Sequence[Model]]) -> None:
     """Write a picture of a few moments, the first and the last among them; otherwise as `animate`."""
     n_epochs = len(next(iter(runs.values())))
     moments = np.unique(np.geomspace(1, n_epochs, MOMENTS).round().astype(int)) - 1
@@ -99,7 +109,9 @@ def draw(path, toy, X, y, runs):
     figure.savefig(path)
 
 
-def _figure(toy, X, y, panels, n_columns):
+def _figure(
+    toy: Toy, X: Array, y: Array, panels: Sequence[Panel], n_columns: int
+) -> tuple[Figure, list[DecisionRegionsDisplay]]:
     """A figure with a panel for each (name, models, epoch), and their displays."""
     import_pyplot()
     from matplotlib.figure import Figure
@@ -124,5 +136,5 @@ def _figure(toy, X, y, panels, n_columns):
     return figure, displays
 
 
-def _title(name, model, X, y):
+def _title(name: str, model: Model, X: Array, y: Array) -> str:
     return f"{name}, epoch {len(model.loss_curve_)}: {model.score(X, y):.1%} right"

@@ -1,13 +1,19 @@
 """Models for elsewhere: ONNX graphs, scikit-learn's estimators (and back), state dicts of PyTorch."""
 
+from __future__ import annotations
+
 import io
 import json
 import math
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
 from scipy.sparse import issparse
+from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 from sklearn.linear_model import RidgeClassifier, SGDClassifier
 from sklearn.neighbors import KNeighborsClassifier as SklearnKNeighborsClassifier
 from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
@@ -15,17 +21,20 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
 import softline
+from softline._typing import Array, Layer, PathLike
+from softline.files import check_target, write_file
 from softline.least_squares import LeastSquaresClassifier
-from softline.logistic_regression import (
-    _PENALTY_IS_DEPRECATED,
-    LogisticRegression,
-    SklearnLogisticRegression,
-)
-from softline.model_file import check_target, write_file
+from softline.logistic_regression import _PENALTY_IS_DEPRECATED, LogisticRegression
 from softline.neighbors import KNeighborsClassifier
 from softline.neural_network import MLPClassifier
 from softline.rows import KERNEL_DTYPES, kernels_read
 from softline.softmax_classifier import SoftmaxClassifier
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from torch import Tensor
+
+WithWeights: TypeAlias = SoftmaxClassifier | LogisticRegression | LeastSquaresClassifier | MLPClassifier
 
 __all__ = ["from_sklearn", "to_onnx", "to_sklearn", "to_torch"]
 
@@ -42,44 +51,44 @@ OF_SKLEARN = (
 )
 
 
-def _import(module, function):
+def _import(module: str, function: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
         raise ImportError(f'{function} needs {module}: pip install "softline[{module}]"') from error
 
 
-def _check(model, types, function, hint=""):
+def _check(model: object, types: tuple[type, ...], function: str, hint: str = "") -> None:
     """Raise unless the model is a fitted one of these types."""
     if not isinstance(model, types):
         raise TypeError(f"{function} takes a fitted {_listed(types)} of softline; got {_what(model)}{hint}")
     check_is_fitted(model, "classes_")
 
 
-def _listed(types):
+def _listed(types: Iterable[type]) -> str:
     *names, last = (cls.__name__ for cls in types)
     return f"{', '.join(names)} or {last}"
 
 
-def _what(model):
+def _what(model: object) -> str:
     if isinstance(model, type):
         return f"the class {model.__module__}.{model.__name__}"
     return f"a {type(model).__module__}.{type(model).__name__}"
 
 
-def _layers(model):
+def _layers(model: Any) -> list[Layer]:
     """(W, b) of each layer, W (n_out, n_in)."""
     if hasattr(model, "coefs_"):
         return model._layers()
     return [(_dense(model.coef_), np.ravel(model.intercept_))]
 
 
-def _dense(coef):
+def _dense(coef: Any) -> Array:
     """Weights after scikit-learn's `sparsify`, too."""
     return coef.toarray() if issparse(coef) else coef
 
 
-def _is_one_versus_rest(model):
+def _is_one_versus_rest(model: Any) -> bool:
     """Whether a LogisticRegression is a model for each class by itself, as scikit-learn before 1.8 has it."""
     if _PENALTY_IS_DEPRECATED or len(model.classes_) == 2:
         return False
@@ -89,7 +98,13 @@ def _is_one_versus_rest(model):
 # ---- ONNX ------------------------------------------------------------------------------------------------
 
 
-def to_onnx(model, path=None, *, dtype=None, image_shape=None):
+def to_onnx(
+    model: WithWeights,
+    path: PathLike | None = None,
+    *,
+    dtype: DTypeLike | None = None,
+    image_shape: Sequence[int] | None = None,
+) -> ModelProto:
     """A model as an ONNX graph, of opset 17.
 
     The graph has one input, ``X`` (N, D), any N, and the outputs that skl2onnx gives a classifier:
@@ -197,7 +212,7 @@ def to_onnx(model, path=None, *, dtype=None, image_shape=None):
     return proto
 
 
-def _label_tensor(classes):
+def _label_tensor(classes: Array) -> Array:
     """Labels as int64, or as objects that are strings."""
     if classes.dtype.kind in "UO" and all(isinstance(label, str) for label in classes):
         return classes.astype(object)
@@ -215,25 +230,28 @@ def _label_tensor(classes):
 class _Graph:
     """The nodes of a graph as they are added, each of one output."""
 
-    def __init__(self, onnx):
-        self.onnx, self.nodes, self.constants, self.outputs = onnx, [], [], []
+    def __init__(self, onnx: Any) -> None:
+        self.onnx = onnx
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.outputs: list[Any] = []
 
-    def type_of(self, dtype):
+    def type_of(self, dtype: DTypeLike) -> int:
         return self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
-    def constant(self, name, array):
+    def constant(self, name: str, array: Array) -> str:
         self.constants.append(self.onnx.numpy_helper.from_array(array, name))
         return name
 
-    def node(self, op, *inputs, **attributes):
+    def node(self, op: str, *inputs: str, **attributes: int) -> str:
         name = f"{op.lower()}_{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(op, inputs, [name], **attributes))
         return name
 
-    def cast(self, x, dtype, to):
+    def cast(self, x: str, dtype: DTypeLike, to: DTypeLike) -> str:
         return x if dtype == to else self.node("Cast", x, to=self.type_of(to))
 
-    def activation(self, x, name, dtype):
+    def activation(self, x: str, name: str, dtype: DTypeLike) -> str:
         match name:
             case "identity":
                 return x
@@ -243,14 +261,14 @@ class _Graph:
                 )
         return self.node({"logistic": "Sigmoid", "relu": "Relu", "tanh": "Tanh"}[name], x)
 
-    def output(self, name, x, dtype, *columns):
+    def output(self, name: str, x: str, dtype: DTypeLike, *columns: int) -> None:
         """Call x an output (N,) or (N, columns) of the graph."""
         self.nodes.append(self.onnx.helper.make_node("Identity", [x], [name]))
         self.outputs.append(
             self.onnx.helper.make_tensor_value_info(name, self.type_of(dtype), ["N", *columns])
         )
 
-    def model(self, model, dtype, image_shape):
+    def model(self, model: Any, dtype: DTypeLike, image_shape: Sequence[int] | None) -> Any:
         """The graph of a model whose rows are of this dtype, with what is known of it."""
         helper, name = self.onnx.helper, type(model).__name__
         shape = ["N", model.n_features_in_]
@@ -276,7 +294,7 @@ class _Graph:
 # ---- PyTorch ---------------------------------------------------------------------------------------------
 
 
-def to_torch(model, path=None):
+def to_torch(model: WithWeights, path: PathLike | None = None) -> dict[str, Tensor]:
     """The weights of a model as a state dict of PyTorch.
 
     Those of a linear model are for ``torch.nn.Linear(D, C)``. Those of a network are for a
@@ -329,7 +347,7 @@ def to_torch(model, path=None):
 # ---- scikit-learn ----------------------------------------------------------------------------------------
 
 
-def to_sklearn(model):
+def to_sklearn(model: WithWeights | KNeighborsClassifier) -> Any:
     """A model as scikit-learn's own estimator, fitted, with the same predictions to rounding.
 
     ============================ ============================
@@ -400,7 +418,7 @@ def to_sklearn(model):
     return _network_of_sklearn(model)
 
 
-def from_sklearn(estimator):
+def from_sklearn(estimator: Any) -> Any:
     """A fitted estimator of scikit-learn as softline's, with the same predictions to rounding.
 
     ============================ ============================
@@ -481,7 +499,7 @@ def from_sklearn(estimator):
     return _network_of_softline(estimator)
 
 
-def _twin(cls, parameters, model, **fitted):
+def _twin(cls: Any, parameters: dict[str, Any], model: Any, **fitted: Any) -> Any:
     """An estimator with these parameters and fitted attributes, and those that all models have: copies."""
     twin = cls(**deepcopy(parameters))
     of_all = ("classes_", "n_features_in_", "feature_names_in_")
@@ -492,7 +510,7 @@ def _twin(cls, parameters, model, **fitted):
     return twin
 
 
-def _shared(cls, model, *names):
+def _shared(cls: Any, model: Any, *names: str) -> dict[str, Any]:
     """Parameters of a model, by default all, that an estimator has as well, where it takes their values."""
     defaults, shared = cls().get_params(deep=False), {}
     for name, value in model.get_params(deep=False).items():
@@ -505,7 +523,7 @@ def _shared(cls, model, *names):
     return shared
 
 
-def _logistic(cls, model):
+def _logistic(cls: Any, model: Any) -> Any:
     """A LogisticRegression as that of the other library."""
     parameters = model.get_params(deep=False)
     if len(model.classes_) == 2:
@@ -520,7 +538,7 @@ def _logistic(cls, model):
     )
 
 
-def _logistic_from_softmax(model):
+def _logistic_from_softmax(model: SoftmaxClassifier) -> Any:
     """Two rows of weights, of two classes, are one: their difference."""
     coef, intercept = model.coef_, model.intercept_
     alpha, l1_ratio = model.alpha, model.l1_ratio
@@ -546,7 +564,7 @@ def _logistic_from_softmax(model):
     )
 
 
-def _softmax_from_sgd(estimator):
+def _softmax_from_sgd(estimator: Any) -> SoftmaxClassifier:
     """The inverse, of a model of two classes."""
     if estimator.loss != "log_loss":
         raise ValueError(
@@ -582,7 +600,7 @@ def _softmax_from_sgd(estimator):
     )
 
 
-def _network_of_sklearn(model):
+def _network_of_sklearn(model: Any) -> Any:
     if model.activation == "leaky_relu":
         raise ValueError("activation='leaky_relu' is none that scikit-learn's MLPClassifier has")
     coefs = [np.ascontiguousarray(coef) for coef in model.coefs_]
@@ -615,7 +633,7 @@ def _network_of_sklearn(model):
     )
 
 
-def _network_of_softline(estimator):
+def _network_of_softline(estimator: Any) -> MLPClassifier:
     model = _twin(MLPClassifier, _shared(MLPClassifier, estimator), estimator)
     coefs = [np.array(coef.T, order="C").T for coef in estimator.coefs_]  # as a fit leaves them
     intercepts = [intercept.copy() for intercept in estimator.intercepts_]
@@ -629,7 +647,7 @@ def _network_of_softline(estimator):
     return model
 
 
-def _neighbors(cls, model, X, algorithm):
+def _neighbors(cls: Any, model: Any, X: Array, algorithm: str) -> Any:
     """A KNeighborsClassifier of the training rows X and the labels of another."""
     y = model._y
     if model.outputs_2d_:

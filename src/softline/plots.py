@@ -4,15 +4,37 @@ A display holds what is drawn; `from_estimator`, `from_predictions` or `from_cv_
 `plot` draws it, again if need be. Needs matplotlib: ``pip install "softline[plot]"``.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn import metrics
 from sklearn.base import is_regressor
 from sklearn.inspection import DecisionBoundaryDisplay
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
+
+from softline._typing import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection, QuadMesh
+    from matplotlib.colors import Colormap
+    from matplotlib.container import ErrorbarContainer
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+    from matplotlib.lines import Line2D
+
+    AxesLike: TypeAlias = Axes | Sequence[Axes] | Array
+
+Curves: TypeAlias = Mapping[str, Sequence[float] | Array]
+Names: TypeAlias = Sequence[Any] | Array
 
 __all__ = [
     "ConfusionMatrixDisplay",
@@ -43,7 +65,7 @@ COLORS = (
 MARKERS = "os^Dv<>Pph"
 
 
-def import_pyplot():
+def import_pyplot() -> ModuleType:
     """matplotlib.pyplot, or an ImportError that says what to install."""
     try:
         from matplotlib import pyplot
@@ -52,7 +74,7 @@ def import_pyplot():
     return pyplot
 
 
-def _axes(ax, n, n_columns, cell):
+def _axes(ax: Any, n: int, n_columns: int, cell: tuple[float, float]) -> Array:
     """Axes (n,), each of `cell` inches in a new figure, or where `ax` says.
 
     As in scikit-learn's PartialDependenceDisplay: an array of axes is drawn into, one axes makes room.
@@ -77,7 +99,7 @@ def _axes(ax, n, n_columns, cell):
     return axes.flat[:n]
 
 
-def _trained(estimator):
+def _trained(estimator: Any) -> Any:
     """The estimator that was trained: the last step of a pipeline, the best of a search."""
     check_is_fitted(estimator)
     if hasattr(estimator, "best_estimator_"):
@@ -87,7 +109,7 @@ def _trained(estimator):
     return estimator
 
 
-def _checked_names(class_names, classes):
+def _checked_names(class_names: Names | None, classes: Array) -> Names:
     if class_names is None:
         return classes
     if len(class_names) != len(classes):
@@ -127,13 +149,19 @@ class TrainingCurveDisplay:
     >>> TrainingCurveDisplay.from_estimator(model)  # doctest: +SKIP
     """
 
-    def __init__(self, *, losses=None, scores=None, score_name="accuracy"):
+    axes_: Array
+    figure_: Figure
+    lines_: dict[tuple[str, str], Line2D]
+
+    def __init__(
+        self, *, losses: Curves | None = None, scores: Curves | None = None, score_name: str = "accuracy"
+    ) -> None:
         self.losses = losses
         self.scores = scores
         self.score_name = score_name
 
     @classmethod
-    def from_estimator(cls, estimator, *, ax=None):
+    def from_estimator(cls, estimator: Any, *, ax: AxesLike | None = None) -> Self:
         """Draw what an estimator kept of its training.
 
         Parameters
@@ -165,7 +193,7 @@ class TrainingCurveDisplay:
             score_name="R²" if is_regressor(model) else "accuracy",
         ).plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: AxesLike | None = None) -> Self:
         """Draw the curves.
 
         Parameters
@@ -238,13 +266,26 @@ class TemplatesDisplay:
     >>> TemplatesDisplay.from_estimator(model)  # doctest: +SKIP
     """
 
-    def __init__(self, *, templates, image_shape, names=None):
+    axes_: Array
+    figure_: Figure
+    images_: list[AxesImage]
+
+    def __init__(
+        self, *, templates: ArrayLike, image_shape: Sequence[int], names: Names | None = None
+    ) -> None:
         self.templates = templates
         self.image_shape = image_shape
         self.names = names
 
     @classmethod
-    def from_estimator(cls, estimator, *, image_shape=None, class_names=None, ax=None):
+    def from_estimator(
+        cls,
+        estimator: Any,
+        *,
+        image_shape: Sequence[int] | None = None,
+        class_names: Names | None = None,
+        ax: AxesLike | None = None,
+    ) -> Self:
         """Draw the weights of a linear classifier, or of the first layer of a network.
 
         Parameters
@@ -291,7 +332,7 @@ class TemplatesDisplay:
             image_shape = IMAGE_SHAPES[n_features]
         return cls(templates=templates, image_shape=image_shape, names=names).plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: AxesLike | None = None) -> Self:
         """Draw the templates.
 
         Parameters
@@ -316,8 +357,19 @@ class TemplatesDisplay:
         self.axes_, self.figure_ = axes, axes[0].figure
         return self
 
-    def images(self):
-        """Images (n, height, width), from -1 to 1, or (n, height, width, 3), from 0 to 1."""
+    def images(self) -> Array:
+        """The templates as images.
+
+        Returns
+        -------
+        images : ndarray of shape (n, height, width) or (n, height, width, 3)
+            Grey ones from -1 to 1, of colours from 0 to 1.
+
+        Raises
+        ------
+        ValueError
+            If the templates are not of `image_shape`.
+        """
         templates, shape = np.asarray(self.templates, dtype=float), tuple(self.image_shape)
         if len(shape) not in (2, 3) or (len(shape) == 3 and 3 not in (shape[0], shape[2])):
             raise ValueError(
@@ -375,14 +427,28 @@ class DecisionRegionsDisplay:
     >>> DecisionRegionsDisplay.from_estimator(model, X, y)  # doctest: +SKIP
     """
 
-    def __init__(self, *, boundary, X, y, class_names):
+    ax_: Axes
+    figure_: Figure
+    surface_: QuadMesh
+    points_: list[PathCollection]
+
+    def __init__(self, *, boundary: DecisionBoundaryDisplay, X: Array, y: Array, class_names: Names) -> None:
         self.boundary = boundary
         self.X = X
         self.y = y
         self.class_names = class_names
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, grid_resolution=200, class_names=None, ax=None):
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        grid_resolution: int = 200,
+        class_names: Names | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw the regions of a classifier.
 
         Parameters
@@ -429,7 +495,7 @@ class DecisionRegionsDisplay:
         )
         return cls(boundary=boundary, X=points, y=codes, class_names=names).plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw the regions and the rows.
 
         Parameters
@@ -462,13 +528,13 @@ class DecisionRegionsDisplay:
         return self
 
 
-def _class_colors(n_classes):
+def _class_colors(n_classes: int) -> Any:
     if n_classes <= len(COLORS):
         return COLORS[:n_classes]
     return import_pyplot().get_cmap("turbo")(np.linspace(0, 1, n_classes))
 
 
-def _pale(colors):
+def _pale(colors: Any) -> Colormap:
     """A colormap of these colours, mixed with white."""
     from matplotlib.colors import ListedColormap, to_rgb
 
@@ -483,13 +549,13 @@ class ConfusionMatrixDisplay(metrics.ConfusionMatrixDisplay):
     """
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, **options):
+    def from_estimator(cls, estimator: Any, X: ArrayLike, y: ArrayLike, **options: Any) -> Self:
         """Draw what a classifier predicts for X, against y; options as in scikit-learn."""
         import_pyplot()
         return super().from_estimator(estimator, X, y, **options)
 
     @classmethod
-    def from_predictions(cls, y_true, y_pred, **options):
+    def from_predictions(cls, y_true: ArrayLike, y_pred: ArrayLike, **options: Any) -> Self:
         """Draw predicted labels against true ones; options as in scikit-learn."""
         import_pyplot()
         return super().from_predictions(y_true, y_pred, **options)
@@ -497,14 +563,14 @@ class ConfusionMatrixDisplay(metrics.ConfusionMatrixDisplay):
     def plot(
         self,
         *,
-        include_values=True,
-        xticks_rotation="horizontal",
-        ax=None,
-        colorbar=True,
-        im_kw=None,
-        text_kw=None,
-        **options,
-    ):
+        include_values: bool = True,
+        xticks_rotation: Literal["vertical", "horizontal"] | float = "horizontal",
+        ax: Axes | None = None,
+        colorbar: bool = True,
+        im_kw: dict[str, Any] | None = None,
+        text_kw: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
         """Draw the matrix.
 
         Parameters
@@ -590,7 +656,20 @@ class KFoldDisplay:
     >>> KFoldDisplay.from_cv_results(search.cv_results_)  # doctest: +SKIP
     """
 
-    def __init__(self, *, param_name, param_values, scores, score_name="score", fixed=None):
+    ax_: Axes
+    figure_: Figure
+    points_: PathCollection
+    errorbar_: ErrorbarContainer
+
+    def __init__(
+        self,
+        *,
+        param_name: str,
+        param_values: Sequence[Any],
+        scores: ArrayLike,
+        score_name: str = "score",
+        fixed: Mapping[str, Any] | None = None,
+    ) -> None:
         self.param_name = param_name
         self.param_values = param_values
         self.scores = scores
@@ -598,7 +677,14 @@ class KFoldDisplay:
         self.fixed = fixed
 
     @classmethod
-    def from_cv_results(cls, cv_results, param_name=None, *, score_name="score", ax=None):
+    def from_cv_results(
+        cls,
+        cv_results: Mapping[str, Any],
+        param_name: str | None = None,
+        *,
+        score_name: str = "score",
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw a parameter of a search.
 
         Parameters
@@ -635,7 +721,7 @@ class KFoldDisplay:
             fixed=fixed,
         ).plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw points, means and error bars.
 
         Parameters
@@ -703,7 +789,20 @@ class HeatMapDisplay:
     >>> HeatMapDisplay.from_cv_results(search.cv_results_, ["learning_rate", "alpha"])  # doctest: +SKIP
     """
 
-    def __init__(self, *, param_names, param_values, scores, score_name="score", fixed=None):
+    ax_: Axes
+    figure_: Figure
+    im_: AxesImage | PathCollection
+    text_: Array | None
+
+    def __init__(
+        self,
+        *,
+        param_names: Sequence[str],
+        param_values: Sequence[Sequence[Any]],
+        scores: Array,
+        score_name: str = "score",
+        fixed: Mapping[str, Any] | None = None,
+    ) -> None:
         self.param_names = param_names
         self.param_values = param_values
         self.scores = scores
@@ -711,7 +810,14 @@ class HeatMapDisplay:
         self.fixed = fixed
 
     @classmethod
-    def from_cv_results(cls, cv_results, param_names=None, *, score_name="score", ax=None):
+    def from_cv_results(
+        cls,
+        cv_results: Mapping[str, Any],
+        param_names: Sequence[str] | None = None,
+        *,
+        score_name: str = "score",
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw two parameters of a search.
 
         Parameters
@@ -744,7 +850,7 @@ class HeatMapDisplay:
             fixed=fixed,
         ).plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw cells or points, and a frame around the best.
 
         Parameters
@@ -779,7 +885,7 @@ class HeatMapDisplay:
         self.ax_, self.figure_ = axis, axis.figure
         return self
 
-    def _draw_cells(self, axis, cells):
+    def _draw_cells(self, axis: Axes, cells: Array) -> None:
         self.im_ = axis.imshow(cells, aspect="auto")
         middle = (np.nanmin(cells) + np.nanmax(cells)) / 2
         self.text_ = np.empty(cells.shape, dtype=object)
@@ -792,7 +898,9 @@ class HeatMapDisplay:
         )
 
 
-def _candidates(cv_results, names, n, score_name):
+def _candidates(
+    cv_results: Mapping[str, Any], names: Sequence[str] | None, n: int, score_name: str
+) -> tuple[Sequence[str], Array, dict[str, Any]]:
     """Names of `n` parameters, candidates that differ in nothing else from the best, and what they share."""
     searched = [key.removeprefix("param_") for key in cv_results if key.startswith("param_")]
     scores = cv_results.get(f"mean_test_{score_name}")
@@ -825,15 +933,15 @@ def _candidates(cv_results, names, n, score_name):
     return names, np.array(chosen), fixed
 
 
-def _fixed(parameters):
+def _fixed(parameters: Mapping[str, Any] | None) -> str:
     return ", ".join(f"{name}={_text(value)}" for name, value in (parameters or {}).items())
 
 
-def _is_number(value):
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
-def _ordered(values):
+def _ordered(values: Sequence[Any]) -> list[Any]:
     """Distinct values: numbers by size, anything else as it came."""
     distinct = []
     for value in values:
@@ -842,11 +950,11 @@ def _ordered(values):
     return sorted(distinct) if all(map(_is_number, distinct)) else distinct
 
 
-def _text(value):
+def _text(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, (float, np.floating)) else str(value)
 
 
-def _positions(values, axis, which):
+def _positions(values: Sequence[Any], axis: Axes, which: Literal["x", "y"]) -> Array:
     """Where to draw parameter values: numbers as they are, on a logarithmic axis if they span decades."""
     if all(map(_is_number, values)):
         values = np.array(values, dtype=float)

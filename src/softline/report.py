@@ -4,19 +4,30 @@ The page holds all that it shows: no scripts, no fonts, nothing from a network, 
 Needs matplotlib: ``pip install "softline[plot]"``.
 """
 
+from __future__ import annotations
+
 import base64
 import io
 import platform
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from html import escape
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from softline import _kernels, bench, plots
+from softline._typing import Array, PathLike
 from softline.files import write_file
 from softline.progress import format_rate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from softline.callbacks import History
+    from softline.datasets import Dataset
 
 __all__ = ["write_report"]
 
@@ -26,7 +37,7 @@ MOST_MISTAKES, MOST_TEMPLATES, MOST_FEATURES, MOST_CONFUSIONS = 24, 100, 12, 20
 MOST_CELLS = 30
 # Stands for the colour of the text around a figure.
 INK = "#010203"
-FIGURE_STYLE = {
+FIGURE_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "softline",
     "figure.facecolor": "none",
@@ -39,7 +50,17 @@ FIGURE_STYLE = {
 }
 
 
-def write_report(path, model, data, *, part="test", predicted=None, results=None, history=None, notes=()):
+def write_report(
+    path: PathLike,
+    model: Any,
+    data: Dataset,
+    *,
+    part: Literal["test", "validation"] = "test",
+    predicted: Array | None = None,
+    results: dict[str, str] | None = None,
+    history: History | None = None,
+    notes: Iterable[str] = (),
+) -> None:
     """Write a web page about a fitted classifier: its training, its mistakes, data, parameters and machine.
 
     Parameters
@@ -127,7 +148,7 @@ class _Judged:
     right : (n,) bool array
     """
 
-    def __init__(self, model, data, part, predicted):
+    def __init__(self, model: Any, data: Dataset, part: str, predicted: Array | None) -> None:
         self.part = part
         self.X, y = {"test": (data.X_test, data.y_test), "validation": (data.X_val, data.y_val)}[part]
         predicted = model.predict(self.X) if predicted is None else predicted
@@ -143,7 +164,7 @@ class _Judged:
 # ---- sections --------------------------------------------------------------------------------------------
 
 
-def _training(model, history):
+def _training(model: Any, history: History | None) -> str:
     if not getattr(model, "loss_curve_", None):
         return ""
     losses, scores = {"training": model.loss_curve_}, {"validation": model.validation_scores_}
@@ -155,7 +176,7 @@ def _training(model, history):
     return f'<div class="figures">{"".join(figures)}</div>\n'
 
 
-def _curve(what, **curves):
+def _curve(what: str, **curves: Any) -> str:
     alt = "; ".join(
         f"{name} {what}: {values[0]:.4g} after the first epoch, {values[-1]:.4g} after {len(values)}"
         for name, values in next(iter(curves.values())).items()
@@ -163,7 +184,7 @@ def _curve(what, **curves):
     return _svg(alt, plots.TrainingCurveDisplay(**curves).plot)
 
 
-def _templates(model, data, judged):
+def _templates(model: Any, data: Dataset, judged: _Judged) -> str:
     if data.image_shape is None or not (hasattr(model, "coef_") or hasattr(model, "coefs_")):
         return ""
     if hasattr(model, "coefs_"):
@@ -188,7 +209,7 @@ def _templates(model, data, judged):
     )
 
 
-def _classes(data, judged):
+def _classes(data: Dataset, judged: _Judged) -> str:
     counts = dict(zip(*np.unique(data.y_train, return_counts=True), strict=True))
     rows = []
     for code, (label, name) in enumerate(zip(judged.classes, judged.names, strict=True)):
@@ -200,11 +221,11 @@ def _classes(data, judged):
     return _table(header, rows, "tall")
 
 
-def _bar(share):
+def _bar(share: float) -> str:
     return f'<span class="bar" style="--share:{share:.4f}">{share:.1%}</span>'
 
 
-def _confusion(judged):
+def _confusion(judged: _Judged) -> str:
     counts = confusion_matrix(judged.y, judged.predicted, labels=range(len(judged.classes)))
     totals = counts.sum(axis=1)
     if len(judged.classes) > MOST_CELLS:
@@ -235,7 +256,7 @@ def _confusion(judged):
     )
 
 
-def _mistakes(model, data, judged):
+def _mistakes(model: Any, data: Dataset, judged: _Judged) -> str:
     wrong = np.flatnonzero(~judged.right)
     if not wrong.size:
         return f"<p>None: every {judged.part} row was right.</p>\n"
@@ -271,7 +292,7 @@ def _mistakes(model, data, judged):
     return intro + _table(header, cells)
 
 
-def _confidence(model, judged, rows):
+def _confidence(model: Any, judged: _Judged, rows: Array) -> tuple[Array, Array]:
     """How sure the model is of what it takes rows for, and by how much more than of what they are."""
     X, each = judged.X[rows], np.arange(len(rows))
     scores = model.predict_proba(X) if hasattr(model, "predict_proba") else model.decision_function(X)
@@ -283,7 +304,7 @@ def _confidence(model, judged, rows):
     return confidence, confidence - of_all[each, judged.y[rows]]
 
 
-def _time(model, data):
+def _time(model: Any, data: Dataset) -> str:
     seconds = getattr(model, "epoch_seconds_", None)
     if not seconds:
         return ""
@@ -306,7 +327,7 @@ def _time(model, data):
         }
     epochs, milliseconds = np.arange(1, len(seconds) + 1), 1e3 * np.array(seconds)
 
-    def draw(axes):
+    def draw(axes: Any) -> None:
         style = {"color": plots.COLORS[0], "marker": "." if len(seconds) <= 30 else None}
         axes.plot(epochs, milliseconds, label="an epoch", **style)
         if least is not None:
@@ -321,15 +342,15 @@ def _time(model, data):
     return f'{_definitions(rows)}<div class="figures">{figure}</div>\n'
 
 
-def _share(share):
+def _share(share: float) -> str:
     return f"{share:.0%}" if share > 0.1 else f"{share:.1%}"
 
 
-def _ms(seconds):
+def _ms(seconds: float) -> str:
     return f"{1e3 * seconds:.3g} ms"
 
 
-def _data(data, judged):
+def _data(data: Dataset, judged: _Judged) -> str:
     parts = [("training", data.y_train), ("validation", data.y_val), ("test", data.y_test)]
     shape = f", images of {' x '.join(map(str, data.image_shape))}" if data.image_shape else ""
     return _definitions(
@@ -342,7 +363,7 @@ def _data(data, judged):
     )
 
 
-def _parameters(model):
+def _parameters(model: Any) -> str:
     given, defaults = model.get_params(deep=False), type(model)().get_params(deep=False)
     changed = {name: value for name, value in given.items() if repr(value) != repr(defaults[name])}
     others = {name: repr(value) for name, value in given.items() if name not in changed}
@@ -353,7 +374,7 @@ def _parameters(model):
     return f"{content}<details>{summary}\n{_definitions(others)}</details>\n"
 
 
-def _machine(model):
+def _machine(model: Any) -> str:
     threads = getattr(model, "n_threads", None) or getattr(model, "n_jobs", None) or _kernels.max_threads()
     return _definitions(
         {
@@ -376,11 +397,11 @@ class _Raw(str):
     """HTML already."""
 
 
-def _cell(value):
+def _cell(value: object) -> str:
     return value if isinstance(value, _Raw) else escape(str(value))
 
 
-def _table(header, rows, kind=""):
+def _table(header: Iterable[object], rows: Iterable[Iterable[object]], kind: str = "") -> str:
     """A table in a box that scrolls by itself; the cells are escaped."""
     head = "".join(f'<th scope="col">{_cell(name)}</th>' for name in header)
     lines = "".join(f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
@@ -390,17 +411,18 @@ def _table(header, rows, kind=""):
     )
 
 
-def _definitions(rows, kind=""):
+def _definitions(rows: Mapping[str, object], kind: str = "") -> str:
     items = [f"<div><dt>{_cell(name)}</dt><dd>{_cell(value)}</dd></div>\n" for name, value in rows.items()]
     return f'<dl class="{kind}">\n{"".join(items)}</dl>\n'
 
 
-def _image(image, alt, caption, **scale):
+def _image(image: Array, alt: str, caption: str, **scale: Any) -> str:
     """A small image as PNG: grey or of a colour map (h, w), or of colours from 0 to 1 (h, w, 3)."""
     from matplotlib.image import imsave
 
     file = io.BytesIO()
-    imsave(file, image, format="png", metadata={"Software": None}, **scale)
+    metadata: dict[str, Any] = {"Software": None}
+    imsave(file, image, format="png", metadata=metadata, **scale)
     source = base64.b64encode(file.getvalue()).decode()
     return (
         f'<figure><img src="data:image/png;base64,{source}" alt="{escape(alt)}">'
@@ -408,7 +430,7 @@ def _image(image, alt, caption, **scale):
     )
 
 
-def _svg(alt, draw):
+def _svg(alt: str, draw: Callable[[Axes], object]) -> str:
     """What `draw` does with axes, in the colours of the text around it."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure

@@ -1,7 +1,7 @@
 """Mistakes, each with the code of the error that mypy must report in its line."""
 
 import softline
-from softline import SoftmaxClassifier, optimizers, save_model
+from softline import SoftmaxClassifier, export, optimizers, plots, save_model
 from softline.cs231n.classifiers import Softmax
 from softline.datasets import load_digits
 from softline.linear_model import LogisticRegression
@@ -29,4 +29,8 @@ MLPClassifier(hidden_layer_sizes=("100",))  # arg-type
 MLPClassifier(activation="sigmoid")  # arg-type
 KNeighborsClassifier(metric="cosine")  # arg-type
 save_model(SoftmaxClassifier())  # call-arg
+plots.TemplatesDisplay.from_estimator(SoftmaxClassifier(), image_shape=64)  # arg-type
+plots.KFoldDisplay.from_cv_results({}, ["alpha", "tol"])  # arg-type
+export.to_onnx("model.safetensors")  # arg-type
+export.to_torch(SoftmaxClassifier)  # arg-type
 Softmax().train(data.X_train, data.y_train, num_iters=1.5)  # arg-type

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import softline
-from softline import SoftmaxClassifier, datasets, load_model, optimizers, save_model, schedules
+from softline import SoftmaxClassifier, datasets, export, load_model, optimizers, plots, save_model, schedules
 from softline.callbacks import Batch, Epoch
 from softline.cs231n.classifiers import LinearSVM, Softmax, TwoLayerNet
 from softline.cs231n.classifiers.fc_net import TwoLayerNet as TwoLayerNetOfSolver
@@ -91,6 +91,20 @@ assert_type(datasets.sealed(data.X_test, data.y_test).score(model), float)
 assert_type(check_gradient(model, X, y), GradientCheck)
 assert_type(numerical_gradient(lambda x: np.sum(x**2), np.ones(3)), NDArray[np.float64])
 assert_type(schedules.Step(every=5)(2.5, 10), Any)
+
+# Pictures, and models for elsewhere; what matplotlib, onnx and torch have types for need not be there.
+curves = plots.TrainingCurveDisplay.from_estimator(model)
+assert_type(curves.plot(), plots.TrainingCurveDisplay)
+templates = plots.TemplatesDisplay.from_estimator(model, image_shape=(8, 8), class_names=data.class_names)
+templates.plot(templates.axes_).figure_.savefig("templates.png")
+regions = plots.DecisionRegionsDisplay.from_estimator(mlp, [[0, 1], [1, 0]], ["a", "b"], ax=curves.axes_[0])
+assert_type(regions, plots.DecisionRegionsDisplay)
+confusion = plots.ConfusionMatrixDisplay.from_predictions(y, model.predict(X), xticks_rotation=45)
+assert_type(confusion.plot(colorbar=False), plots.ConfusionMatrixDisplay)
+plots.HeatMapDisplay.from_cv_results({"params": []}, ["alpha", "l1_ratio"]).plot()
+export.to_onnx(model, "model.onnx", dtype=np.uint8, image_shape=(8, 8)).SerializeToString()
+export.to_torch(mlp, "model.pt")["0.weight"].numpy()
+export.from_sklearn(export.to_sklearn(neighbors)).predict(X)
 
 # The course.
 course = get_CIFAR10_data(cifar10_dir="data")
