@@ -11,6 +11,7 @@ from softline import neural_network as neural_network
 from softline import optimizers as optimizers
 from softline import plots as plots
 from softline import reference as reference
+from softline import report as report
 from softline import schedules as schedules
 from softline.config import show_config as show_config
 from softline.model_file import load_model as load_model
