@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,14 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
+
+from softline import datasets
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c():
+    """Heard also in the background of a shell, whose jobs begin with deaf ears."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +69,20 @@ def cifar10_dir(data_dir, tmp_path_factory):
     unpacked = tmp_path_factory.mktemp("cifar10")
     subprocess.run([sys.executable, unpack, unpacked], check=True)
     return unpacked
+
+
+@pytest.fixture(scope="session")
+def mnist(mnist_dir):
+    return _read_only(datasets.load_mnist(mnist_dir))
+
+
+@pytest.fixture(scope="session")
+def cifar10(cifar10_dir):
+    return _read_only(datasets.load_cifar10(cifar10_dir))
+
+
+def _read_only(data):
+    """A data set that tests share."""
+    for array in (data.X_train, data.X_val, data.X_test, data.y_train, data.y_val, data.y_test):
+        array.flags.writeable = False
+    return data

@@ -16,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier as SklearnKNeighborsClassifie
 from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
 from sklearn.svm import SVC
 
-from softline import SoftmaxClassifier, datasets, load_model, save_model
+from softline import SoftmaxClassifier, load_model, save_model
 from softline.cli import main
 from softline.export import from_sklearn, to_onnx, to_sklearn, to_torch
 from softline.linear_model import LeastSquaresClassifier, LogisticRegression
@@ -307,17 +307,16 @@ def test_onnx_on_digits(digits):
                 assert np.abs(got["probabilities"] - reference_proba(model, X_test)).max() < 1e-6
 
 
-def test_onnx_on_mnist(mnist_dir):
-    data = datasets.load_mnist(mnist_dir)
+def test_onnx_on_mnist(mnist):
     for model in (
         SoftmaxClassifier(max_iter=2, random_state=0),
         MLPClassifier((30,), max_iter=1, standardize=True, random_state=0),
     ):
-        model.fit(data.X_train[:3000], data.y_train[:3000])
+        model.fit(mnist.X_train[:3000], mnist.y_train[:3000])
         dtype = np.float64 if isinstance(model, MLPClassifier) else np.uint8
-        got = run(model, data.X_test.astype(dtype), dtype=dtype)
-        assert np.array_equal(got["label"], model.predict(data.X_test))
-        assert np.abs(got["probabilities"] - reference_proba(model, data.X_test)).max() < 1e-6
+        got = run(model, mnist.X_test.astype(dtype), dtype=dtype)
+        assert np.array_equal(got["label"], model.predict(mnist.X_test))
+        assert np.abs(got["probabilities"] - reference_proba(model, mnist.X_test)).max() < 1e-6
 
 
 # ---- PyTorch ---------------------------------------------------------------------------------------------

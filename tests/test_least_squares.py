@@ -5,7 +5,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 from sklearn.linear_model import RidgeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from softline import datasets, least_squares
+from softline import least_squares
 from softline.gradient_check import check_gradient
 from softline.linear_model import LeastSquaresClassifier
 
@@ -160,13 +160,12 @@ def test_what_is_refused():
         LeastSquaresClassifier().fit(X, y).predict_proba(X)
 
 
-def test_cifar10(cifar10_dir):
+def test_cifar10(cifar10):
     """As raw pixels, without a float copy of them."""
-    data = datasets.load_cifar10(cifar10_dir)
-    X, y = data.X_train[:2000], data.y_train[:2000]
+    X, y = cifar10.X_train[:2000], cifar10.y_train[:2000]
     ours, theirs = (
         LeastSquaresClassifier(alpha=1e7).fit(X, y),
         RidgeClassifier(alpha=1e7).fit(X.astype(float), y),
     )
     assert_same_model(ours, theirs, X, rtol=1e-6)
-    assert ours.score(data.X_test, data.y_test) > 0.25
+    assert ours.score(cifar10.X_test, cifar10.y_test) > 0.25

@@ -12,7 +12,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from softline import SoftmaxClassifier, datasets, optimizers, trainer
+from softline import SoftmaxClassifier, optimizers, trainer
 from softline.softmax_classifier import DivergenceError
 
 pytestmark = [
@@ -122,24 +122,22 @@ def test_auto_learns_raw_tables(load, name):
 
 @by_name
 @pytest.mark.parametrize("form", ["uint8", "standardised"])
-def test_auto_learns_mnist(mnist_dir, name, form):
-    data = datasets.load_mnist(mnist_dir)
-    X, X_test = data.X_train[:20000], data.X_test
+def test_auto_learns_mnist(mnist, name, form):
+    X, X_test = mnist.X_train[:20000], mnist.X_test
     if form == "standardised":
         scaler = StandardScaler().fit(X)
         X, X_test = (scaler.transform(part).astype(np.float32) for part in (X, X_test))
-    model = SoftmaxClassifier(optimizer=name, random_state=0, max_iter=20).fit(X, data.y_train[:20000])
-    assert model.score(X_test, data.y_test) >= 0.905
+    model = SoftmaxClassifier(optimizer=name, random_state=0, max_iter=20).fit(X, mnist.y_train[:20000])
+    assert model.score(X_test, mnist.y_test) >= 0.905
     assert max(model.loss_curve_) == model.loss_curve_[0] < np.log(10)
 
 
 @by_name
 @pytest.mark.parametrize("standardize", [False, True])
-def test_auto_learns_cifar10(cifar10_dir, name, standardize):
-    data = datasets.load_cifar10(cifar10_dir)
+def test_auto_learns_cifar10(cifar10, name, standardize):
     model = SoftmaxClassifier(optimizer=name, random_state=0, max_iter=10, standardize=standardize)
-    model.fit(data.X_train, data.y_train)
-    assert model.score(data.X_test, data.y_test) >= 0.38
+    model.fit(cifar10.X_train, cifar10.y_train)
+    assert model.score(cifar10.X_test, cifar10.y_test) >= 0.38
     assert max(model.loss_curve_) == model.loss_curve_[0] < np.log(10)
 
 

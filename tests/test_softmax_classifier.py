@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from softline import SoftmaxClassifier, datasets, schedules
+from softline import SoftmaxClassifier, schedules
 from softline.reference import SoftmaxClassifierReference
 from softline.softmax_classifier import DivergenceError
 
@@ -64,23 +64,21 @@ def test_default_learns_raw_tables(load):
 
 
 @pytest.mark.parametrize("form", ["uint8", "float32", "standardised"])
-def test_default_learns_mnist(mnist_dir, form):
-    data = datasets.load_mnist(mnist_dir)
-    X, X_test = data.X_train[:20000], data.X_test
+def test_default_learns_mnist(mnist, form):
+    X, X_test = mnist.X_train[:20000], mnist.X_test
     if form == "standardised":
         scaler = StandardScaler().fit(X)
         X, X_test = scaler.transform(X), scaler.transform(X_test)
     elif form == "float32":
         X, X_test = X.astype(np.float32), X_test.astype(np.float32)
-    model = SoftmaxClassifier(random_state=0, max_iter=30).fit(X, data.y_train[:20000])
-    assert model.score(X_test, data.y_test) >= 0.905
+    model = SoftmaxClassifier(random_state=0, max_iter=30).fit(X, mnist.y_train[:20000])
+    assert model.score(X_test, mnist.y_test) >= 0.905
     assert max(model.loss_curve_) == model.loss_curve_[0] < np.log(10)
 
 
 @pytest.mark.parametrize("form", ["uint8", "uint8, standardize", "float32", "standardised"])
-def test_default_learns_cifar10_without_copying_it(cifar10_dir, form):
-    data = datasets.load_cifar10(cifar10_dir)
-    X, X_test = data.X_train, data.X_test
+def test_default_learns_cifar10_without_copying_it(cifar10, form):
+    X, X_test = cifar10.X_train, cifar10.X_test
     if not form.startswith("uint8"):
         X, X_test = X.astype(np.float32), X_test.astype(np.float32)
     if form == "standardised":
@@ -90,10 +88,10 @@ def test_default_learns_cifar10_without_copying_it(cifar10_dir, form):
             part /= scale
     model = SoftmaxClassifier(random_state=0, max_iter=10, standardize=form.endswith("standardize"))
     tracemalloc.start()
-    model.fit(X, data.y_train)
+    model.fit(X, cifar10.y_train)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert model.score(X_test, data.y_test) >= 0.38
+    assert model.score(X_test, cifar10.y_test) >= 0.38
     assert max(model.loss_curve_) == model.loss_curve_[0] < np.log(10)
     assert peak < 16e6
 
@@ -147,10 +145,9 @@ def test_threads_change_no_bit(dtype):
         assert models[0].predict_proba(X).tobytes() == model.predict_proba(X).tobytes()
 
 
-def test_threads_change_no_bit_on_mnist(mnist_dir):
-    data = datasets.load_mnist(mnist_dir)
+def test_threads_change_no_bit_on_mnist(mnist):
     models = [
-        SoftmaxClassifier(random_state=3, max_iter=2, n_threads=n).fit(data.X_train, data.y_train)
+        SoftmaxClassifier(random_state=3, max_iter=2, n_threads=n).fit(mnist.X_train, mnist.y_train)
         for n in (1, 2, 3, 7)
     ]
     assert all(same_bits(models[0], model) for model in models[1:])
