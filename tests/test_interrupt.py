@@ -16,6 +16,7 @@ from softline import SoftmaxClassifier, load_model, network_trainer, objective, 
 from softline.cli import main
 from softline.linear_model import LogisticRegression
 from softline.neural_network import MLPClassifier
+from softline.progress import EpochProgress
 from softline.trainer import Trainer
 
 SHOW_CURSOR = "\x1b[?25h"
@@ -73,27 +74,34 @@ class OnTerminal:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        "--alpha 0 --learning-rate 0.001 -v",
-        "--model mlp --hidden 1000 -v",
-        "--model logistic --alpha 0",
-    ],
+    "options", ["--learning-rate 0.001", "--model mlp --hidden 1000 --learning-rate 0.0001"]
 )
 def test_a_training_on_a_terminal(noise, tmp_path, options):
     path = tmp_path / "model.safetensors"
-    command = OnTerminal("train", noise, *options.split(), "--epochs", 100_000, "--out", path)
+    args = [*options.split(), "--alpha", 0, "-v", "--epochs", 100_000, "--out", path]
+    command = OnTerminal("train", noise, *args)
     command.wait_for(r"epoch [1-9]\d*/100000 .* [\d:-]+ left")
-    if "-v" in options:
-        command.wait_for(r"[\d.]+ GFLOP/s, [\d.]+% of peak")
+    command.wait_for(r"[\d.]+ GFLOP/s, [\d.]+% of peak")
     code, out = command.interrupt()
     assert code == 130
     n_iter = int(np.max(load_model(path).n_iter_))
-    what = "step" if "logistic" in options else "epoch"
-    assert f"softline: interrupted: the model is that of {n_iter} {what}" in command.err
+    assert f"softline: interrupted: the model is that of {n_iter} epoch" in command.err
     assert "Traceback" not in command.err and command.err.rindex(SHOW_CURSOR) > 0
-    assert re.search(rf"^{what}s +{n_iter}\b", out, re.M)
+    assert re.search(rf"^epochs +{n_iter}\b", out, re.M)
     assert re.search(r"^test accuracy +[\d.]+%$", out, re.M) and f"{path}\n" in out
+
+
+def test_ctrl_c_between_steps_of_logistic_regression(tmp_path, capsys, monkeypatch):
+    """Its steps are too few to hit one from outside."""
+    monkeypatch.setattr(
+        EpochProgress, "update", lambda self, step, *_: step == 3 and signal.raise_signal(signal.SIGINT)
+    )
+    path = tmp_path / "model.safetensors"
+    assert main(["train", "digits", "--model", "logistic", "--out", str(path)]) == 130
+    out, err = capsys.readouterr()
+    assert "softline: interrupted: the model is that of 3 steps\n" in err
+    assert load_model(path).n_iter_.tolist() == [3]
+    assert re.search(r"^steps +3$", out, re.M) and re.search(r"^test accuracy +[\d.]+%$", out, re.M)
 
 
 def test_predictions_on_a_terminal(tmp_path):
