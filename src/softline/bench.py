@@ -374,8 +374,8 @@ def _measure_kernels(
         "cross_entropy_gradient": (20 * n * C, 2 * n * C, n * C),
         "gradient": (2 * n * D * C, n * D + n * C + C * D, n * D + n * C + C * D),
         "sgd_update": (4 * C * D, 3 * C * D, 2 * C * D),
-        "loss_gradient": (epoch_flops(N, D, C), N * D, N * D),
-        "sgd_epoch": (epoch_flops(N, D, C), N * D, N * D),
+        "loss_gradient": (epoch_flops(N, D * C), N * D, N * D),
+        "sgd_epoch": (epoch_flops(N, D * C), N * D, N * D),
     }
     pieces = calls(order[:n][:CHECKED_ROWS], order[:CHECKED_ROWS])
     for kernel, (args, _) in calls(order[:n], order).items():

@@ -12,19 +12,10 @@ from softline import _kernels, optimizers
 from softline._network import Arena, batch_weights, network_epoch, network_gradient, network_scores
 from softline._typing import Activation, Array, Layer
 from softline.rows import Rows
-from softline.trainer import DivergenceError, batch_losses, mean_loss
+from softline.trainer import DivergenceError, batch_losses, epoch_flops, mean_loss
 
 # Bytes of scores at a time.
 CHUNK_BYTES = 4 << 20
-
-
-def epoch_flops(n_rows: int, sizes: Sequence[int]) -> int:
-    """Floating-point operations of an epoch: the matrix products of layers of so many weights.
-
-    They are scores and gradient of each layer, and the gradient of what goes into all but the first.
-    """
-    first, *others = sizes
-    return n_rows * (4 * first + 6 * sum(others))
 
 
 class NetworkTrainer:
@@ -182,7 +173,7 @@ class NetworkTrainer:
     @property
     def flops(self) -> int:
         """Floating-point operations of an epoch."""
-        return epoch_flops(len(self.order), [W.size for W, _ in self.weights])
+        return epoch_flops(len(self.order), *(W.size for W, _ in self.weights))
 
     def rescale_momentum(self, factor: float) -> None:
         """Multiply what the optimizer remembers of gradients."""

@@ -23,10 +23,10 @@ from softline._typing import Activation, Array, Differentiable, EvalSet, Floats,
 from softline.callbacks import Batch, Epoch, IterationHooks
 from softline.column_stats import ColumnStats
 from softline.epochs import INTERRUPTED, TrainsByEpochs
-from softline.network_trainer import NetworkTrainer, epoch_flops
+from softline.network_trainer import NetworkTrainer
 from softline.predictor import SoftmaxPredictor, checks_parameters
 from softline.rows import Rows
-from softline.trainer import DivergenceError
+from softline.trainer import DivergenceError, epoch_flops
 
 __all__ = ["DivergenceError", "MLPClassifier"]
 
@@ -485,7 +485,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
     def _epoch_flops(self, n_rows: int) -> int | None:
         if self.solver == "lbfgs":  # which passes over the rows as often as it takes
             return None
-        return epoch_flops(n_rows, [coef.size for coef in self.coefs_])
+        return epoch_flops(n_rows, *(coef.size for coef in self.coefs_))
 
     def _optimizer(self) -> optimizers.Optimizer:
         momentum = float(self.momentum)

@@ -325,7 +325,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         return self
 
     def _epoch_flops(self, n_rows: int) -> int | None:
-        flops = epoch_flops(n_rows, self.n_features_in_, len(self.classes_))
+        flops = epoch_flops(n_rows, self.n_features_in_ * len(self.classes_))
         # A guess is scores without a gradient; L-BFGS passes over the rows as often as it takes.
         return {"sgd": flops, "lbfgs": None}.get(self.solver, flops // 2)
 

@@ -23,9 +23,13 @@ class DivergenceError(FloatingPointError, ValueError):
     """Training met a loss or a weight that is not finite; the estimator keeps the weights before it."""
 
 
-def epoch_flops(n_rows: int, n_features: int, n_classes: int) -> int:
-    """Floating-point operations of an epoch: those of its two matrix products, scores and gradient."""
-    return 4 * n_rows * n_features * n_classes
+def epoch_flops(n_rows: int, *sizes: int) -> int:
+    """Floating-point operations of an epoch: the matrix products of layers of so many weights.
+
+    They are scores and gradient of each layer, and the gradient of what goes into all but the first.
+    """
+    first, *others = sizes
+    return n_rows * (4 * first + 6 * sum(others))
 
 
 class Trainer:
@@ -179,8 +183,7 @@ class Trainer:
     @property
     def flops(self) -> int:
         """Floating-point operations of an epoch."""
-        C, D = self.W.shape
-        return epoch_flops(len(self.rows), D, C)
+        return epoch_flops(len(self.rows), self.W.size)
 
     @property
     def penalty(self) -> float:
