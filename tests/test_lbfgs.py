@@ -5,7 +5,7 @@ import pytest
 
 from softline import objective, proximal, reference
 from softline.average_curvature import AverageCurvature
-from softline.lbfgs import InverseHessian, Memory, minimize
+from softline.lbfgs import InverseHessian, Memory, largest_gap, minimize
 from softline.objective import Objective
 from softline.proximal import Hessian
 from softline.rows import Rows
@@ -78,7 +78,7 @@ def test_the_inverse_hessian_knows_the_last_step(fit_intercept):
     objective = problem(fit_intercept=fit_intercept)
     memory = memory_of(objective, 5)
     step, change, _ = memory.pairs[-1]
-    inverse = InverseHessian(objective.metric(start(objective)), memory)
+    inverse = InverseHessian(objective.metric(start(objective), exact=False), memory)
     np.testing.assert_allclose(inverse.solve(change), step, atol=1e-10)
 
 
@@ -88,7 +88,7 @@ def test_the_minimum_of_the_model_without_penalty_is_the_step_of_the_inverse_hes
         monkeypatch.setattr(proximal, name, 100_000)
     objective = problem(l1=1e-300)
     Z = random_weights(objective)
-    metric, memory, G = objective.metric(Z), memory_of(objective, 4), objective(Z)[1]
+    metric, memory, G = objective.metric(Z, exact=False), memory_of(objective, 4), objective(Z)[1]
     step = Hessian(metric, memory).minimum(Z, G, objective.l1) - Z
     np.testing.assert_allclose(step, -InverseHessian(metric, memory).solve(G), atol=1e-6 * np.abs(step).max())
 
@@ -113,7 +113,7 @@ def test_minimize(C, l1):
     objective = problem(C=C, l1=l1)
     tol = 1e-9 if l1 == 0 else 1e-7
     result = minimize(objective, start(objective), tol, 200)
-    assert result.converged and result.gradient <= tol
+    assert result.converged and result.gap <= largest_gap(tol, result.value)
     assert result.n_iter < (30 if l1 == 0 else 200)
     assert np.any(result.Z[:, :-1] == 0) == (l1 > 0)
     rng = np.random.default_rng(0)
@@ -124,8 +124,10 @@ def test_minimize(C, l1):
 
 @pytest.mark.parametrize("l1", [0.0, 0.02])
 def test_a_metric_of_some_rows_leads_to_the_same_minimum(monkeypatch, l1):
+    monkeypatch.setattr(objective, "SMALL_WEIGHTS", 0)
+    monkeypatch.setattr(objective, "MOST_WEIGHTS", 0)
     far = problem(n=3000, l1=l1)
-    exact = minimize(far, start(far), 1e-7, 500)
+    exact = minimize(far, start(far), 1e-8, 500)
     monkeypatch.setattr(objective, "METRIC_ROWS", 100)
     monkeypatch.setattr(objective, "METRIC_ROWS_PER_FEATURE", 1)
     samples = []
@@ -135,7 +137,7 @@ def test_a_metric_of_some_rows_leads_to_the_same_minimum(monkeypatch, l1):
         return AverageCurvature(X, rows, sample, *args, **kwargs)
 
     monkeypatch.setattr(objective, "AverageCurvature", spy)
-    result = minimize(far, start(far), 1e-7, 500)
+    result = minimize(far, start(far), 1e-8, 500)
     assert set(samples) == {100}
     assert result.converged
     np.testing.assert_allclose(result.Z, exact.Z, atol=1e-5)
@@ -168,7 +170,7 @@ def test_rounding_ends_the_search():
     result = minimize(objective, start(objective), 0.0, 10_000)
     assert not result.converged
     assert result.n_iter < 60
-    assert result.gradient < 1e-4
+    assert result.gap < 1e-9 * result.value
 
 
 def test_the_scale_of_a_feature_does_not_matter():

@@ -230,7 +230,7 @@ def mnist(mnist_dir):
 def test_mnist_in_float32_is_within_1e_6_of_the_minimum(mnist):
     """The minimum is bounded from below by strong convexity: f - |g|^2 / (2 alpha)."""
     X, y = mnist
-    model = LogisticRegression(C=1 / (1e-3 * len(y)), tol=1e-6).fit(X, y)
+    model = LogisticRegression(C=1 / (1e-3 * len(y)), tol=1e-5).fit(X, y)
     assert model.coef_.dtype == np.float32
     assert np.sum(gradient(model, X, y) ** 2) / (2 * 1e-3) < 1e-6 * objective_of(model, X, y)
     assert model.n_iter_[0] < 80
@@ -238,7 +238,10 @@ def test_mnist_in_float32_is_within_1e_6_of_the_minimum(mnist):
 
 def test_convergence_warning_says_what_was_reached():
     X, y = load_digits(return_X_y=True)
-    with pytest.warns(ConvergenceWarning, match=r"after 2 iteration.*gradient is 0\.\d+, and tol=0\.0001"):
+    with pytest.warns(
+        ConvergenceWarning,
+        match=r"after 2 iteration.*may be 0\.\d+ above its minimum; tol=0\.0001 asks for \d",
+    ):
         model = LogisticRegression(max_iter=2).fit(X, y)
     assert model.n_iter_[0] == 2
     with pytest.warns(ConvergenceWarning, match="Rounding allows no more"):
@@ -248,15 +251,16 @@ def test_convergence_warning_says_what_was_reached():
         LogisticRegression().fit(X, y)
 
 
-@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
-@pytest.mark.parametrize(("dtype", "scale"), [(np.float32, 1e30), (np.float64, 1e300)])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize(("dtype", "exponent"), [(np.float32, 100), (np.float64, 1000), (np.float64, -990)])
 @pytest.mark.parametrize("rows", [slice(None), slice(0, 1)])
-def test_features_that_overflow_leave_finite_weights(dtype, scale, rows):
+def test_features_of_any_size_are_fitted(dtype, exponent, rows):
     X, y = load_iris(return_X_y=True)
-    X[rows] *= scale / 8
-    with pytest.warns(ConvergenceWarning, match="scale them"):
-        model = LogisticRegression().fit(X.astype(dtype), y)
+    X[rows] = np.ldexp(X[rows], exponent)
+    model = LogisticRegression(C=1 if exponent > 0 else np.inf).fit(X.astype(dtype), y)
     assert np.isfinite(model.coef_).all() and np.isfinite(model.intercept_).all()
+    if rows == slice(None):
+        assert model.score(X.astype(dtype), y) > 0.95
 
 
 def test_max_iter_0_keeps_the_start():

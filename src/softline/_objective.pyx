@@ -297,3 +297,33 @@ cdef int descend(const real[:, ::1] A, double scale, const double[:, :, ::1] T, 
             else:
                 every = True
     return 0
+
+
+def cholesky_solve(double[:, ::1] A, double[::1] b):
+    """b := A^-1 b for a symmetric A, positive definite; its upper triangle is overwritten.
+
+    A coordinate whose pivot is below an ulp of 1, where only rounding is left, takes no part: it becomes 0.
+    """
+    cdef ptrdiff_t n = A.shape[0], i, j, k
+    cdef double pivot, share, least = np.finfo(np.float64).eps
+    check_length("A", A.shape[1], n, "columns")
+    check_length("b", b.shape[0], n, "elements")
+    with nogil:
+        for i in range(n):
+            pivot = 1 / sqrt(A[i, i]) if A[i, i] >= least else 0
+            A[i, i] = pivot  # inverted, as it is used
+            for k in range(i + 1, n):
+                A[i, k] *= pivot
+            for j in range(i + 1, n):
+                share = A[i, j]
+                for k in range(j, n):
+                    A[j, k] -= share * A[i, k]
+        for i in range(n):
+            b[i] *= A[i, i]
+            for k in range(i + 1, n):
+                b[k] -= A[i, k] * b[i]
+        for i in range(n - 1, -1, -1):
+            share = b[i]
+            for k in range(i + 1, n):
+                share -= A[i, k] * b[k]
+            b[i] = share * A[i, i]

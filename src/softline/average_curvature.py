@@ -36,7 +36,7 @@ class AverageCurvature:
         h_i, times the weight of the row.
     total : float
         Sum of the weights.
-    alpha, intercept_alpha : float
+    l2 : (D + 1,) array
         L2 penalties of W and of b.
     fit_intercept : bool
     centred : bool
@@ -68,8 +68,7 @@ class AverageCurvature:
         sample: Array,
         curvature: Array,
         total: float,
-        alpha: float,
-        intercept_alpha: float,
+        l2: Array,
         *,
         fit_intercept: bool = True,
         centred: bool = True,
@@ -83,7 +82,7 @@ class AverageCurvature:
         summed = of_rows.sum(dtype=float)
         if not centred:
             squares, self.mean = squares + summed * self.mean**2, np.zeros(D)
-        diagonal = np.append(squares / total + alpha, summed / total + intercept_alpha)
+        diagonal = np.append(squares, summed) / total + l2
         self.roots = np.sqrt(np.where(diagonal > np.finfo(dtype).tiny, diagonal, 1))
         self.correlations = self.inverse_root = None
         if D <= MOST_FEATURES:
@@ -93,8 +92,7 @@ class AverageCurvature:
             upper = self._gram(X, sample, np.sqrt(of_sample).astype(dtype), shared)
             # No less than all rows have, and so much more that features that repeat others do not amplify
             # rounding.
-            penalties = np.append(np.full(D, alpha), intercept_alpha) / self.roots**2
-            diagonal = np.maximum(np.diagonal(upper) + penalties, 1)
+            diagonal = np.maximum(np.diagonal(upper) + l2 / self.roots**2, 1)
             upper[np.diag_indices(D + 1)] = diagonal * (1 + np.finfo(dtype).eps ** 0.625)
             if keep_correlations:
                 self.correlations = np.triu(upper) + np.triu(upper, 1).T
@@ -126,14 +124,7 @@ class AverageCurvature:
         """The inverse of the curvature times G (C, D + 1)."""
         U = self.gradient(G)
         if self.inverse_root is not None:
-            V = self.inverse_root
-            Z = U.astype(V.dtype)
-            turned, back = np.empty_like(Z), np.empty(Z.T.shape, V.dtype)
-            _kernels.gradient(
-                V, None, np.ascontiguousarray(Z.T), turned, np.empty(len(Z), V.dtype), self.n_threads
-            )
-            _kernels.scores(V, None, turned, None, back, self.n_threads)
-            U = back.T.astype(float)
+            U = solve_by_root(self.inverse_root, U, self.n_threads)
         return self.from_coordinates(U)
 
     def to_coordinates(self, Z: Array) -> Array:
@@ -154,6 +145,10 @@ class AverageCurvature:
         out[:, :-1] -= G[:, -1:] * self.mean
         return out / self.roots
 
+    def penalty(self, l1: Array) -> Array:
+        """The L1 penalties of U, for those of Z, (D + 1,)."""
+        return l1 / self.roots
+
     def product(self, U: Array) -> Array:
         """The curvature times U, in its coordinates."""
         if self.correlations is None:
@@ -169,11 +164,20 @@ def dot(A: Array, B: Array) -> float:
     return float(np.einsum("ij,ij->", A, B))
 
 
+def solve_by_root(V: Array, U: Array, n_threads: int | None = None) -> Array:
+    """U A^-1 for V = :func:`invert_cholesky` of A, float64."""
+    Z = U.astype(V.dtype)
+    turned, back = np.empty_like(Z), np.empty(Z.T.shape, V.dtype)
+    _kernels.gradient(V, None, np.ascontiguousarray(Z.T), turned, np.empty(len(Z), V.dtype), n_threads)
+    _kernels.scores(V, None, turned, None, back, n_threads)
+    return back.T.astype(float)
+
+
 def invert_cholesky(A: Array, n_threads: int | None = None) -> Array:
     """U^-1 in place of A, where A = U^T U; of A only the upper triangle is read.
 
-    A pivot that rounding has made smaller than an ulp is taken as one: the result is that of a matrix
-    nearby that is positive definite.
+    A coordinate whose pivot is below an ulp of 1, where only rounding is left, takes no part: its row and its
+    column of the inverse are 0.
 
     Parameters
     ----------
@@ -215,9 +219,8 @@ def _invert_block(A: Array) -> Array:
     n, dtype = len(A), A.dtype
     A = np.triu(A).astype(np.float64)
     inverse = np.eye(n)
-    least = np.finfo(np.float64).eps
     for i in range(n):
-        pivot = np.sqrt(max(A[i, i], least))
+        pivot = np.sqrt(A[i, i]) if A[i, i] >= np.finfo(dtype).eps else np.inf
         A[i, i:] /= pivot
         inverse[i, : i + 1] /= pivot
         A[i + 1 :, i + 1 :] -= A[i, i + 1 :, None] * A[i, i + 1 :]

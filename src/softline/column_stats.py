@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from softline import _kernels
@@ -42,7 +44,8 @@ class ColumnStats:
         share = added / self.weight if self.weight > 0 else 0
         delta = mean - self.mean
         self.mean += share * delta
-        self.squares += squares + (self.weight - added) * share * delta**2
+        with np.errstate(over="ignore", invalid="ignore"):  # of features that no square can hold
+            self.squares += squares + (self.weight - added) * share * delta**2
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
 
     def standardization(self, center: bool) -> tuple[Array | None, Array]:
@@ -55,3 +58,40 @@ class ColumnStats:
         if not center:
             return None, 1 / deviation
         return self.mean, np.where(varies, 1 / deviation, 0)
+
+    def is_harmless(self, dtype: np.dtype[Any]) -> bool:
+        """Whether sums and squares in `dtype` hold these features as they are, uncentred and unscaled.
+
+        They do if no mean is so many deviations away, and no deviation so large or small, that the fourth
+        root of what `dtype` tells apart is used up.
+        """
+        varies = self.high > self.low
+        limits = np.finfo(dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            deviation = np.sqrt(self.squares[varies] / self.weight)
+            offset = np.abs(self.mean) * limits.eps**0.25
+        smallest = limits.tiny**0.25
+        return bool(
+            np.all((deviation > smallest) & (deviation < 1 / smallest) & (offset[varies] < deviation))
+            and np.all(offset[~varies] < 1)
+        )
+
+    def conditioning(
+        self, X: Rows, rows: Array, weight: Array | None, center: bool, n_threads: int | None = None
+    ) -> tuple[Array | None, Array]:
+        """(shift, scale) that give each feature mean 0 (if `center`) and size 1, however large it is.
+
+        The size is the deviation, or without centring the root of the mean square. Features that no square
+        can hold, of 1e-300 or 1e300, are looked at in their own unit first.
+        """
+        unit = np.clip(np.maximum(np.abs(self.low), np.abs(self.high)), 1e-300, 1e300)
+        scaled = Rows(X.array, None, 1 / unit, np.float64)
+        mean, squares, low, high = _kernels.column_stats(
+            scaled, rows, None if weight is None else weight.astype(float), n_threads
+        )
+        if not center:
+            squares, mean = squares + self.weight * mean**2, np.zeros_like(mean)
+            low = np.minimum(low, 0)
+        varies = (high > low) & (squares > 0)
+        size = np.sqrt(squares / self.weight, where=varies, out=np.full(mean.shape, np.inf))
+        return (mean * unit if center else None), 1 / size / unit

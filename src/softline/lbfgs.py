@@ -19,6 +19,7 @@ from softline._typing import Array
 from softline.average_curvature import AverageCurvature, dot
 
 if TYPE_CHECKING:
+    from softline.exact_curvature import ExactCurvature
     from softline.objective import Objective
 
 # Pairs of step and change of gradient that are remembered, as long as they are no larger than so many bytes.
@@ -27,10 +28,18 @@ FEWEST_PAIRS = 5
 # A metric of weights that knew nothing is renewed after as many steps again, but no fewer than so many times
 # the evaluations that it costs.
 RENEWAL = 4
-# A step is not shortened below this.
-LEAST_STEP = 1e-10
+# Trial points along one step.
+MOST_TRIALS = 30
 # Steps in vain that end the search.
 MOST_STALLED = 10
+# Steps of L-BFGS after which Newton's take their place, where the Hessian can be made.
+PATIENCE = 30
+# Steps whose gains the estimate of what is left is held against.
+RECENT = 5
+# The search ends at this share of what it certifies, as what is left is an estimate.
+AIM = 0.05
+# A step may end where the slope is this share of the first slope, uphill, if rounding hides the gain.
+MOST_UPHILL = 0.8
 
 
 @dataclass(frozen=True)
@@ -41,22 +50,41 @@ class Result:
     ----------
     Z : float64 array
     value : float
-    gradient : float
-        Largest absolute element of the (pseudo-)gradient.
+    gap : float
+        How far `value` is above the minimum, estimated.
     n_iter : int
         Steps.
     converged : bool
-        `gradient` is at most `tol`.
+        `gap` is at most what `tol` asks for, see :func:`largest_gap`.
     stopped : bool
         The callback ended the search.
     """
 
     Z: np.ndarray
     value: float
-    gradient: float
+    gap: float
     n_iter: int
     converged: bool
     stopped: bool
+
+    def shortfall(self, tol: float) -> str:
+        """What is left, in words."""
+        if not np.isfinite(self.value + self.gap):
+            return "The loss is not finite."
+        allowed = largest_gap(tol, self.value)
+        return (
+            f"The objective, {self.value:.4g}, may be {self.gap:.2g} above its minimum; tol={tol:.2g} asks "
+            f"for {allowed:.2g}."
+        )
+
+
+def largest_gap(tol: float, value: float) -> float:
+    """How far above the minimum a search may end: 1000 tol^2 of the objective, or of `tol` if that is more.
+
+    At tol = 1e-4 that is one part in 100,000. The square makes `tol` a bound on lengths, as a bound on the
+    gradient would be. The floor is for classes that can be separated, whose loss has no minimum but 0.
+    """
+    return 1000 * tol**2 * max(value, tol)
 
 
 class Memory:
@@ -84,11 +112,11 @@ class InverseHessian:
 
     Parameters
     ----------
-    metric : AverageCurvature
+    metric : AverageCurvature or ExactCurvature
     memory : Memory
     """
 
-    def __init__(self, metric: AverageCurvature, memory: Memory) -> None:
+    def __init__(self, metric: AverageCurvature | ExactCurvature, memory: Memory) -> None:
         self.metric, self.pairs, self.scale = metric, memory.pairs, 1.0
         if self.pairs:
             _, change, slope = self.pairs[-1]
@@ -106,8 +134,10 @@ class InverseHessian:
         return out
 
 
-def newton_step(objective: Objective, metric: AverageCurvature, memory: Memory, Z: Array, G: Array) -> Array:
-    """From Z to the minimum of the model of the objective there."""
+def newton_step(
+    objective: Objective, metric: AverageCurvature | ExactCurvature, memory: Memory, Z: Array, G: Array
+) -> tuple[Array, float]:
+    """From Z to the minimum of the model of the objective there, and the slope along it."""
     if objective.l1.any():
         step = proximal.Hessian(metric, memory).minimum(Z, G, objective.l1) - Z
     else:
@@ -116,7 +146,7 @@ def newton_step(objective: Objective, metric: AverageCurvature, memory: Memory, 
     # become a step.
     free = (objective.l2 == 0) & (objective.l1 == 0) & (len(Z) > 1)
     step[:, free] -= step[:, free].mean(axis=0)
-    return step
+    return step, dot(G, step) + float(np.sum(objective.l1 * (np.abs(Z + step) - np.abs(Z))))
 
 
 def minimize(
@@ -125,9 +155,14 @@ def minimize(
     tol: float,
     max_iter: int,
     callback: Callable[[Array, float, int], object] | None = None,
-    change_tol: float = np.inf,
 ) -> Result:
-    """Steps from Z until no element of the (pseudo-)gradient exceeds `tol`.
+    """Steps from Z until what is left above the minimum is at most :func:`largest_gap`.
+
+    A step minimises a quadratic model of the objective, and the model says what it will gain: half the
+    squared Newton decrement (Boyd and Vandenberghe, 2004, section 9.5.1). That is the estimate of what is
+    left. It is corrected by the last steps: if one gained more than the model had promised before it, the
+    estimate grows by as much. After the first step a model that no step has confirmed ends no search, unless
+    it is exact.
 
     Parameters
     ----------
@@ -138,60 +173,85 @@ def minimize(
         Most steps.
     callback : callable or None
         Called with (Z, value, n_iter) after each step; a true result ends the search.
-    change_tol : float, default=inf
-        The last step, too, must not have changed a weight by more than this share of the largest.
 
     Returns
     -------
     Result
     """
-    noise = 8 * np.finfo(objective.X.dtype).eps
+    slack = 8 * np.finfo(objective.X.dtype).eps
     memory = Memory(max(FEWEST_PAIRS, min(MOST_PAIRS, PAIRS_BYTES // (2 * Z.nbytes))))
-    metric, renewed = None, 0
-    renewing = not Z.any()
+    metric, renewed, renewing = None, 0, not Z.any()
     value, G = objective(Z)
-    gradient = np.abs(objective.pseudo_gradient(Z, G)).max()
-    best = Z, value, gradient
-    n_iter, stalled, moved, stopped = 0, 0, False, False
-    while n_iter < max_iter and stalled < MOST_STALLED and not stopped:
-        if best[2] <= tol and not moved:
-            break
+    best = Z, value, np.inf
+    promises: list[tuple[float, float]] = []  # values before the last steps, and what these would gain
+    n_iter, stalled, stopped, converged, last = 0, 0, False, False, False
+    while np.isfinite(value):
+        exact = objective.is_small or (objective.has_hessian and n_iter >= PATIENCE)
         due = n_iter > 2 * renewed and n_iter - renewed > RENEWAL * objective.metric_passes
-        if metric is None or (renewing and due):
-            metric, renewed = objective.metric(Z), n_iter
-        step = newton_step(objective, metric, memory, Z, G)
-        last_Z, last_G, slack = Z, G, noise * abs(value)
-        Z, value, G, expected = line_search(objective, Z, value, G, step, slack)
-        gradient = np.abs(objective.pseudo_gradient(Z, G)).max()
-        if not np.isfinite(value + gradient):  # features so large that numbers overflow
+        if metric is None or exact or (renewing and due):
+            metric, renewed = objective.metric(Z, exact), n_iter
+            if exact:  # nothing to learn from steps
+                memory.pairs = []
+        step, slope = newton_step(objective, metric, memory, Z, G)
+        if slope > 0:  # of rounding alone
             break
-        if expected > 0:
-            memory.add(Z - last_Z, G - last_G)
-        else:  # uphill, after what rounding has made of it
-            memory.pairs = []
-        moved = np.abs(Z - last_Z).max() > change_tol * np.abs(Z).max()
-        # Where rounding hides what is left to gain, steps that do not make the gradient smaller are in vain.
-        if expected < slack and gradient >= best[2]:
-            stalled += 1
+        gap = -slope / 2 * underestimated(promises, value, -slope / 2)
+        # Where rounding hides what is left to gain, steps that leave as much to gain are in vain.
+        if gap < best[2] or value < best[1] - slack * abs(best[1]):
+            best, stalled = (Z, value, gap), 0
         else:
-            best, stalled = (Z, value, gradient), 0
+            stalled += 1
+        confirmed = bool(promises) or exact or n_iter == 0
+        allowed = largest_gap(tol, best[1])
+        # A gap that rounding hides is none, unless tol is 0; but the search goes on as long as it gains.
+        converged = confirmed and best[2] <= max(allowed, slack * abs(best[1]) if tol > 0 else 0)
+        enough = confirmed and best[2] <= AIM * allowed and (last or not exact)
+        if enough or stopped or n_iter == max_iter or stalled == MOST_STALLED:
+            break
+        last = converged  # Newton's step is there: it is taken, too
+        found = line_search(objective, Z, value, G, step, slope, slack * abs(value))
+        if found is None and not memory.pairs:
+            break
+        if found is None:  # what the steps have taught is wrong here
+            memory.pairs, promises = [], []
+            continue
+        promises = [*promises, (value, -slope / 2)][-RECENT:]
+        last_Z, last_G = Z, G
+        Z, value, G = found
+        memory.add(Z - last_Z, G - last_G)
         n_iter += 1
-        stopped = callback is not None and bool(callback(*best[:2], n_iter))
-    return Result(*best, n_iter, best[2] <= tol, stopped)
+        stopped = callback is not None and bool(callback(Z, value, n_iter))
+    return Result(*best, n_iter, converged, stopped)
+
+
+def underestimated(promises: list[tuple[float, float]], value: float, promised: float) -> float:
+    """By what factor the model has promised too little, at least 1.
+
+    Before a step the model promised to reach the minimum by a gain; since then the value fell, and another
+    gain is promised now.
+    """
+    factors = [(before - value + promised) / gain for before, gain in promises if gain > 0]
+    return max([1.0, *factors])
 
 
 def line_search(
-    objective: Objective, Z: Array, value: float, G: Array, step: Array, slack: float
-) -> tuple[Array, float, Array, float]:
-    """A point from Z along `step` that descends enough: (Z, value, gradient, expected gain)."""
-    l1 = objective.l1
-    slope = dot(G, step) + np.sum(l1 * (np.abs(Z + step) - np.abs(Z)))
+    objective: Objective, Z: Array, value: float, G: Array, step: Array, slope: float, slack: float
+) -> tuple[Array, float, Array] | None:
+    """A point from Z along `step` that descends enough: (Z, value, gradient); None if there is none.
+
+    Gains below `slack` are lost in rounding. There a point will do whose slope is not much uphill (the
+    approximate Wolfe conditions of Hager and Zhang, 2005).
+    """
     t = 1.0
-    while True:
+    for _ in range(MOST_TRIALS):
         trial = Z + t * step
         new_value, new_G = objective(trial)
-        if new_value - value <= 1e-4 * t * slope + slack or t < LEAST_STEP:
-            return trial, new_value, new_G, -t * slope
+        gain = value - new_value
+        if gain >= -1e-4 * t * slope and gain > 0:
+            return trial, new_value, new_G
+        if abs(gain) <= slack and objective.slope(trial, new_G, step) <= -MOST_UPHILL * slope:
+            return trial, new_value, new_G
         # the minimum of the parabola through what is known
-        bend = new_value - value - t * slope
-        t *= min(0.5, max(0.1, -t * slope / (2 * bend))) if np.isfinite(bend) else 0.1
+        bend = -gain - t * slope
+        t *= min(0.5, max(0.25, -t * slope / (2 * bend))) if np.isfinite(bend) and bend > 0 else 0.25
+    return None

@@ -17,7 +17,7 @@ from sklearn.linear_model._logistic import _check_solver
 from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
-from softline import lbfgs
+from softline import lbfgs, reductions
 from softline._typing import Array, ClassWeight, Differentiable, Floats, MatrixLike, RandomState
 from softline.callbacks import IterationHooks
 from softline.objective import Objective
@@ -41,9 +41,9 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
     D), for more (C, D), multinomial. Penalties are L2, L1, elastic-net and none.
 
     Whatever `solver` is named, one engine runs: L-BFGS in the metric of the curvature
-    (``softline.lbfgs``). The name decides which penalties are allowed, whether the intercept is penalised
-    ("liblinear") and whether `tol` is on the weights, too ("sag", "saga"). `random_state`, `dual` and
-    `n_jobs` change nothing: a fit gives the same bits each time, on any number of threads.
+    (``softline.lbfgs``). The name decides which penalties are allowed and whether the intercept is penalised
+    ("liblinear"). `random_state`, `dual` and `n_jobs` change nothing: a fit gives the same bits each time, on
+    any number of threads.
 
     Parameters
     ----------
@@ -161,22 +161,20 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
         X, y = self._validate(X, y, reset=True)
         objective = self._objective(X, y, sample_weight, penalty, C, l1_ratio)
         Z = self._start(objective)
-        self._keep(Z, X.dtype)
+        self._keep(objective, Z, X.dtype)
         self.n_iter_ = np.zeros(1, np.int32)
         hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, self._fitted)
 
         def after_step(Z: Array, value: float, n_iter: int) -> bool:
-            self._keep(Z, X.dtype)
+            self._keep(objective, Z, X.dtype)
             self.n_iter_ = np.array([n_iter], np.int32)
             if bar is not None:
                 bar.update(n_iter, value)
             return hooks.next()
 
         with EpochProgress(self.max_iter, len(X)) if self.verbose else nullcontext() as bar:
-            # The tol of sag and saga is on the weights.
-            change_tol = self.tol if self.solver in ("sag", "saga") else np.inf
-            result = lbfgs.minimize(objective, Z, self.tol, self.max_iter, after_step, change_tol)
-        self._keep(result.Z, X.dtype)
+            result = reductions.minimize(objective, Z, self.tol, self.max_iter, after_step)
+        self._keep(objective, result.Z, X.dtype)
         hooks.end(result.n_iter)
         if not (result.converged or result.stopped):
             self._warn(result)
@@ -191,6 +189,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
         penalty: Any,
         C: float,
         l1_ratio: Any,
+        **options: Any,
     ) -> Objective:
         self.classes_, codes = np.unique(y, return_inverse=True)
         codes, n_classes = codes.astype(np.int32), len(self.classes_)
@@ -217,6 +216,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             l1=alpha * l1_ratio,
             intercept_penalty=1 / self.intercept_scaling**2 if self.solver == "liblinear" else 0.0,
             fit_intercept=self.fit_intercept,
+            **options,
         )
 
     def _loss_and_gradient(
@@ -226,18 +226,29 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
         if not self._is_served(X, sample_weight):
             raise TypeError("scikit-learn would fit this model; softline's gradient takes dense arrays")
         X, y = self._validate(X, y, reset=not hasattr(self, "coef_"))
-        objective = self._objective(Rows(X.array, dtype=np.float64), y, sample_weight, *self._penalty())
+        objective = self._objective(
+            Rows(X.array, dtype=np.float64), y, sample_weight, *self._penalty(), condition=False
+        )
         Z = 0.01 * rng.standard_normal(objective.shape)
         if hasattr(self, "coef_"):
-            Z = np.column_stack([self.coef_, self.intercept_]).astype(float)
+            Z = self._fitted_before(objective)
         elif not self.fit_intercept:
             Z[:, -1] = 0
         return objective.differentiable(Z)
 
-    def _keep(self, Z: Array, dtype: np.dtype[Any]) -> None:
+    def _keep(self, objective: Objective, Z: Array, dtype: np.dtype[Any]) -> None:
+        W, b = objective.expand(Z)
+        if len(Z) == 1:  # -w/2 and w/2
+            W, b = 2 * W[1:], 2 * b[1:]
         dtype = np.float64 if self.solver == "liblinear" else dtype
-        self.coef_ = np.ascontiguousarray(Z[:, :-1], dtype)
-        self.intercept_ = Z[:, -1].astype(dtype)
+        self.coef_, self.intercept_ = np.ascontiguousarray(W, dtype), b.astype(dtype)
+
+    def _fitted_before(self, objective: Objective) -> Array:
+        """The Z of `coef_` and `intercept_`."""
+        W, b = np.array(self.coef_, float), np.array(self.intercept_, float)
+        if len(W) == 1:
+            W, b = np.vstack([-W / 2, W / 2]), np.append(-b / 2, b / 2)
+        return objective.collapse(W, b)
 
     # ---- parameters and input ----------------------------------------------------------------------
 
@@ -328,9 +339,9 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             given, expected = np.shape(self.coef_), (Z.shape[0], Z.shape[1] - 1)
             if given != expected:
                 raise ValueError(f"Initialization coef is of shape {given}, expected shape {expected}")
-            Z[:, :-1] = self.coef_
-            if self.fit_intercept:
-                Z[:, -1] = self.intercept_
+            Z = self._fitted_before(objective)
+            if not self.fit_intercept:
+                Z[:, -1] = 0
             return Z
         return objective.first_guess() if self.max_iter > 0 else Z
 
@@ -345,11 +356,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
         if result.n_iter < self.max_iter:
             what = f"{self.solver} failed to converge: it stopped after {result.n_iter} iteration(s)."
             advice = "Rounding allows no more: pass float64 data, scale them, or raise tol."
-        warnings.warn(
-            f"{what} An element of the gradient is {result.gradient:.2g}, and tol={self.tol:.2g}. {advice}",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
+        warnings.warn(f"{what} {result.shortfall(self.tol)} {advice}", ConvergenceWarning, stacklevel=4)
 
     # ---- prediction --------------------------------------------------------------------------------
 

@@ -5,13 +5,17 @@ The weights are float64 and gradients are summed in it, so that float32 data con
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import numpy as np
 
 from softline import _kernels
 from softline._objective import loss_gradient
 from softline._typing import Array, Differentiable, Layer
-from softline.average_curvature import AverageCurvature
+from softline.average_curvature import AverageCurvature, dot
 from softline.column_stats import ColumnStats
+from softline.exact_curvature import ExactCurvature
 from softline.rows import Rows
 from softline.trainer import Trainer
 
@@ -21,12 +25,21 @@ START_BATCH, START_BATCHES = 256, 32
 METRIC_ROWS, METRIC_ROWS_PER_FEATURE = 4096, 2
 # Bytes of probabilities at a time.
 CHUNK_BYTES = 4 << 20
+# A problem is small if it has at most so many weights, and its Hessian takes so many multiply-adds: then
+# Newton's steps take less time than those of L-BFGS. Up to the second limits they are worth their time where
+# L-BFGS is slow.
+SMALL_WEIGHTS, SMALL_HESSIAN = 128, 2e7
+MOST_WEIGHTS, MOST_HESSIAN = 1024, 1e9
+# No larger penalty is told from it: such a weight is zero.
+LARGEST_PENALTY = 1e150
 
 
 class Objective:
     """Mean cross-entropy + sum(l2 * Z^2)/2 + sum(l1 * |Z|), as a function of Z = (W, b).
 
     Z is (C, D + 1); for two classes (1, D + 1), the log-odds of the second: the scores are -Z x/2 and Z x/2.
+    It acts on features about their mean and in units of their deviation where that matters, see
+    :meth:`ColumnStats.conditioning`; `expand` and `collapse` translate.
 
     Parameters
     ----------
@@ -39,7 +52,16 @@ class Objective:
     intercept_penalty : float, default=0
         Share of these penalties (of l2; its root of l1) that is on b.
     fit_intercept : bool
+    condition : bool, default=True
+        Whether features may be centred and scaled.
     n_threads : int or None
+
+    Attributes
+    ----------
+    X : (N, D) Rows
+        As Z acts on them; float64 if the problem is small.
+    is_small, has_hessian : bool
+        Whether the Hessian itself is the best metric from the start, and whether it can be made.
     """
 
     def __init__(
@@ -53,32 +75,87 @@ class Objective:
         l1: float = 0.0,
         intercept_penalty: float = 0.0,
         fit_intercept: bool = True,
+        condition: bool = True,
         n_threads: int | None = None,
     ) -> None:
-        self.X, self.codes, self.sample_weight, self.n_classes = X, codes, sample_weight, n_classes
+        self.codes, self.n_classes = codes, n_classes
         self.fit_intercept, self.n_threads = fit_intercept, n_threads
         D = X.shape[1]
-        self.shape = (1 if n_classes == 2 else n_classes, D + 1)
-        self.l2, self.l1 = np.full(D + 1, l2), np.full(D + 1, l1)
-        self.l2[D] *= intercept_penalty
-        self.l1[D] *= np.sqrt(intercept_penalty)
+        self._set_size(len(X), D)
         self.rows = np.arange(len(X)) if sample_weight is None else np.flatnonzero(sample_weight)
-        self._W = _kernels.padded(n_classes, D, X.dtype)
+        self.precision = float(np.finfo(X.dtype).eps)
+        dtype = np.dtype(np.float64) if self.is_small else X.dtype
+        self.sample_weight = None if sample_weight is None else sample_weight.astype(dtype, copy=False)
+        weight = None if sample_weight is None else sample_weight[self.rows]
+        self.stats = ColumnStats(D)
+        self.stats.update(X, self.rows, weight, n_threads)
+        shift, scale, self._change = X.shift, X.scale, None
+        if condition and shift is None and scale is None:
+            centred = fit_intercept and intercept_penalty == 0
+            if self.is_small or not self.stats.is_harmless(dtype):
+                shift, scale = self.stats.conditioning(X, self.rows, weight, centred, n_threads)
+                self._change = Rows(X.array, shift, scale, np.float64)
+        self.X = Rows(X.array, shift, scale, dtype)
+        units: Any = 1.0 if self._change is None else self._change.scale
+        units = np.broadcast_to(units, D)
+        with np.errstate(over="ignore"):
+            of_W = np.minimum(l2 * units * units, LARGEST_PENALTY), np.minimum(l1 * units, LARGEST_PENALTY)
+        self.l2 = np.append(of_W[0], l2 * intercept_penalty)
+        self.l1 = np.append(of_W[1], l1 * np.sqrt(intercept_penalty))
+        self._W = _kernels.padded(n_classes, D, dtype)
+
+    def _set_size(self, n: int, D: int) -> None:
+        self.shape = (1 if self.n_classes == 2 else self.n_classes, D + 1)
+        n_weights = self.shape[0] * (D + 1)
+        cost = n * n_weights**2
+        self.is_small = n_weights <= SMALL_WEIGHTS and cost <= SMALL_HESSIAN
+        self.has_hessian = n_weights <= MOST_WEIGHTS and cost <= MOST_HESSIAN
+
+    def restricted(self, features: Array) -> Objective:
+        """The objective of weights that are 0 but for those of `features`: Z is (C, len(features) + 1)."""
+        shift, scale = (None if a is None else a[features] for a in (self.X.shift, self.X.scale))
+        X = Rows(np.ascontiguousarray(self.X.array[:, features]), shift, scale, self.X.dtype)
+        columns = np.append(features, self.shape[1] - 1)
+        return self.with_rows(X, self.l2[columns], self.l1[columns])
+
+    def with_rows(self, X: Rows, l2: Array, l1: Array | None = None) -> Objective:
+        """The objective of other features of the same rows."""
+        other = copy.copy(self)
+        other._set_size(*X.shape)
+        dtype = np.dtype(np.float64) if other.is_small else X.dtype
+        other.X = Rows(X.array, X.shift, X.scale, dtype)
+        if self.sample_weight is not None:
+            other.sample_weight = self.sample_weight.astype(dtype, copy=False)
+        other.l2, other.l1 = l2, np.zeros(len(l2)) if l1 is None else l1
+        other._W = _kernels.padded(self.n_classes, X.shape[1], dtype)
+        return other
 
     def expand(self, Z: Array) -> Layer:
-        """W (C, D) and b (C,) of Z."""
+        """W (C, D) and b (C,) of Z, which act on the rows given; for two classes -Z/2 and Z/2."""
+        W, b = self._layer(Z)
+        return (W, b) if self._change is None else self._change.weights_for_array(W, b)
+
+    def collapse(self, W: Array, b: Array) -> Array:
+        """The Z, float64, of W and b, which act on the rows given."""
+        W, b = W.astype(float), b.astype(float)
+        if self._change is not None:
+            W, b = self._change.weights_from_array(W, b)
+        return self._joined(W, b)
+
+    def _joined(self, W: Array, b: Array) -> Array:
+        """The Z, float64, of W and b, which act on `self.X`."""
+        Z = np.column_stack([W, b]).astype(float)
+        return Z[1:] - Z[:1] if self.n_classes == 2 else Z
+
+    def _layer(self, Z: Array) -> Layer:
+        """W (C, D) and b (C,) of Z, which act on `self.X`."""
         if self.n_classes == 2:
             Z = np.vstack([-Z / 2, Z / 2])
         return Z[:, :-1], Z[:, -1]
 
-    def collapse(self, W: Array, b: Array) -> Array:
-        """The Z, float64, of W and b."""
-        Z = np.column_stack([W, b]).astype(float)
-        return Z[1:] - Z[:1] if self.n_classes == 2 else Z
-
     def _weights(self, Z: Array) -> Layer:
         """W and b of Z, as the kernels take them."""
-        self._W[...], b = self.expand(Z)
+        self._W[...], b = self._layer(Z)
         return self._W, b.astype(self.X.dtype)
 
     def _gradient(self, dW: Array, db: Array, Z: Array) -> Array:
@@ -103,6 +180,11 @@ class Objective:
             return G
         return np.where(Z == 0, soft_threshold(G, self.l1), G + self.l1 * np.sign(Z))
 
+    def slope(self, Z: Array, G: Array, step: Array) -> float:
+        """Along a step that has led to Z, as seen from where it came; G is the gradient at Z."""
+        l1 = self.l1 * np.where(Z == 0, -np.abs(step), np.sign(Z) * step)
+        return dot(G, step) + float(np.sum(l1))
+
     def differentiable(self, Z: Array) -> Differentiable:
         """What :mod:`softline.gradient_check` asks of a model, at Z; 0 for the L1 penalty's slope at 0."""
         columns = {"coef_": np.s_[:, :-1]} | ({"intercept_": np.s_[:, -1]} if self.fit_intercept else {})
@@ -114,16 +196,20 @@ class Objective:
 
         return {name: Z[of] for name, of in columns.items()}, evaluate
 
+    def _probabilities(self, Z: Array, idx: Array) -> Array:
+        """Probabilities of the classes at Z of the rows `idx`."""
+        probs = np.empty((len(idx), self.n_classes), self.X.dtype)
+        _kernels.scores(self.X, idx, *self._weights(Z), probs, self.n_threads)
+        _kernels.softmax(probs, self.n_threads)
+        return probs
+
     def curvature(self, Z: Array) -> Array:
         """Mean over the classes of p (1 - p) at Z, times the weight of the row: (N,) of X.dtype."""
         out = np.zeros(len(self.X), self.X.dtype)
         chunk = max(1, CHUNK_BYTES // (self.n_classes * self.X.dtype.itemsize))
-        weights = self._weights(Z)
         for first in range(0, len(self.rows), chunk):
             idx = self.rows[first : first + chunk]
-            probs = np.empty((len(idx), self.n_classes), self.X.dtype)
-            _kernels.scores(self.X, idx, *weights, probs, self.n_threads)
-            _kernels.softmax(probs, self.n_threads)
+            probs = self._probabilities(Z, idx)
             out[idx] = np.mean(probs * (1 - probs), axis=1)
         if self.sample_weight is not None:
             out *= self.sample_weight
@@ -139,8 +225,18 @@ class Objective:
         """How many evaluations of the objective a metric costs, about."""
         return self.sample_size * self.X.shape[1] / (4 * len(self.rows) * self.n_classes)
 
-    def metric(self, Z: Array) -> AverageCurvature:
-        """The average curvature at Z, estimated."""
+    def metric(self, Z: Array, exact: bool) -> AverageCurvature | ExactCurvature:
+        """The curvature at Z: the Hessian itself, or its average over the classes."""
+        if exact:
+            return ExactCurvature(
+                self.X,
+                self._probabilities(Z, np.arange(len(self.X))),
+                self.sample_weight,
+                self.l2,
+                precision=self.precision,
+                fit_intercept=self.fit_intercept,
+                n_threads=self.n_threads,
+            )
         sample = self.rows
         if self.sample_size < len(self.rows):
             sample = np.sort(np.random.RandomState(0).choice(self.rows, self.sample_size, replace=False))
@@ -151,8 +247,7 @@ class Objective:
             sample,
             self.curvature(Z),
             float(total),
-            self.l2[0],
-            self.l2[-1],
+            self.l2,
             fit_intercept=self.fit_intercept,
             centred=self.fit_intercept and not self.l1[-1],
             keep_correlations=bool(self.l1.any()),
@@ -168,8 +263,6 @@ class Objective:
         weight, rows, zero = self.sample_weight, self.rows, np.zeros(self.shape)
         if len(rows) < START_BATCH * START_BATCHES:
             return zero
-        stats = ColumnStats(self.X.shape[1])
-        stats.update(self.X, rows, None if weight is None else weight[rows], self.n_threads)
         try:
             trainer = Trainer(
                 self.X,
@@ -179,19 +272,19 @@ class Objective:
                 np.zeros((self.n_classes, self.X.shape[1])),
                 np.zeros(self.n_classes),
                 # Two classes have weights -Z/2 and Z/2, whose squares are half Z's.
-                alpha=self.l2[0] * (2 if self.n_classes == 2 else 1),
+                alpha=float(np.median(self.l2[:-1])) * (2 if self.n_classes == 2 else 1),
                 learning_rate="auto",
                 batch_size=START_BATCH,
                 max_iter=1,
                 fit_intercept=self.fit_intercept,
                 rng=np.random.RandomState(0),
                 n_threads=self.n_threads,
-                stats=stats,
+                stats=self.stats,
             )
             loss, _ = trainer.epoch(0)
         except ValueError:  # features too large to descend on
             return zero
-        return self.collapse(trainer.W, trainer.b) if loss < np.log(self.n_classes) else zero
+        return self._joined(trainer.W, trainer.b) if loss < np.log(self.n_classes) else zero
 
 
 def soft_threshold(Z: Array, by: Array | float) -> Array:

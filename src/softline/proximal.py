@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softline._objective import coordinate_descent
+from softline._objective import cholesky_solve, coordinate_descent
 from softline._typing import Array
 from softline.average_curvature import AverageCurvature, dot
+from softline.exact_curvature import ExactCurvature
 
 if TYPE_CHECKING:
     from softline.lbfgs import Memory
@@ -24,6 +25,9 @@ MOST_PAIRS = 10
 # round, or after so many rounds: the more features, the dearer, and the fewer.
 DESCENT_TOL = 0.05
 FEWEST_ROUNDS, MOST_ROUNDS, ROUNDS_TIMES_FEATURES = 100, 1000, 100_000
+# With the exact Hessian descent and steps on its support alternate until they move no coordinate by more than
+# this share of the farthest, at most so many times.
+SUBSPACE_TOL, MOST_SUBSPACES = 1e-3, 20
 
 
 class Hessian:
@@ -31,11 +35,11 @@ class Hessian:
 
     Parameters
     ----------
-    metric : AverageCurvature
+    metric : AverageCurvature or ExactCurvature
     memory : Memory
     """
 
-    def __init__(self, metric: AverageCurvature, memory: Memory) -> None:
+    def __init__(self, metric: AverageCurvature | ExactCurvature, memory: Memory) -> None:
         self.metric, self.scale, self.terms = metric, 1.0, []
         pairs = memory.pairs[-MOST_PAIRS:]
         if pairs:
@@ -57,17 +61,43 @@ class Hessian:
     def minimum(self, Z: Array, G: Array, l1: Array) -> Array:
         """The minimum V of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), about."""
         metric = self.metric
-        V = metric.to_coordinates(Z)
-        rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, ROUNDS_TIMES_FEATURES // Z.shape[1]))
-        coordinate_descent(
-            metric.correlations,
-            self.scale,
-            np.array([term for _, term in self.terms]).reshape(-1, *Z.shape),
-            np.array([sign for sign, _ in self.terms]),
-            metric.gradient(G),
-            l1 / metric.roots,
-            V,
-            DESCENT_TOL,
-            rounds,
-        )
+        V, G, l1 = metric.to_coordinates(Z), metric.gradient(G), metric.penalty(l1)
+        rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, ROUNDS_TIMES_FEATURES // V.shape[1]))
+        terms = np.array([term for _, term in self.terms]).reshape(-1, *V.shape)
+        signs = np.array([sign for sign, _ in self.terms])
+        model = metric.correlations, self.scale, terms, signs, G, l1
+        if not isinstance(metric, ExactCurvature):
+            coordinate_descent(*model, V, DESCENT_TOL, rounds)
+            return metric.from_coordinates(V)
+        first = V.copy()
+        for _ in range(MOST_SUBSPACES):
+            # Descent goes on from V, where the slope of the model is another.
+            slope = G + metric.product(V - first)
+            before = V.copy()
+            coordinate_descent(*model[:4], slope, l1, V, DESCENT_TOL, FEWEST_ROUNDS)
+            slope += metric.product(V - before)
+            minimize_on_support(metric.correlations, slope[0], l1, V[0])
+            if np.abs(V - before).max() <= SUBSPACE_TOL * np.abs(V - first).max():
+                break
         return metric.from_coordinates(V)
+
+
+def minimize_on_support(A: Array, slope: Array, l1: Array, v: Array) -> None:
+    """Move what is not zero in v to the minimum of slope d + d A d/2 + sum(l1 |v + d|), a function of d.
+
+    Where features are nearly the same, coordinate descent would take thousands of rounds for it. A
+    coordinate that would change its sign becomes zero.
+    """
+    slope = slope.copy()
+    while len(support := np.flatnonzero(v)):
+        within = A[np.ix_(support, support)]
+        step = -(slope[support] + l1[support] * np.sign(v[support]))
+        cholesky_solve(within.copy(), step)
+        crossing = step * v[support] < 0
+        reach = np.divide(-v[support], step, where=crossing, out=np.full(len(step), np.inf))
+        t = min(1.0, reach.min())
+        v[support] += t * step
+        if t == 1:
+            return
+        v[support[reach == t]] = 0
+        slope += A[:, support] @ (t * step)

@@ -1038,3 +1038,30 @@ def nearest(
     distances(Q, X, metric, all_distances)
     neigh_ind[...] = np.argsort(all_distances, axis=1, kind="stable")[:, : neigh_ind.shape[1]]
     neigh_dist[...] = np.take_along_axis(all_distances, neigh_ind, axis=1)
+
+
+def cholesky_solve(A: Array, b: Array) -> None:
+    """b := A^-1 b for a symmetric positive definite A.
+
+    By Cholesky's factorisation A = U^T U (Golub and Van Loan, "Matrix Computations", 4.2). A coordinate whose
+    pivot is below an ulp of 1, where only rounding is left, takes no part: it becomes 0.
+
+    Parameters
+    ----------
+    A : (M, M) float64 array
+        Its upper triangle is read and overwritten.
+    b : (M,) float64 array
+        Overwritten.
+    """
+    M = len(A)
+    inverse_pivots = np.zeros(M)
+    for i in range(M):
+        if A[i, i] >= np.finfo(np.float64).eps:
+            inverse_pivots[i] = 1 / np.sqrt(A[i, i])
+        A[i, i + 1 :] *= inverse_pivots[i]
+        for j in range(i + 1, M):
+            A[j, j:] -= A[i, j] * A[i, j:]
+    for i in range(M):
+        b[i] = (b[i] - A[:i, i] @ b[:i]) * inverse_pivots[i]
+    for i in reversed(range(M)):
+        b[i] = (b[i] - A[i, i + 1 :] @ b[i + 1 :]) * inverse_pivots[i]

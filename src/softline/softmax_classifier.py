@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
-from softline import lbfgs, optimizers, random_search, schedules
+from softline import optimizers, random_search, reductions, schedules
 from softline._epoch import sgd_epoch
 from softline._objective import candidate_losses
 from softline._typing import Array, ClassWeight, Differentiable, EvalSet, Layer, RandomState
@@ -401,7 +401,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         with self._progress(len(rows), X.dtype) as bar:
             try:
                 if self.solver == "lbfgs":
-                    warning = self._to_the_minimum(self._objective(X, codes, weight), W, b, after_step)
+                    warning = self._to_the_minimum(X, self._objective(X, codes, weight), W, b, after_step)
                 else:
                     warning = self._guess(X, codes, weight, rows, W, b, after_step, rng)
             except KeyboardInterrupt:
@@ -422,6 +422,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
 
     def _to_the_minimum(
         self,
+        X: Rows,
         objective: Objective,
         W: Array,
         b: Array,
@@ -437,16 +438,15 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             return stop
 
         Z = objective.collapse(W, b) if W.any() or b.any() else objective.first_guess()
-        result = lbfgs.minimize(objective, Z, self.tol or 0.0, self.max_iter, after)
-        X = objective.X
+        result = reductions.minimize(objective, Z, self.tol or 0.0, self.max_iter, after)
         self.coef_, self.intercept_ = X.weights_for_array(
             *(a.astype(X.dtype) for a in objective.expand(result.Z))
         )
         if result.converged or result.stopped or self.tol is None:
             return None
         return (
-            f"after {result.n_iter} steps an element of the gradient is {result.gradient:.2g}, above "
-            f"tol={self.tol:.2g}; raise max_iter={self.max_iter} or tol, or scale the data."
+            f"stopped after {result.n_iter} steps. {result.shortfall(self.tol)} Raise "
+            f"max_iter={self.max_iter} or tol, or scale the data."
         )
 
     def _guess(

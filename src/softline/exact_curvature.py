@@ -1,0 +1,120 @@
+"""The Hessian of a problem of few weights: the metric in which a step of :mod:`softline.lbfgs` is Newton's.
+
+It has the methods of :class:`softline.average_curvature.AverageCurvature`. There all classes share a matrix
+(D, D); here the weights of all classes lie in one row, so its coordinates U are (1, C (D + 1)).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from softline import _kernels
+from softline._objective import cholesky_solve
+from softline._typing import Array
+from softline.average_curvature import BLOCK, invert_cholesky, solve_by_root
+from softline.rows import Rows
+
+# What is added to the diagonal of 1, in ulps for each weight: what rounding leaves undecided. It is no less
+# than an ulp of the data.
+RIDGE = 16
+
+
+class ExactCurvature:
+    """The Hessian of the loss as a function of Z = (W, b).
+
+    Parameters
+    ----------
+    X : (N, D) Rows
+    probs : (N, C) array
+        Probabilities of the classes at Z.
+    sample_weight : (N,) array or None
+    l2 : (D + 1,) array
+        Penalties of W and of b.
+    precision : float
+        An ulp of the data: features that differ by less are the same.
+    fit_intercept : bool
+    n_threads : int or None
+
+    Attributes
+    ----------
+    roots : (1, M) array
+        Of the diagonal; M is C (D + 1), or D + 1 for two classes.
+    correlations : (M, M) array
+        The Hessian in the coordinates U = Z * roots.
+    """
+
+    def __init__(
+        self,
+        X: Rows,
+        probs: Array,
+        sample_weight: Array | None,
+        l2: Array,
+        *,
+        precision: float = 0.0,
+        fit_intercept: bool = True,
+        n_threads: int | None = None,
+    ) -> None:
+        n, D = X.shape
+        probs, share = probs.astype(float, copy=False), np.full(n, 1 / n)
+        if sample_weight is not None:
+            share = sample_weight / sample_weight.sum(dtype=float)
+        z = _kernels.padded(n, D + 1, np.float64)
+        z[:, :D], z[:, D] = X[:], float(fit_intercept)
+
+        def gram(left: Array, right: Array) -> Array:
+            """left^T right, by the kernel: BLAS's bits depend on its threads."""
+            out, sums = np.empty((left.shape[1], right.shape[1])), np.empty(left.shape[1])
+            _kernels.gradient(right, None, left, out, sums, n_threads)
+            return out
+
+        if probs.shape[1] == 2:
+            H = gram(z * (share * probs[:, 0] * probs[:, 1])[:, None], z)
+        else:
+            C = probs.shape[1]
+            p_z = (probs[:, :, None] * z[:, None, :]).reshape(n, C * (D + 1))
+            weighted = p_z * share[:, None]
+            H = -gram(weighted, p_z)
+            own = gram(weighted, z).reshape(C, D + 1, D + 1)
+            for c in range(C):
+                here = slice(c * (D + 1), (c + 1) * (D + 1))
+                H[here, here] += own[c]
+        self.shape = len(H) // (D + 1), D + 1
+        diagonal = np.maximum(np.diagonal(H), 0) + np.tile(l2, self.shape[0])
+        self.roots = np.sqrt(np.where(diagonal > np.finfo(float).tiny, diagonal, 1))[None]
+        H /= self.roots
+        H /= self.roots.T
+        ridge = max(RIDGE * len(H) * np.finfo(float).eps, precision)
+        H[np.diag_indices_from(H)] = np.where(diagonal > 0, 1, 0) + ridge
+        self.correlations = H
+        # By blocks where that pays.
+        self.inverse_root = invert_cholesky(H.copy(), n_threads) if len(H) > BLOCK else None
+        self.n_threads = n_threads
+
+    def solve(self, G: Array) -> Array:
+        """The inverse of the curvature times G (C, D + 1)."""
+        U = self.gradient(G)
+        if self.inverse_root is None:
+            cholesky_solve(self.correlations.copy(), U[0])
+        else:
+            U = solve_by_root(self.inverse_root, U, self.n_threads)
+        return self.from_coordinates(U)
+
+    def to_coordinates(self, Z: Array) -> Array:
+        """The U of Z."""
+        return Z.reshape(1, -1) * self.roots
+
+    def from_coordinates(self, U: Array) -> Array:
+        """The Z of U."""
+        return (U / self.roots).reshape(self.shape)
+
+    def gradient(self, G: Array) -> Array:
+        """The gradient to U, for a gradient G to Z."""
+        return G.reshape(1, -1) / self.roots
+
+    def penalty(self, l1: Array) -> Array:
+        """The L1 penalties of U, for those of Z, (D + 1,)."""
+        return np.tile(l1, self.shape[0]) / self.roots[0]
+
+    def product(self, U: Array) -> Array:
+        """The curvature times U, in its coordinates."""
+        return np.einsum("ij,kj->ki", self.correlations, U)

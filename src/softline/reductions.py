@@ -1,0 +1,165 @@
+"""Smaller problems with the same minimum, for more features than decide it.
+
+With an L1 penalty most features end without weight: the search goes on working sets. With L2 and fewer rows
+than features the weights lie in the space that the rows span: the search goes on its coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from softline import _kernels, lbfgs
+from softline._typing import Array
+from softline.average_curvature import invert_cholesky
+from softline.objective import Objective
+from softline.rows import Rows
+
+# Features of the first working set; a gradient that exceeds its penalty by less than this share of it does
+# not count.
+FIRST_FEATURES, SLIGHT = 128, 1e-6
+# Steps on a set while others want to join.
+MOST_STEPS = 15
+# Problems with an L1 penalty and no more features are searched at once.
+NARROW = 256
+# Most rows whose space is searched in; it must halve the features, too.
+MOST_ROWS = 2048
+# Features of a block of the products of rows.
+BLOCK = 1024
+
+Callback = Callable[[Array, float, int], object]
+
+
+def minimize(
+    objective: Objective, Z: Array, tol: float, max_iter: int, callback: Callback | None = None
+) -> lbfgs.Result:
+    """As :func:`softline.lbfgs.minimize`, which it calls for a smaller problem where there is one."""
+    n, D = objective.X.shape
+    if D > NARROW and objective.l1[:-1].all():
+        return _on_working_sets(objective, Z, tol, max_iter, callback)
+    if 2 * n <= D and n <= MOST_ROWS and not objective.l1.any() and objective.l2[:-1].all():
+        return _in_row_space(objective, Z, tol, max_iter, callback)
+    return lbfgs.minimize(objective, Z, tol, max_iter, callback)
+
+
+def _on_working_sets(
+    objective: Objective, Z: Array, tol: float, max_iter: int, callback: Callback | None
+) -> lbfgs.Result:
+    """The search on features that have weights and those that most want one, up to twice as many each time.
+
+    When a set is done, features outside whose gradient exceeds their penalty join, until there are none: the
+    minimum of the set is then that of all (Tibshirani et al., 2012, "Strong rules for discarding predictors
+    in lasso-type problems", section 7).
+    """
+    n_iter, size, result, ended = 0, FIRST_FEATURES, None, False
+    inside = np.any(Z[:, :-1] != 0, axis=0)
+    while True:
+        G = objective.pseudo_gradient(Z, objective(Z)[1])[:, :-1]
+        wanted = np.max(np.abs(G) / objective.l1[:-1], axis=0)
+        violating = np.flatnonzero(~inside & (wanted > SLIGHT))
+        settled = not len(violating)
+        if result is not None and (result.stopped or n_iter == max_iter or (settled and ended)):
+            return replace(result, Z=Z, n_iter=n_iter, converged=result.converged and settled)
+        inside[violating[np.argsort(-wanted[violating], kind="stable")[:size]]] = True
+        features = np.flatnonzero(inside)
+        columns = np.append(features, objective.shape[1] - 1)
+        tell = _telling_all(callback, Z, columns, n_iter)
+        start = np.ascontiguousarray(Z[:, columns])
+        most = max_iter - n_iter if settled else min(MOST_STEPS, max_iter - n_iter)
+        result = lbfgs.minimize(objective.restricted(features), start, tol, most, tell)
+        ended = result.n_iter < most  # as far as it could get
+        Z, n_iter, size = Z.copy(), n_iter + result.n_iter, 2 * size
+        Z[:, columns] = result.Z
+
+
+def _telling_all(callback: Callback | None, Z: Array, columns: Array, done: int) -> Callback:
+    """A callback of a search on some columns of Z, after so many steps, that tells of all."""
+    of_all = Z.copy()
+
+    def tell(part: Array, value: float, n_iter: int) -> object:
+        of_all[:, columns] = part
+        return callback is not None and callback(of_all, value, done + n_iter)
+
+    return tell
+
+
+def _in_row_space(
+    objective: Objective, Z: Array, tol: float, max_iter: int, callback: Callback | None
+) -> lbfgs.Result:
+    """The search for V, where W = V F^-1 X: the scores are V F^T, and |W| is |V|, if F F^T = X X^T.
+
+    A part of W that is orthogonal to all rows would change no score, only the penalty (the representer
+    theorem; Hastie and Tibshirani, 2004, "Efficient quadratic regularization for expression arrays").
+    """
+    space = RowSpace(objective)
+
+    def tell(V: Array, value: float, n_iter: int) -> object:
+        return callback is not None and callback(space.weights(V), value, n_iter)
+
+    result = lbfgs.minimize(space.objective, space.coordinates(Z), tol, max_iter, tell)
+    return replace(result, Z=space.weights(result.Z))
+
+
+class RowSpace:
+    """Coordinates of the space that the rows of an objective span, in units of its penalty.
+
+    Parameters
+    ----------
+    objective : Objective
+
+    Attributes
+    ----------
+    objective : Objective
+        The same, of rows F (N, N).
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.X = Rows(objective.X.array, objective.X.shift, objective.X.scale, np.float64)
+        n, D = self.X.shape
+        least = objective.l2[:-1].min()
+        self.units = least / objective.l2[:-1]
+        gram, part = np.zeros((n, n)), np.empty((n, n))
+        for first in range(0, D, BLOCK):
+            x = self._columns(slice(first, first + BLOCK))
+            weighted = np.ascontiguousarray(x * self.units[first : first + BLOCK])
+            _kernels.scores(weighted, None, x, None, part, objective.n_threads)
+            gram += part
+        lengths = np.sqrt(np.where(np.diagonal(gram) > 0, np.diagonal(gram), 1))
+        gram /= lengths
+        gram /= lengths[:, None]
+        # gram = U^T U, so F = lengths U^T.
+        self.inverse = invert_cholesky(gram.copy(), objective.n_threads) / lengths[:, None]
+        F = _kernels.padded(n, n, np.float64)
+        _kernels.gradient(
+            self.inverse * lengths[:, None],
+            None,
+            np.ascontiguousarray(gram),
+            F,
+            np.empty(n),
+            objective.n_threads,
+        )
+        F *= lengths[:, None]
+        self.objective = objective.with_rows(Rows(F), np.append(np.full(n, least), objective.l2[-1]))
+
+    def _columns(self, here: slice) -> Array:
+        X = self.X
+        shift, scale = (None if a is None else a[here] for a in (X.shift, X.scale))
+        return np.ascontiguousarray(Rows(X.array[:, here], shift, scale, np.float64)[:])
+
+    def coordinates(self, Z: Array) -> Array:
+        """V and b of W and b."""
+        scores = np.empty((len(self.X), len(Z)))
+        _kernels.scores(self.X, None, np.ascontiguousarray(Z[:, :-1]), None, scores, self.objective.n_threads)
+        V = np.empty((len(Z), len(scores)))
+        _kernels.gradient(self.inverse, None, scores, V, np.empty(len(Z)), self.objective.n_threads)
+        return np.column_stack([V, Z[:, -1]])
+
+    def weights(self, Z: Array) -> Array:
+        """W and b of V and b."""
+        shares, n_threads = np.empty((len(self.X), len(Z))), self.objective.n_threads
+        _kernels.scores(self.inverse, None, np.ascontiguousarray(Z[:, :-1]), None, shares, n_threads)
+        W = np.empty((len(Z), self.X.shape[1]))
+        _kernels.gradient(self.X, None, shares, W, np.empty(len(Z)), n_threads)
+        return np.column_stack([W * self.units, Z[:, -1]])
