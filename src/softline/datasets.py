@@ -432,7 +432,7 @@ def read_features(path: PathLike, *, label: int | str | None = None, model: Any 
     """
     path = _existing(path)
     if path.suffix.lower() != ".npz":
-        table = read_table(path, label, getattr(model, "feature_names_in_", None))
+        table = read_table(path, label, list(getattr(model, "feature_names_in_", [])))
         surplus = 0 if model is None else table.X.shape[1] - model.n_features_in_
         if surplus > 0 and len(counting := counting_columns(table.X)) == surplus:
             table = table.without(counting)

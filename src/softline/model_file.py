@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 from sklearn.utils.validation import check_is_fitted
 
@@ -248,7 +248,9 @@ def _read(path: PathLike) -> tuple[Header, Tensors]:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, AttributeError, TypeError) as error:  # the last two: a type that NumPy lacks
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # a type that NumPy lacks, and what else a forged header can raise
         raise ModelFileError(f"{path}: not a complete safetensors file: {error}") from error
     if list(metadata) != ["softline"] or "sha256" not in tensors:
         raise ModelFileError(f"{path}: a safetensors file, but not a model that softline saved")

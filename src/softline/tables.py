@@ -92,7 +92,7 @@ class Table:
         )
 
 
-def read_table(path: Path, label: Any, names: Sequence[str] | None = None) -> Table:
+def read_table(path: Path, label: Any, names: Sequence[str] = ()) -> Table:
     """Read a .csv or .npy file: features as stored, and labels if `label` says which column they are.
 
     Of a file with a header that has some of `names`, only these columns are features.
@@ -155,9 +155,10 @@ def warn_of_identifiers(path: Path, table: Table) -> None:
     columns = _identifiers(table.X)
     if not columns:
         return
+    verb = "has" if len(columns) == 1 else "have"
     message = (
-        f"{table.told(columns)} {'has' if len(columns) == 1 else 'have'} a different whole number in each row, "
-        "as identifiers have, which are no features: leave out what is one"
+        f"{table.told(columns)} {verb} a different whole number in each row, as identifiers have, which are "
+        "no features: leave out what is one"
     )
     if table.y is not None and _is_sorted_by_class(table.y):
         message += ". The rows are sorted by class, so that a row's number would give its class away"
@@ -309,7 +310,7 @@ class _Layout(NamedTuple):
         return SEPARATORS[self.separator]
 
 
-def _read_csv(path: Path, label: int | str | None, names: Sequence[str] | None) -> Table:
+def _read_csv(path: Path, label: int | str | None, names: Sequence[str]) -> Table:
     """Read a table of text, a line at a time: twice as far as its layout is found by."""
     layout = _Layout(",", 1)
     try:
@@ -381,7 +382,7 @@ def _rows(path: Path, file: Any, layout: _Layout) -> Iterator[Line]:
 
 
 def _parse_csv(
-    path: Path, rows: Iterator[Line], layout: _Layout, label: int | str | None, names: Sequence[str] | None
+    path: Path, rows: Iterator[Line], layout: _Layout, label: int | str | None, names: Sequence[str]
 ) -> Table:
     """Parse pairs (line number, cells), some at a time."""
     head = list(islice(rows, 2))
@@ -398,7 +399,7 @@ def _parse_csv(
             f"{', '.join(reversed(SEPARATORS.values()))}"
         )
     header = None
-    named = isinstance(label, str) or (names is not None and set(names) <= set(first))
+    named = isinstance(label, str) or bool(names and set(names) <= set(first))
     if named or _is_header(first, second, columns, position):
         header = first
         columns = _columns_to_read(path, header, columns, names)
@@ -431,11 +432,9 @@ def _parse_csv(
     )
 
 
-def _columns_to_read(
-    path: Path, header: list[str], columns: list[int], names: Sequence[str] | None
-) -> list[int]:
+def _columns_to_read(path: Path, header: list[str], columns: list[int], names: Sequence[str]) -> list[int]:
     """Positions of the features: the columns of `names`, or else all but leading ones without a name."""
-    known = [j for j in columns if header[j] in set(names or ())]
+    known = [j for j in columns if header[j] in set(names)]
     if known:
         others = [repr(header[j]) for j in columns if j not in set(known)]
         if others:
