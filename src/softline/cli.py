@@ -152,6 +152,7 @@ FLAGS = {
 }
 # Arguments that name a file to write, as a person knows them.
 WRITES = {"out": "--out", "report": "--report", "file": "FILE"}
+LAST_COLUMN = "the last column; --label COLUMN chooses another"
 # What has no effect on solvers other than sgd.
 OF_SGD = ("batch_size", "schedule", "label_smoothing", "optimizer", "early_stopping")
 NOT_OF_SOLVER: dict[str, tuple[str, ...]] = {
@@ -591,7 +592,7 @@ def _label(args: argparse.Namespace, name: str) -> str:
     """What the labels are called, and how they were found."""
     if args.label is not None or args.data.lower().endswith(".npz"):
         return name
-    return f"{name}, the last column; --label COLUMN chooses another"
+    return f"{name}, {LAST_COLUMN}"
 
 
 def _fit(
@@ -700,7 +701,10 @@ def _evaluate(args: argparse.Namespace) -> None:
             _tell(warning.message)
         model_file.save_model(model, args.model, image_shape=header["image_shape"], split_seed=seed)
     hits = model.predict(X) == model.classes_[codes]
-    results = {"data": f"{args.data}, {rows}: {len(X)} rows", "accuracy": f"{hits.mean():.2%}"}
+    results = {"data": f"{args.data}, {rows}: {len(X)} rows"}
+    if rows == "all" and not args.data.lower().endswith(".npz"):
+        results["label"] = args.label or LAST_COLUMN
+    results["accuracy"] = f"{hits.mean():.2%}"
     if hasattr(model, "predict_log_proba"):
         losses = -model.predict_log_proba(X)[np.arange(len(X)), codes]
         results["cross-entropy"] = f"{losses.mean(dtype=float):.4f}"

@@ -375,8 +375,8 @@ def load_file(
         check_labels_are_classes(path, y, table.label_name, chosen=label is not None)
         table = without_row_numbers(path, table)
         warn_of_identifiers(path, table)
-        about = {"feature_names": table.names, "label_name": table.label_name}
-        return _split(path.name, table.X, y, **about, **options)
+        options |= {"feature_names": table.names, "label_name": table.label_name}
+        return _split(path.name, table.X, y, **options)
     arrays = read_npz(path, label)
     part = "_train" if "X_train" in arrays else ""
     train = read_pair(path, arrays, part)

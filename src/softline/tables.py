@@ -11,7 +11,7 @@ import math
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice, takewhile
 from pathlib import Path
@@ -73,12 +73,8 @@ class Table:
 
     def told(self, columns: Sequence[int]) -> str:
         """How to tell a person of some of the features."""
-        if self.names is None:
-            texts = [str(self.positions[j]) for j in columns]
-        else:
-            texts = [repr(self.names[j]) for j in columns]
-        counted = ", counted from 0," if self.names is None else ""
-        listed = textwrap.shorten(", ".join(texts), 100, placeholder=" ...")
+        listed = _listed(self.positions[j] if self.names is None else repr(self.names[j]) for j in columns)
+        counted = " (counted from 0)" if self.names is None else ""
         return f"column{'s' * (len(columns) > 1)} {listed}{counted}"
 
     def without(self, columns: Sequence[int]) -> Table:
@@ -105,6 +101,11 @@ def read_table(path: Path, label: Any, names: Sequence[str] = ()) -> Table:
     if suffix == ".npy":
         return _read_npy(path, label)
     raise DataError(f"{path}: a name that ends with {suffix!r}; expected {', '.join(FILE_TYPES)}")
+
+
+def _listed(names: Iterable[object]) -> str:
+    """Names, in a line that is not too long."""
+    return textwrap.shorten(", ".join(map(str, names)), 100, placeholder=" ...")
 
 
 def warn(path: Path, message: str) -> None:
@@ -165,22 +166,22 @@ def warn_of_identifiers(path: Path, table: Table) -> None:
     warn(path, message)
 
 
-def check_labels_are_classes(path: Path, y: Array, label_name: str | None, chosen: bool) -> None:
+def check_labels_are_classes(path: Path, y: Array, label_name: str | None, *, chosen: bool) -> None:
     """Warn of labels that look like measurements; refuse fractions in a column that nobody has chosen."""
     if y.dtype.kind not in "iuf":
         return
-    name = label_name or "y"
     values = np.unique(y)
-    examples = ", ".join(str(value) for value in values[:3])
-    what = f"label {name!r} looks like a measurement: {len(values)} different numbers in {len(y)} rows"
-    what = f"{what}, as {examples}"
+    examples = ", ".join(f"{value:.6g}" for value in values[:3])
+    what = f"looks like a measurement: {len(values)} different numbers in {len(y)} rows, as {examples}"
     if y.dtype.kind == "f" and not chosen:
         raise DataError(
-            f"{path}: the last column is taken for the label, but {what}; choose another column (label=..., "
-            "--label COLUMN), or put the labels into an array y of a .npz file"
+            f"{path}: the last column ({label_name}) is taken for the label, but {what}; choose another "
+            "column (label=..., --label COLUMN), or put the labels into an array y of a .npz file"
         )
     if y.dtype.kind == "f" or len(values) > max(20, len(y) / 5):
-        warn(path, f"{what}; a classifier takes each for a class of its own, and regression is another task")
+        warn(
+            path, f"the label ({label_name}) {what}; a classifier takes each for a class, regression does not"
+        )
 
 
 # ---- .npz and .npy ---------------------------------------------------------------------------------------
@@ -290,7 +291,7 @@ def _label_position(path: Path, label: int | str, n_columns: int, names: Sequenc
             raise DataError(f"{path}: {names.count(label)} columns {label!r}; give the position of one")
         return names.index(label)
     if isinstance(label, str):
-        known = textwrap.shorten(", ".join(names), 200) or "its positions: it has no names"
+        known = _listed(names) or "its positions: it has no names"
         raise DataError(f"{path}: no column {label!r}; expected one of {known}")
     if not -n_columns <= label < n_columns:
         raise DataError(f"{path}: no column {label}; expected {-n_columns} to {n_columns - 1}")
@@ -385,10 +386,12 @@ def _parse_csv(
     path: Path, rows: Iterator[Line], layout: _Layout, label: int | str | None, names: Sequence[str]
 ) -> Table:
     """Parse pairs (line number, cells), some at a time."""
-    head = list(islice(rows, 2))
+    head = list(islice(rows, 3))
     if not head:
         raise DataError(f"{path}: empty; expected rows of numbers")
-    first, second = ([cell.strip() for cell in row] for _, row in (head[0], head[-1]))
+    if len(head) > 1 and head[0][1][0].startswith("#") and all(map(_is_text, head[1][1])):
+        del head[0]  # a comment of as many cells as the header below it
+    first, second = ([cell.strip() for cell in row] for _, row in (head[0], head[min(1, len(head) - 1)]))
     first[0] = first[0].removeprefix("#").lstrip()  # NumPy's header
     n_columns = len(first)
     position = None if label is None else _label_position(path, label, n_columns, first)
@@ -436,13 +439,10 @@ def _columns_to_read(path: Path, header: list[str], columns: list[int], names: S
     """Positions of the features: the columns of `names`, or else all but leading ones without a name."""
     known = [j for j in columns if header[j] in set(names)]
     if known:
-        others = [repr(header[j]) for j in columns if j not in set(known)]
+        others = [header[j] for j in columns if j not in set(known)]
         if others:
-            listed = textwrap.shorten(", ".join(others), 100, placeholder=" ...")
-            warn(
-                path,
-                f"left out {listed}: the model was not trained on {'it' if len(others) == 1 else 'them'}",
-            )
+            listed = _listed(repr(name) if name else "a column without a name" for name in others)
+            warn(path, f"left out what the model was not trained on: {listed}")
         return known
     nameless = list(takewhile(lambda j: NAMELESS.fullmatch(header[j]), columns))
     if not nameless or nameless == columns:
@@ -488,13 +488,14 @@ def _is_text(cell: str) -> bool:
 def _is_header(first: list[str], second: list[str], columns: list[int], position: int | None) -> bool:
     """Whether the first row names the columns; `second` is the next row, or again the first."""
     features = [first[j] for j in columns if first[j]]
-    if features and all(map(_is_text, features)):
+    if features and not any(map(_is_numeric, features)):
         return True
-    # "0,1,2": names that pandas gives; after an empty one of the index, or above other numbers than such.
-    if features == list(map(str, range(len(features)))) and len(second) == len(first):
-        fractions = len(features) > 2 and not all(second[j].isdigit() for j in columns)
-        if not first[0] or fractions:
-            return True
+    # "0,1,2": names that pandas gives, after an empty one of the index, or above other numbers than such.
+    named = [j for j, cell in enumerate(first) if cell and (j in columns or not _is_text(cell))]
+    numbered = [first[j] for j in named] == list(map(str, range(len(named))))
+    fractions = len(named) > 2 and not all(cell.isdigit() for cell in second)
+    if numbered and (not first[0] or fractions):
+        return True
     if position is None or len(second) <= position:
         return False
     # "0,1,2,label", as pandas writes a matrix and its labels.
