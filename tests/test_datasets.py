@@ -579,6 +579,7 @@ def test_csv(tmp_path, text, label, X, y, names):
         ("7,1,2\n8,3,nan\n", 0, ["line 2, column 3 holds 'nan'"]),
         ("1,2,a\n3,1e999,b\n", -1, ["line 2, column 2 holds '1e999'"]),
         ("?,2,a\n3,4,b\n", -1, ["line 1, column 1 holds '?'"]),
+        (",,\n3,4,b\n", -1, ["empty label"]),
         ("1,2,a\n3,4,\n", -1, ["line 2", "empty label"]),
         ("1,2\n3,nan\n", -1, ["label nan"]),
         ("p,q,r\n1,2,a\n", "kind", ["no column 'kind'", "p, q, r"]),

@@ -59,9 +59,6 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         _tell("interrupted")
-        exec(
-            ""
-        )  # clears a flag of CPython's, set in code from strings (namedtuple), that would end in a signal
         return 130
     except BrokenPipeError:
         # Python flushes once more at exit: let it flush into nothing.

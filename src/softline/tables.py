@@ -492,7 +492,7 @@ def _is_header(first: list[str], second: list[str], columns: list[int], position
         return True
     # "0,1,2": names that pandas gives, after an empty one of the index, or above other numbers than such.
     named = [j for j, cell in enumerate(first) if cell and (j in columns or not _is_text(cell))]
-    numbered = [first[j] for j in named] == list(map(str, range(len(named))))
+    numbered = named and [first[j] for j in named] == list(map(str, range(len(named))))
     fractions = len(named) > 2 and not all(cell.isdigit() for cell in second)
     if numbered and (not first[0] or fractions):
         return True
