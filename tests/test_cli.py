@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
 
@@ -467,6 +468,42 @@ def test_predict(folder, tmp_path, capsys):
     assert (tmp_path / "out.csv").read_text() == printed
 
 
+def test_predict_on_a_table_with_more_than_the_model_knows(folder, tmp_path, capsys):
+    assert main(["predict", str(folder / "iris.st"), str(folder / "new.csv")]) == 0
+    expected = capsys.readouterr().out
+    assert main(["predict", str(folder / "iris.st"), str(folder / "iris.csv")]) == 0
+    out, err = capsys.readouterr()
+    assert out == expected
+    assert err.endswith("iris.csv: left out what the model was not trained on: 'species'\n")
+    assert err.startswith("softline: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_row_numbers_are_left_out_by_every_command(tmp_path, capsys, header):
+    rng = np.random.default_rng(0)
+    table, path, model = pd.DataFrame(rng.standard_normal((60, 2))), tmp_path / "t.csv", str(tmp_path / "m")
+    table.columns = ["a", "b"]
+    table.assign(y=np.repeat([0, 1, 2], 20)).to_csv(path, header=header)
+    assert main(["train", str(path), "--quiet", "--out", model]) == 0
+    out, err = capsys.readouterr()
+    assert f"softline: {path}: left out " in err
+    assert accuracy(out) < 80
+    label = "y" if header else "column 3"
+    assert out.startswith(f"label                {label}, the last column; --label COLUMN chooses another\n")
+    assert load_model(model).n_features_in_ == 2
+    assert main(["evaluate", model, str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "label                the last column; --label COLUMN chooses another\n" in out
+    assert main(["evaluate", model, str(path), "--split", "test"]) == 0
+    table.to_csv(tmp_path / "new.csv", header=header)
+    table.to_csv(tmp_path / "plain.csv", header=header, index=False)
+    capsys.readouterr()
+    assert main(["predict", model, str(tmp_path / "new.csv")]) == 0
+    predicted = capsys.readouterr().out
+    assert main(["predict", model, str(tmp_path / "plain.csv")]) == 0
+    assert capsys.readouterr().out == predicted
+
+
 def test_labels_are_quoted_as_csv(tmp_path, capsys):
     X, y = [[0.0], [1.0], [2.0], [3.0]], ["a,b", "a,b", 'say "c"', 'say "c"']
     save_model(SoftmaxClassifier(tol=None).fit(X, y), tmp_path / "m")
@@ -632,7 +669,54 @@ def test_wrong_data(folder, tmp_path, capsys):
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n3\n")
     assert_fails(capsys, ["train", tmp_path / "ragged.csv"], "ragged.csv: line 3")
     (tmp_path / "curve.csv").write_text("a,b\n" + "\n".join(f"{i},{i}.5" for i in range(20)))
-    assert_fails(capsys, ["train", tmp_path / "curve.csv"], "curve.csv: 20 rows and no label twice")
+    assert_fails(capsys, ["train", tmp_path / "curve.csv"], r"the last column \(b\) .* like a measurement")
+
+
+def hard_link(path):
+    os.link(path, path.parent / "link")
+    return path.parent / "link"
+
+
+def symbolic_link(path):
+    (path.parent / "link").symlink_to(path)
+    return path.parent / "link"
+
+
+def spelt_otherwise(path):
+    return path.parent / ".." / path.parent.name / path.name
+
+
+@pytest.mark.parametrize("spelling", [str, spelt_otherwise, symbolic_link, hard_link])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train DATA --out SAME",
+        "train DATA --report SAME",
+        "train mnist --data-dir DIR --out SAME",
+        "train cifar10 --data-dir DIR --out SAME",
+        "predict MODEL DATA --out SAME",
+        "predict DATA MODEL --out SAME",
+        "export DATA SAME",
+    ],
+)
+def test_no_command_writes_over_what_it_reads(tmp_path, capsys, command, spelling):
+    data = tmp_path / "data.csv"
+    if "DIR" in command:
+        data = tmp_path / ("train-images-idx3-ubyte" if "mnist" in command else "data_batch_1")
+    data.write_text("mine")
+    words = {"DATA": data, "SAME": spelling(data), "DIR": tmp_path, "MODEL": tmp_path / "m"}
+    assert_fails(
+        capsys, [words.get(word, word) for word in command.split()], "would overwrite .* which is read"
+    )
+    assert data.read_text() == "mine"
+
+
+def test_running_out_of_memory_is_told_as_such(folder, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError("Unable to allocate 8 GiB")
+
+    monkeypatch.setattr("softline.datasets.load", fail)
+    assert_fails(capsys, ["train", "digits"], "out of memory: Unable to allocate 8 GiB")
 
 
 def test_wrong_model(folder, tmp_path, capsys):
@@ -665,10 +749,11 @@ def test_data_that_are_not_the_models(folder, tmp_path, capsys):
     )
     write_csv(tmp_path / "numbers.csv", [*IRIS_NAMES, "species"], [[1, 2, 3, 4, 0], [1, 2, 3, 4, 9]])
     assert_fails(capsys, ["evaluate", iris, tmp_path / "numbers.csv"], "does not know: 0, 9;")
+    write_csv(tmp_path / "other.csv", list("abcde"), np.eye(5))
     assert_fails(
         capsys,
-        ["predict", iris, tmp_path / "numbers.csv"],
-        "numbers.csv: 5 features; the model was trained on 4; --label COLUMN leaves one out",
+        ["predict", iris, tmp_path / "other.csv"],
+        "other.csv: 5 features; the model was trained on 4; --label COLUMN leaves one out",
     )
     np.save(tmp_path / "narrow.npy", np.zeros((3, 2)))
     assert_fails(capsys, ["predict", iris, tmp_path / "narrow.npy"], "2 features; the model was trained on 4")

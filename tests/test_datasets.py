@@ -1,4 +1,7 @@
+import errno
 import gzip
+import io
+import mmap
 import os
 import pickle
 import random
@@ -6,14 +9,16 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import datasets as sklearn_datasets
 from sklearn.model_selection import train_test_split
 
-from softline import datasets
-from softline.datasets import DataError
+from softline import SoftmaxClassifier, datasets
+from softline.datasets import DataError, DataWarning
 
 PARTS = ("X_train", "y_train", "X_val", "y_val", "X_test", "y_test")
 
@@ -525,7 +530,6 @@ def read_csv(tmp_path, text, label=-1):
         ("1,7,2\n3,8,4\n", "-2", [[1, 2], [3, 4]], [7, 8], None),
         ("0,1,label\n1,2,7\n3,4,8\n", -1, [[1, 2], [3, 4]], [7, 8], ["0", "1"]),
         ("0,1,kind\n1,2,a\n3,4,b\n", "kind", [[1, 2], [3, 4]], ["a", "b"], ["0", "1"]),
-        (",p,kind\n0,2,a\n1,4,b\n", -1, [[0, 2], [1, 4]], ["a", "b"], ["", "p"]),
         ("1,2.0\n3,-4e0\n", -1, [[1], [3]], [2, -4], None),
         ("1,0.5\n3,2\n", -1, [[1], [3]], [0.5, 2], None),
         ("1,1e300\n3,2\n", -1, [[1], [3]], [1e300, 2], None),
@@ -562,7 +566,12 @@ def test_csv(tmp_path, text, label, X, y, names):
         ("p,q\n1,2\n3,x\n", None, ["line 3", "column 'q'", "if the column is the label, name it"]),
         ("p,q\n", -1, ["a header and nothing else"]),
         ("1\n2\n", -1, ["one column"]),
-        ("1;2;3\n1;2;3\n", -1, ["one column", "commas"]),
+        ("1 2 3\n1 2 3\n", -1, ["one column", "commas, vertical bars, tabs, semicolons"]),
+        ("p;q;r\n1;2\n", -1, ["line 2 has 2 columns, separated by semicolons", "expected 3"]),
+        ("p;q;r\n5,1;3,5;a\n4,9;3,0;b\n", -1, ["line 2, column 'p' holds '5,1'", "decimal=','"]),
+        ('"5,1","3,5",a\n"4,9","3,0",b\n', -1, ["line 1, column 1 holds '5,1'", "decimal=','"]),
+        ("5,1;a\n4,9;b\n", -1, ["line 1, column 1 holds '5,1'", "decimal=','"]),
+        ("1,2,3," * 3_000_000, -1, ["line 1 is longer than 16777216 characters"]),
         ("p,q,r\n1,2,a\n3,4,5,b\n", -1, ["line 3 has 4 columns", "expected 3"]),
         ("1,2,a\n\n3,b\n", -1, ["line 3 has 2 columns", "expected 3"]),
         ("p,q,r\n1,2,a\n3,,b\n", -1, ["line 3, column 'q' holds ''"]),
@@ -570,6 +579,7 @@ def test_csv(tmp_path, text, label, X, y, names):
         ("7,1,2\n8,3,nan\n", 0, ["line 2, column 3 holds 'nan'"]),
         ("1,2,a\n3,1e999,b\n", -1, ["line 2, column 2 holds '1e999'"]),
         ("?,2,a\n3,4,b\n", -1, ["line 1, column 1 holds '?'"]),
+        (",,\n3,4,b\n", -1, ["empty label"]),
         ("1,2,a\n3,4,\n", -1, ["line 2", "empty label"]),
         ("1,2\n3,nan\n", -1, ["label nan"]),
         ("p,q,r\n1,2,a\n", "kind", ["no column 'kind'", "p, q, r"]),
@@ -581,6 +591,56 @@ def test_csv(tmp_path, text, label, X, y, names):
 )
 def test_csv_damage(tmp_path, text, label, words):
     assert_fails(lambda: read_csv(tmp_path, text, label), "data.csv", *words)
+
+
+PUBLISHED = "p,q,kind\n5.1,3,a\n4.9,2,b\n"
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|", ", "])
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (PUBLISHED, ["p", "q"]),
+        (PUBLISHED.partition("\n")[2], None),
+        ("# made by hand; in 2020, or so | \t\n#\n" + PUBLISHED, ["p", "q"]),
+        ("# " + PUBLISHED, ["p", "q"]),  # as np.savetxt(header=...) writes it
+        (PUBLISHED.replace("4.9", "# the second\n4.9"), ["p", "q"]),
+        ("p,q,kind\n5.1,3,a\n# 4.9\n4.9,2,b\n", ["p", "q"]),
+        ("0,1,kind\n5.1,3,0\n4.9,2,1\n", ["0", "1"]),
+        ("0,1,2\n5.1,3,0\n4.9,2,1\n", ["0", "1"]),
+        (",0,1,2\n7,5.1,3,0\n8,4.9,2,1\n", ["0", "1"]),
+        (",p,q,kind\n7,5.1,3,0\n3,4.9,2,1\n", ["p", "q"]),
+        (",p,q,kind\nrow 1,5.1,3,a\nrow 2,4.9,2,b\n", ["p", "q"]),
+        ("Unnamed: 0.1,Unnamed: 0,p,q,kind\n7,7,5.1,3,a\n3,3,4.9,2,b\n", ["p", "q"]),
+        ("#,p,q,kind\n1,5.1,3,a\n2,4.9,2,b\n", ["p", "q"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::softline.datasets.DataWarning")
+def test_csv_as_published(tmp_path, text, names, separator):
+    data = read_csv(tmp_path, text.replace(",", separator))
+    np.testing.assert_array_equal(data.X, [[5.1, 3], [4.9, 2]])
+    assert data.y.tolist() in (["a", "b"], [0, 1])
+    assert data.feature_names == names
+
+
+@pytest.mark.parametrize(
+    ("text", "y"),
+    [("1,2,a;b\n3,4,c;d\n", ["a;b", "c;d"]), ("1;2;a,b\n3;4;c,d\n", ["a,b", "c,d"])],
+)
+def test_another_separator_in_the_labels(tmp_path, text, y):
+    data = read_csv(tmp_path, text)
+    np.testing.assert_array_equal(data.X, [[1, 2], [3, 4]])
+    assert data.y.tolist() == y
+
+
+def test_a_line_without_end_takes_little_memory(tmp_path):
+    (tmp_path / "data.csv").write_bytes(b"1," * 50_000_000)
+    tracemalloc.start()
+    try:
+        assert_fails(lambda: datasets.load_file(tmp_path / "data.csv"), "line 1 is longer")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 27
+    finally:
+        tracemalloc.stop()
 
 
 def test_csv_of_another_encoding(tmp_path):
@@ -606,6 +666,111 @@ def test_load_file_takes_the_last_column_for_labels(tmp_path):
     assert data.name == "iris.csv" and data.feature_names == iris.feature_names
     assert np.bincount(data.y_test).tolist() == [10, 10, 10]
     assert_same(data, datasets.load_file(tmp_path / "iris.csv", label="target"))
+
+
+# ---- what is no feature, and no label ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def table():
+    """Noise of two features, sorted by class."""
+    frame = pd.DataFrame(np.random.default_rng(0).standard_normal((60, 2)), columns=["a", "b"])
+    return frame.assign(y=np.repeat([0, 1, 2], 20))
+
+
+def test_the_index_that_pandas_writes_is_no_feature(tmp_path, table):
+    table.to_csv(tmp_path / "t.csv")
+    with pytest.warns(DataWarning, match="left out the first column, which has no name"):
+        data = datasets.load_file(tmp_path / "t.csv")
+    assert data.feature_names == ["a", "b"]
+    table.to_csv(tmp_path / "t.csv", index=False)
+    assert_same(data, datasets.load_file(tmp_path / "t.csv"))
+    assert data.label_name == "y" and repr(data).endswith("of 2 features, label 'y'>")
+
+
+@pytest.mark.parametrize("start", [0, 1, 1000])
+def test_a_column_that_counts_the_rows_is_no_feature(tmp_path, table, start):
+    numbered = table.copy()
+    numbered.insert(1, "id", start + np.arange(60))
+    numbered.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.warns(DataWarning, match="t.csv: left out column 'id': it only counts the rows"):
+        data = datasets.load_file(tmp_path / "t.csv")
+    assert data.feature_names == ["a", "b"]
+    np.testing.assert_array_equal(
+        np.sort(data.X_train[:, 0])[-1], table["a"][table["a"].isin(data.X_train[:, 0])].max()
+    )
+    np.save(tmp_path / "t.npy", numbered)
+    numbered.to_csv(tmp_path / "t.csv", index=False, header=False)
+    for path in (tmp_path / "t.npy", tmp_path / "t.csv"):
+        with pytest.warns(
+            DataWarning, match=r"left out column 1 \(counted from 0\): it only counts the rows"
+        ):
+            again = datasets.load_file(path)
+        assert_same(again, data)
+        assert again.label_name == "column 3"
+
+
+def test_an_only_feature_stays(tmp_path):
+    pd.DataFrame({"x": np.arange(12), "y": [0, 1] * 6}).to_csv(tmp_path / "t.csv", index=False)
+    assert datasets.load_file(tmp_path / "t.csv").feature_names == ["x"]
+
+
+def test_identifiers_are_told_of(tmp_path, table):
+    ids = np.random.default_rng(1).permutation(60) * 7
+    table.insert(0, "code", ids)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.warns(DataWarning, match="column 'code' has a different whole number .* sorted by class"):
+        assert datasets.load_file(tmp_path / "t.csv").feature_names == ["code", "a", "b"]
+    np.savez(tmp_path / "t.npz", X=table[["a", "code"]], y=np.arange(60) % 3)
+    with pytest.warns(DataWarning) as caught:
+        datasets.load_file(tmp_path / "t.npz")
+    (warning,) = caught
+    assert "column 1 (counted from 0) has a different" in str(warning.message)
+    assert "sorted" not in str(warning.message)
+
+
+def test_ordinary_tables_are_read_without_a_word(tmp_path, table, recwarn):
+    table.assign(count=np.arange(60) // 2).to_csv(tmp_path / "t.csv", index=False)
+    datasets.load_file(tmp_path / "t.csv", label="y")
+    np.savez(tmp_path / "t.npz", X=np.ones((500, 2)), y=np.arange(500) % 100)
+    datasets.load_file(tmp_path / "t.npz", validation_fraction=0)
+    datasets.load_digits()
+    assert not recwarn
+
+
+def test_features_without_labels_are_not_trained_on(tmp_path, table):
+    np.save(tmp_path / "X.npy", table[["a", "b"]].to_numpy(np.float32))
+    table[["y", "a", "b"]].to_csv(tmp_path / "t.csv", index=False)
+    for name, last in (("X.npy", "column 1"), ("t.csv", "b")):
+        words = (
+            f"the last column ({last}) is taken for the label",
+            "looks like a measurement",
+            "--label COLUMN",
+        )
+        assert_fails(lambda name=name: datasets.load_file(tmp_path / name), name, *words)
+    assert datasets.load_file(tmp_path / "t.csv", label="y").label_name == "y"
+
+
+@pytest.mark.parametrize("y", [np.repeat(np.arange(30), 2), np.arange(60) % 2 + 0.5])
+def test_labels_that_look_like_measurements(tmp_path, y):
+    np.savez(tmp_path / "t.npz", X=np.ones((60, 2)), y=y)
+    with pytest.warns(
+        DataWarning, match=r"the label \(y\) looks like a measurement: \d+ different numbers in 60"
+    ):
+        datasets.load_file(tmp_path / "t.npz", validation_fraction=0)
+
+
+def test_rows_to_predict_are_those_the_model_knows(tmp_path, table):
+    model = SoftmaxClassifier(tol=None).fit(table[["a", "b"]], table["y"])
+    expected = table[["a", "b"]].to_numpy()
+    table.assign(id="x")[["id", "a", "y", "b"]].to_csv(tmp_path / "t.csv")
+    with pytest.warns(DataWarning, match="not trained on: a column without a name, 'id', 'y'"):
+        data = datasets.read_features(tmp_path / "t.csv", model=model)
+    np.testing.assert_array_equal(data.X, expected)
+    assert data.feature_names == ["a", "b"]
+    np.save(tmp_path / "t.npy", np.c_[np.arange(60), expected])
+    np.testing.assert_array_equal(datasets.read_features(tmp_path / "t.npy", model=model).X, expected)
+    assert datasets.read_features(tmp_path / "t.npy").X.shape == (60, 3)
 
 
 # ---- .npy, .npz ------------------------------------------------------------------------------------------
@@ -728,6 +893,67 @@ def test_npy_that_claims_more_than_it_holds(tmp_path):
     np.save(path, np.ones((4, 2)))
     path.write_bytes(path.read_bytes().replace(b"(4, 2), }        ", b"(4000000, 2), }  "))
     assert_fails_in_little_memory(lambda: datasets.load_file(path), "data.npy")
+
+
+def test_npy_is_mapped_not_copied(tmp_path):
+    np.save(tmp_path / "data.npy", np.ones((40, 3), np.float32))
+    for label in (None, -1, 0):
+        X = datasets.read_features(tmp_path / "data.npy", label=label).X
+        while isinstance(X, np.ndarray):
+            X = X.base
+        assert isinstance(X, mmap.mmap)
+
+
+@pytest.mark.parametrize(
+    ("ending", "opened", "error"),
+    [
+        ("npy", "numpy.lib.format.open_memmap", OSError(errno.ENOMEM, "Cannot allocate memory")),
+        ("npz", "numpy.load", MemoryError("Unable to allocate 8 GiB")),
+    ],
+)
+def test_too_little_memory_is_no_damage(tmp_path, monkeypatch, ending, opened, error):
+    (tmp_path / f"data.{ending}").touch()
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(opened, fail)
+    with pytest.raises(type(error), match="allocate"):
+        datasets.read_features(tmp_path / f"data.{ending}")
+
+
+@pytest.mark.parametrize("name", ["X", "X.npy"])
+def test_npz_of_something_else_than_arrays(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        archive.writestr(name, "1,2,3")
+    assert_fails(
+        lambda: datasets.read_features(tmp_path / "data.npz"), "data.npz: X is not in NumPy's format"
+    )
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_forged_headers_of_numpy_files(tmp_path, ending):
+    """Whatever stands there, it loads or is refused."""
+    rng, path, whole = random.Random(0), tmp_path / f"data.{ending}", io.BytesIO()
+    np.save(whole, np.c_[np.arange(40.0).reshape(20, 2), np.arange(20) % 2])
+    for i in range(1000):
+        header = list(whole.getvalue()[:128].decode("latin-1"))
+        for position in rng.choices(range(10, 128), k=rng.randint(1, 4)):
+            header[position] = rng.choice("{}[]()'\",:<>|-0123456789fUOTru")
+        forged = "".join(header).encode("latin-1") + whole.getvalue()[128:]
+        if i == 0:
+            forged = whole.getvalue().replace(b"False", b"F(,se")
+        if ending == "npy":
+            path.write_bytes(forged)
+        else:
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("X.npy", forged)
+        try:
+            datasets.read_features(path)
+        except DataError as error:
+            assert "\n" not in str(error)
+        else:
+            assert i > 0
 
 
 def test_npy_that_is_something_else(tmp_path):

@@ -136,6 +136,33 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path, capsys, monkeypatch):
     assert load_model(path).n_iter_ == 2
 
 
+@pytest.mark.parametrize("module", ["softline.cli", "numpy", "softline.model_file", "softline.rows"])
+def test_ctrl_c_while_a_command_starts(tmp_path, module):
+    """Ctrl-C as the module is imported: before the command line is read, and after."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"""if True:
+        import signal, sys
+
+        class PressCtrlC:
+            def find_spec(self, name, path=None, target=None):
+                if name == {module!r}:
+                    exec("signal.raise_signal(signal.SIGINT)")  # as in the code of a namedtuple
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.meta_path.insert(0, PressCtrlC())
+        """
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "softline", "train", "digits"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "softline: interrupted\n")
+
+
 # ---- in Python -------------------------------------------------------------------------------------------
 
 SCRIPT = """

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import random
 import stat
 
 import numpy as np
@@ -356,6 +357,7 @@ FORGERIES = {
     "classes of objects": lambda h, t: h.update(classes=["a", "b", ["c"]]),
     "classes too few": lambda h, t: h.update(classes=["a", "b"]),
     "classes too long": lambda h, t: h.update(classes_dtype="<U999999999"),
+    "classes of no type": lambda h, t: h.update(classes_dtype=","),
     "classes of records": lambda h, t: h.update(classes_dtype="i4,O"),
     "classes of another type": lambda h, t: (h.update(classes=None), t.update(classes=np.arange(3))),
     "classes nowhere": lambda h, t: h.update(classes=None),
@@ -397,6 +399,31 @@ FORGERIES = {
 def test_a_forged_file_is_refused(tmp_path, change):
     forge(tmp_path / "m", change)
     assert_refused(tmp_path / "m", "no softline model")
+
+
+def test_forged_headers(tmp_path):
+    """Whatever stands there, the file loads or is refused in one line."""
+    path, rng = tmp_path / "m", random.Random(0)
+    save_model(trained(TEXTS[CODES]), path)
+    whole = path.read_bytes()
+    end = 8 + int.from_bytes(whole[:8], "little")
+    with safe_open(path, framework="numpy") as file:
+        text = file.metadata()["softline"]
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name != "sha256"}  # noqa: SIM118
+    for i in range(1000):
+        mutated = list(text if i % 2 else whole[8:end].decode())
+        for position in rng.choices(range(len(mutated)), k=rng.randint(1, 4)):
+            mutated[position] = rng.choice(["", *'{}[]",:-<>|0123456789eEfNUOlt(),;\\ '])
+        forged = "".join(mutated)
+        if i % 2:
+            checksum = model_file._checksum(forged, tensors)
+            safetensors.numpy.save_file(tensors | {"sha256": checksum}, path, {"softline": forged})
+        else:
+            path.write_bytes(len(forged).to_bytes(8, "little") + forged.encode() + whole[end:])
+        try:
+            load_model(path)
+        except ModelFileError as error:
+            assert "\n" not in str(error)
 
 
 def test_a_later_format_asks_for_a_later_softline(tmp_path):

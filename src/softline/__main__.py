@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import sys
 
-from softline import cli
-
 
 def main() -> int:
     """Run what the arguments name: a command, a script or a module; return its exit code."""
-    first = sys.argv[1] if len(sys.argv) > 1 else ""
-    if first == "-m" or first.endswith(".py") or (first not in cli.COMMANDS and os.path.isfile(first)):
-        from softline.patch import run_patched
+    try:
+        from softline import cli
+    except KeyboardInterrupt:
+        print("softline: interrupted", file=sys.stderr)
+        code = 130
+    else:
+        first = sys.argv[1] if len(sys.argv) > 1 else ""
+        if first == "-m" or first.endswith(".py") or (first not in cli.COMMANDS and os.path.isfile(first)):
+            from softline.patch import run_patched
 
-        return run_patched(sys.argv[1:])
-    return cli.main()
+            return run_patched(sys.argv[1:])
+        code = cli.main()
+    # Python remembers a Ctrl-C in code from a string, as namedtuple runs it, and would end by that signal.
+    exec("")
+    return code
 
 
 if __name__ == "__main__":

@@ -48,15 +48,17 @@ def main(argv: list[str] | None = None) -> int:
     """
     if sys.stdout is None:  # closed by the shell, as in `softline info >&-`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    args = _parser().parse_args(argv)
     try:
+        args = _parser().parse_args(argv)
         with warnings.catch_warnings():
             # The commands check the names of columns themselves.
             warnings.filterwarnings("ignore", "X does not have valid feature names")
+            warnings.showwarning = lambda message, *_, **__: _tell(message)
+            _check_outputs(args)
             code = args.run(args) or 0
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print("softline: interrupted", file=sys.stderr)
+        _tell("interrupted")
         return 130
     except BrokenPipeError:
         # Python flushes once more at exit: let it flush into nothing.
@@ -71,7 +73,28 @@ def main(argv: list[str] | None = None) -> int:
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"out of memory: {text}" if text else "out of memory"
+    return text or type(error).__name__
+
+
+def _tell(message: object) -> None:
+    print(f"softline: {message}", file=sys.stderr)
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Raise ValueError if a command is to write over what it reads, or twice to one file."""
+    paths = {name: vars(args)[name] for name in getattr(args, "writes", ())}
+    outputs = {WRITES[name]: path for name, path in paths.items() if path is not None}
+    if not outputs:
+        return
+    from softline import datasets, files
+
+    inputs = []
+    for name in getattr(args, "reads", ()):
+        inputs += datasets.source_files(vars(args)[name], getattr(args, "data_dir", None))
+    files.check_outputs(outputs, inputs)
 
 
 # ---- models ----------------------------------------------------------------------------------------------
@@ -124,6 +147,9 @@ FLAGS = {
     "n_neighbors": "--neighbors",
     "hidden_layer_sizes": "--hidden",
 }
+# Arguments that name a file to write, as a person knows them.
+WRITES = {"out": "--out", "report": "--report", "file": "FILE"}
+LAST_COLUMN = "the last column; --label COLUMN chooses another"
 # What has no effect on solvers other than sgd.
 OF_SGD = ("batch_size", "schedule", "label_smoothing", "optimizer", "early_stopping")
 NOT_OF_SOLVER: dict[str, tuple[str, ...]] = {
@@ -322,7 +348,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Train a classifier and report its accuracy. Ctrl-C ends the training early: the "
         "weights so far are saved and evaluated, and the exit code is 130; once more ends at once.",
     )
-    train.set_defaults(run=_train)
+    train.set_defaults(run=_train, reads=("data",), writes=("out", "report"))
     train.add_argument(
         "--sealed",
         action="store_true",
@@ -358,7 +384,7 @@ def _parser() -> argparse.ArgumentParser:
         help="print a label for each row of a file",
         description="Print a label for each row of a file, as csv with a header.",
     )
-    predict.set_defaults(run=_predict)
+    predict.set_defaults(run=_predict, reads=("model", "file"), writes=("out",))
     predict.add_argument("file", metavar="FILE", help="a .csv, .npy or .npz file of features")
     predict.add_argument("--proba", action="store_true", help="print the probability of each class, too")
     predict.add_argument("--label", metavar="COLUMN", help="column to leave out, by name or position")
@@ -370,7 +396,7 @@ def _parser() -> argparse.ArgumentParser:
         help="write a saved model as an ONNX graph or a state dict of PyTorch",
         description="Write a saved model for other runtimes.",
     )
-    export.set_defaults(run=_export)
+    export.set_defaults(run=_export, reads=("model",), writes=("file",))
     export.add_argument("file", metavar="FILE", help="a .onnx graph, or a .pt state dict of PyTorch")
 
     check = commands.add_parser(
@@ -423,7 +449,7 @@ def _parser() -> argparse.ArgumentParser:
         "epoch by epoch into a .gif, or at a few moments into a .png. red-panda tells red pandas from dogs "
         'by how much of a picture is brown, and how much white. Needs pip install "softline[plot]".',
     )
-    demo.set_defaults(run=_demo)
+    demo.set_defaults(run=_demo, writes=("out",))
     demo.add_argument(
         "data",
         metavar="DATA",
@@ -478,9 +504,9 @@ def _train(args: argparse.Namespace) -> int:
 
     from softline import _kernels, callbacks, datasets, files, model_file
 
-    targets = [files.check_target(path) for path in (args.out, args.report) if path is not None]
-    if len(set(targets)) < len(targets):  # told before the work, not after
-        raise ValueError(f"--out and --report are both {args.out}")
+    for path in (args.out, args.report):
+        if path is not None:
+            files.check_target(path)  # told before the work, not after
     if args.report is not None:
         from softline import plots, report
 
@@ -492,7 +518,10 @@ def _train(args: argparse.Namespace) -> int:
     parameters = _parameters(args)
     data = datasets.load(args.data, data_dir=args.data_dir, label=args.label, random_state=args.random_state)
     model = _estimator(args, parameters, len(data.X_train))
-    if not args.quiet:
+    label = {} if data.label_name is None else {"label": _label(args, data.label_name)}
+    if args.quiet:
+        print_rows(label)
+    else:
         parts = f"{len(data.X_train)} training, {len(data.X_val)} validation, {len(data.X_test)} test"
         classes = data.class_names or np.unique(data.y_train)
         threads = getattr(model, "n_threads", None) or getattr(model, "n_jobs", None)
@@ -501,12 +530,13 @@ def _train(args: argparse.Namespace) -> int:
                 "data": data.name,
                 "rows": parts,
                 "features": f"{data.X_train.shape[1]}, {data.X_train.dtype}",
+                **label,
                 "classes": f"{len(classes)}: {_shortened(classes)}",
                 "training": _plan(model),
                 "running on": f"{_kernels.isa_name()}, {threads or _kernels.max_threads()} threads",
             }
         )
-        sys.stdout.flush()
+    sys.stdout.flush()
 
     history = None
     if args.report is not None and hasattr(model, "early_stopping"):
@@ -553,6 +583,13 @@ def _train(args: argparse.Namespace) -> int:
     rows |= {name: path for name, path in (("saved", args.out), ("report", args.report)) if path is not None}
     print_rows(rows)
     return 130 if interrupted else 0
+
+
+def _label(args: argparse.Namespace, name: str) -> str:
+    """What the labels are called, and how they were found."""
+    if args.label is not None or args.data.lower().endswith(".npz"):
+        return name
+    return f"{name}, {LAST_COLUMN}"
 
 
 def _fit(
@@ -641,10 +678,6 @@ def _plan(model: Any) -> str:
     return f"up to {model.max_iter} epochs, {batches}, {how}, alpha {model.alpha}"
 
 
-def _tell(message: object) -> None:
-    print(f"softline: {message}", file=sys.stderr)
-
-
 def _evaluate(args: argparse.Namespace) -> None:
     import numpy as np
 
@@ -654,7 +687,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     seed = header.get("split_seed")
     if seed is None:
         seed = getattr(model, "random_state", None) or 0
-    X, y, feature_names, class_names, rows = _rows_to_evaluate(args, seed)
+    X, y, feature_names, class_names, rows = _rows_to_evaluate(args, seed, model)
     _check_columns(model, X, feature_names, args.data)
     codes = _codes(y, model.classes_, args.data)
     if rows == "test" and hasattr(model, "test_looks_"):  # sealed when it was trained
@@ -665,7 +698,10 @@ def _evaluate(args: argparse.Namespace) -> None:
             _tell(warning.message)
         model_file.save_model(model, args.model, image_shape=header["image_shape"], split_seed=seed)
     hits = model.predict(X) == model.classes_[codes]
-    results = {"data": f"{args.data}, {rows}: {len(X)} rows", "accuracy": f"{hits.mean():.2%}"}
+    results = {"data": f"{args.data}, {rows}: {len(X)} rows"}
+    if rows == "all" and not args.data.lower().endswith(".npz"):
+        results["label"] = args.label or LAST_COLUMN
+    results["accuracy"] = f"{hits.mean():.2%}"
     if hasattr(model, "predict_log_proba"):
         losses = -model.predict_log_proba(X)[np.arange(len(X)), codes]
         results["cross-entropy"] = f"{losses.mean(dtype=float):.4f}"
@@ -681,7 +717,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _rows_to_evaluate(
-    args: argparse.Namespace, seed: int
+    args: argparse.Namespace, seed: int, model: Any
 ) -> tuple[Array, Array, list[str] | None, list[str] | None, str]:
     """X, y, names of the features and of the classes or None, and what rows these are."""
     from softline import datasets
@@ -698,7 +734,7 @@ def _rows_to_evaluate(
     label = args.label
     if label is None and not args.data.lower().endswith(".npz"):
         label = -1  # the last column, as in training
-    X, y, feature_names = datasets.read_features(args.data, label=label)
+    X, y, feature_names = datasets.read_features(args.data, label=label, model=model)
     if y is None:
         raise ValueError(f"{args.data}: no labels; expected an array y")
     return X, y, feature_names, None, "all"
@@ -727,7 +763,7 @@ def _predict(args: argparse.Namespace) -> None:
     from softline import datasets, model_file
 
     model = model_file.load_model(args.model)
-    X, _, feature_names = datasets.read_features(args.file, label=args.label)
+    X, _, feature_names = datasets.read_features(args.file, label=args.label, model=model)
     _check_columns(model, X, feature_names, args.file, hint="; --label COLUMN leaves one out")
     header, rows = ["label"], ([label] for label in model.predict(X))
     if args.proba:

@@ -1,38 +1,46 @@
 """Data sets in, rows and labels out: digits, MNIST, CIFAR-10 and files of your own, split by class.
 
 Nothing is downloaded, and nothing in a file is believed before it is checked: what is damaged, short or
-hostile raises `DataError`, one line that says where.
+hostile raises `DataError`, one line that says where; what is hardly meant to be trained on, `DataWarning`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import gzip
 import io
 import math
 import os
 import pickle
-import textwrap
 import zlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from softline._typing import Array, PathLike, RandomState
 from softline.rows import kernels_read
 from softline.sealed import Look, SealedTestSet, TestSetWarning, sealed
-
-Part: TypeAlias = tuple[Array, Array]  # X and y
-Table: TypeAlias = tuple[Array, Any, list[str] | None]  # X, y or None, names of the features
-Line: TypeAlias = tuple[int, list[str]]  # its number and its cells
+from softline.tables import (
+    FILE_TYPES,
+    DataError,
+    DataWarning,
+    Part,
+    Table,
+    check_labels_are_classes,
+    counting_columns,
+    read_matrix,
+    read_npz,
+    read_pair,
+    read_table,
+    warn_of_identifiers,
+    without_row_numbers,
+)
 
 __all__ = [
     "DataError",
+    "DataWarning",
     "Dataset",
     "Features",
     "Look",
@@ -47,18 +55,12 @@ __all__ = [
     "make_spiral",
     "read_features",
     "sealed",
+    "source_files",
 ]
-
-FILE_TYPES = (".csv", ".npy", ".npz")
-NPZ_ARRAYS = ("X", "y", "X_train", "y_train", "X_val", "y_val", "X_test", "y_test")
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_SHAPE = (3, 32, 32)
 CIFAR10_PIXELS = math.prod(CIFAR10_SHAPE)
-
-
-class DataError(ValueError):
-    """A file is damaged, or holds something else than it should; one line names the file and the place."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -81,6 +83,8 @@ class Dataset:
         Name of class k at position k, for labels 0..C-1; None where labels are their own names.
     image_shape : tuple of int or None
         A row's shape as an image: (height, width) or, channel-major, (3, height, width).
+    label_name : str or None
+        What a file calls its labels: the name of their column, or "column 4", counted from 0, if it has none.
     """
 
     name: str
@@ -93,10 +97,12 @@ class Dataset:
     feature_names: list[str] | None = None
     class_names: list[str] | None = None
     image_shape: tuple[int, ...] | None = None
+    label_name: str | None = None
 
     def __repr__(self) -> str:
         parts = f"{len(self.y_train)} training, {len(self.y_val)} validation, {len(self.y_test)} test rows"
-        return f"<Dataset {self.name!r}: {parts} of {self.X_train.shape[1]} features>"
+        label = "" if self.label_name is None else f", label {self.label_name!r}"
+        return f"<Dataset {self.name!r}: {parts} of {self.X_train.shape[1]} features{label}>"
 
 
 class Features(NamedTuple):
@@ -161,10 +167,8 @@ def load(
         raise ValueError(f"label={label!r} chooses a column of a file, and {name} is not one")
     if name == "digits":
         return load_digits(random_state=random_state)
-    if data_dir is None:
-        data_dir = os.environ.get("SOFTLINE_DATA", "data")
     load_images = load_mnist if name == "mnist" else load_cifar10
-    return load_images(data_dir, random_state=random_state)
+    return load_images(_data_dir(data_dir), random_state=random_state)
 
 
 def load_digits(
@@ -312,15 +316,17 @@ def load_file(
     Parameters
     ----------
     path : path-like
-        A .csv file: UTF-8, separated by commas; features are finite numbers, labels numbers or text. Its
-        first row is a header if `label` is a name, if all its features are text, or if its label is text
-        and the next row's is a number.
+        A .csv file: UTF-8, separated by commas, semicolons, tabs or vertical bars, whichever make the most
+        numbers of its first lines; features are finite numbers with decimal points, labels numbers or text.
+        Its first row is a header if `label` is a name, if all its features are text or what pandas calls
+        columns without names, or if its label is text and the next row's is a number. Lines that begin with
+        # and are no row are left out.
         A .npy file: one matrix, a column of which is the labels.
         A .npz file: arrays ``X`` and ``y``, or ``X_train``, ``y_train``, ``X_test``, ``y_test`` and, if
         there, ``X_val`` and ``y_val``; other arrays are left alone.
     label : int or str, default=None
         Column of the labels: its name, or its position, counted from 0 or, if negative, from the end (as
-        text, too: "-1"). None means the last one. Not for .npz files.
+        text, too: "-1"). None means the last one, if it does not hold fractions. Not for .npz files.
     validation_fraction : float, default=0.1
         Share of the rows outside the test part that become the validation part, unless the file has one.
     test_fraction : float, default=0.2
@@ -344,6 +350,14 @@ def load_file(
     DataError
         If the file is damaged, or holds no classification problem.
 
+    Warns
+    -----
+    DataWarning
+        If columns are left out: of a .csv file a first one without a name, where pandas and R write row
+        numbers and row names; of a .csv or .npy file of ten rows or more those that only count the rows. An
+        array X of a .npz file stays as it is. If a feature is a different whole number in each of twenty rows
+        or more, as identifiers are; or if the labels look like measurements.
+
     Notes
     -----
     Splits are stratified. A class of one row stays in the training part. However small the file, a part
@@ -356,13 +370,23 @@ def load_file(
         "random_state": random_state,
     }
     if path.suffix.lower() != ".npz":
-        X, y, feature_names = _read_table(path, -1 if label is None else label)
-        return _split(path.name, X, y, feature_names=feature_names, **options)
-    arrays = _read_npz(path, label)
-    if "X_train" not in arrays:
-        return _split(path.name, *_pair(path, arrays), **options)
-    train, test = _pair(path, arrays, "_train"), _pair(path, arrays, "_test")
-    validation = _pair(path, arrays, "_val") if "X_val" in arrays else None
+        table = read_table(path, -1 if label is None else label)
+        y: Any = table.y
+        check_labels_are_classes(path, y, table.label_name, chosen=label is not None)
+        table = without_row_numbers(path, table)
+        warn_of_identifiers(path, table)
+        options |= {"feature_names": table.names, "label_name": table.label_name}
+        return _split(path.name, table.X, y, **options)
+    arrays = read_npz(path, label)
+    part = "_train" if "X_train" in arrays else ""
+    train = read_pair(path, arrays, part)
+    options["label_name"] = f"y{part}"
+    check_labels_are_classes(path, train[1], f"y{part}", chosen=True)
+    warn_of_identifiers(path, Table(*train, positions=range(train[0].shape[1])))
+    if not part:
+        return _split(path.name, *train, **options)
+    test = read_pair(path, arrays, "_test")
+    validation = read_pair(path, arrays, "_val") if "X_val" in arrays else None
     widths = {part[0].shape[1] for part in (train, validation, test) if part}
     if len(widths) > 1:
         raise DataError(f"{path}: parts of {sorted(widths)} features; expected the same number in each")
@@ -373,7 +397,7 @@ def load_file(
     return _split(path.name, *train, validation=validation, test=test, **options)
 
 
-def read_features(path: PathLike, *, label: int | str | None = None) -> Features:
+def read_features(path: PathLike, *, label: int | str | None = None, model: Any = None) -> Features:
     """Read rows to predict, with or without labels, from a .csv, .npy or .npz file.
 
     Parameters
@@ -382,11 +406,15 @@ def read_features(path: PathLike, *, label: int | str | None = None) -> Features
         A file as for `load_file`; a .npz file has ``X`` and, perhaps, ``y``.
     label : int or str, default=None
         Column of the labels, as for `load_file`, but None means that there is none.
+    model : fitted classifier or None, default=None
+        Whose features to read: of a file with a header the columns that it knows by `feature_names_in_`; of
+        others all or, if these are too many for it, all but those that only count the rows.
 
     Returns
     -------
     Features
-        Named tuple (X, y, feature_names), with types as for `load_file`.
+        Named tuple (X, y, feature_names), with types as for `load_file`. X of a .npy file is mapped, not
+        copied, where its type allows.
 
     Raises
     ------
@@ -396,14 +424,51 @@ def read_features(path: PathLike, *, label: int | str | None = None) -> Features
         If `label` is given for a .npz file.
     DataError
         If the file is damaged, or its features are not finite numbers.
+
+    Warns
+    -----
+    DataWarning
+        If columns are left out: those that the model does not know, or a first one without a name.
     """
     path = _existing(path)
     if path.suffix.lower() != ".npz":
-        X, y, feature_names = _read_table(path, label)
-        return Features(_as_trained_on(X), y, feature_names)
-    arrays = _read_npz(path, label)
-    X, y = _pair(path, arrays) if "y" in arrays else (_features(path, arrays, "X"), None)
+        table = read_table(path, label, list(getattr(model, "feature_names_in_", [])))
+        surplus = 0 if model is None else table.X.shape[1] - model.n_features_in_
+        if surplus > 0 and len(counting := counting_columns(table.X)) == surplus:
+            table = table.without(counting)
+        return Features(_as_trained_on(table.X), table.y, table.names)
+    arrays = read_npz(path, label)
+    X, y = read_pair(path, arrays) if "y" in arrays else (read_matrix(path, arrays, "X"), None)
     return Features(_as_trained_on(X), y, None)
+
+
+def source_files(name: PathLike, data_dir: PathLike | None = None) -> list[Path]:
+    """The files that `load` may read, for those who must not write over them.
+
+    Parameters
+    ----------
+    name, data_dir : str or path-like
+        As for `load`.
+
+    Returns
+    -------
+    list of Path
+        Only files that exist.
+    """
+    if name == "digits":
+        return []
+    if name not in ("mnist", "cifar10"):
+        return [path for path in [Path(name)] if path.is_file()]
+    folder = _data_dir(data_dir)
+    if name == "cifar10":
+        folders, pattern = [_find_cifar10(folder)[0]], "*"
+    else:
+        folders, pattern = [folder, folder / "mnist"], "*ubyte*"
+    return [path for folder in folders for path in folder.glob(pattern) if path.is_file()]
+
+
+def _data_dir(data_dir: PathLike | None) -> Path:
+    return Path(os.environ.get("SOFTLINE_DATA", "data") if data_dir is None else data_dir)
 
 
 def _existing(path: PathLike) -> Path:
@@ -658,6 +723,8 @@ def _read_cifar10_pickle(path: Path) -> Part:
     file = io.BytesIO(_existing(path).read_bytes())
     try:
         batch = _BatchUnpickler(file, encoding="bytes").load()
+    except MemoryError:
+        raise
     except Exception as err:  # a damaged pickle can raise nearly anything
         raise DataError(f"{path}: expected a complete CIFAR-10 batch; found: {err!r}") from err
     match batch:
@@ -733,206 +800,3 @@ class _BatchUnpickler(pickle._Unpickler):
         if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"{module}.{name}, which is refused")
         return _STAND_INS[module, name]
-
-
-# ---- files of one's own ----------------------------------------------------------------------------------
-
-
-def _read_npz(path: Path, label: int | str | None) -> dict[str, Array]:
-    """The arrays of a .npz file that have one of the names expected."""
-    if label is not None:
-        raise ValueError(
-            f"label={label!r} chooses a column; the labels of a .npz file are an array of their own"
-        )
-    try:
-        # Opened here because np.load leaves a damaged file open.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in NPZ_ARRAYS if name in archive}
-    except PermissionError:
-        raise
-    except Exception as err:  # zip, zlib and NumPy have their own errors for what is damaged
-        raise DataError(f"{path}: expected a complete .npz file of plain arrays; found: {err!r}") from err
-
-
-def _pair(path: Path, arrays: dict[str, Array], part: str = "") -> Part:
-    """Features and labels of a part ("_train", ...) of a .npz file."""
-    X, y = _features(path, arrays, f"X{part}"), _array(path, arrays, f"y{part}")
-    if y.shape != X.shape[:1]:
-        raise DataError(
-            f"{path}: y{part} of shape {y.shape}; expected ({len(X)},), one label a row of X{part}"
-        )
-    return X, _checked_labels(path, y)
-
-
-def _array(path: Path, arrays: dict[str, Array], name: str) -> Array:
-    if name not in arrays:
-        raise DataError(
-            f"{path}: no array {name!r}; found {', '.join(arrays) or 'none of ' + ', '.join(NPZ_ARRAYS)}"
-        )
-    return arrays[name]
-
-
-def _features(path: Path, arrays: dict[str, Array], name: str) -> Array:
-    return _checked_features(path, name, _array(path, arrays, name))
-
-
-def _checked_features(path: Path, name: str, X: Array) -> Array:
-    """X, found to be a matrix of finite numbers."""
-    if X.ndim != 2 or X.dtype.kind not in "biuf" or X.size == 0:
-        raise DataError(f"{path}: {name} of shape {X.shape} and type {X.dtype}; expected a matrix of numbers")
-    finite = np.isfinite(X)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
-        raise DataError(f"{path}: {name}[{row}, {column}] is {X[row, column]}; expected a finite number")
-    return X
-
-
-def _checked_labels(path: Path, y: Array) -> Array:
-    """Labels (n,) as they are, but whole numbers as int64."""
-    if y.dtype.kind not in "biufU":
-        raise DataError(f"{path}: labels of type {y.dtype}; expected numbers or text")
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        row = np.flatnonzero(~np.isfinite(y))[0]
-        raise DataError(f"{path}: label {y[row]} in row {row}, counted from 0; expected a finite number")
-    if y.dtype.kind == "f":
-        whole = ((y == np.rint(y)) & (abs(y) < 2**53)).all()
-    else:
-        whole = y.dtype.kind in "iu" and (y.size == 0 or y.max() < 2**63)
-    return y.astype(np.int64) if whole else y
-
-
-def _read_table(path: Path, label: Any) -> Table:
-    """Features as stored, labels or None, and feature names or None of a .csv or .npy file."""
-    with contextlib.suppress(TypeError, ValueError):
-        label = int(label)  # a command line gives positions as text
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        return _read_csv(path, label)
-    if suffix == ".npy":
-        return _read_npy(path, label)
-    raise DataError(f"{path}: a name that ends with {suffix!r}; expected {', '.join(FILE_TYPES)}")
-
-
-def _label_position(path: Path, label: int | str, n_columns: int, names: Sequence[str] = ()) -> int:
-    """Position 0..n_columns-1 of the column `label`: a position or, if text, one of `names`."""
-    if label in names:
-        if names.count(label) > 1:
-            raise DataError(f"{path}: {names.count(label)} columns {label!r}; give the position of one")
-        return names.index(label)
-    if isinstance(label, str):
-        known = textwrap.shorten(", ".join(names), 200) or "its positions: it has no names"
-        raise DataError(f"{path}: no column {label!r}; expected one of {known}")
-    if not -n_columns <= label < n_columns:
-        raise DataError(f"{path}: no column {label}; expected {-n_columns} to {n_columns - 1}")
-    return label % n_columns
-
-
-def _read_npy(path: Path, label: int | str | None) -> Table:
-    try:
-        # Mapped first, so that the size in the header is compared with the file's before memory is taken.
-        matrix = np.array(np.lib.format.open_memmap(path, mode="r"))
-    except PermissionError:
-        raise
-    except Exception as err:  # NumPy has many errors for what is damaged
-        raise DataError(f"{path}: expected a complete .npy file without objects; found: {err!r}") from err
-    _checked_features(path, "matrix", matrix)
-    if label is None:
-        return matrix, None, None
-    position = _label_position(path, label, matrix.shape[1])
-    if matrix.shape[1] == 1:
-        raise DataError(f"{path}: one column; expected features and a label")
-    return np.delete(matrix, position, axis=1), _checked_labels(path, matrix[:, position]), None
-
-
-def _read_csv(path: Path, label: int | str | None) -> Table:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            return _parse_csv(path, ((reader.line_num, row) for row in reader if row), label)
-    except (csv.Error, UnicodeDecodeError) as err:
-        raise DataError(f"{path}: expected UTF-8 text in columns separated by commas; found: {err}") from err
-
-
-def _parse_csv(path: Path, rows: Iterator[Line], label: int | str | None) -> Table:
-    """Parse pairs (line number, cells), a thousand at a time: cells take many times the memory of floats."""
-    head = list(islice(rows, 2))
-    if not head:
-        raise DataError(f"{path}: empty; expected rows of numbers")
-    first, second = ([cell.strip() for cell in row] for _, row in (head[0], head[-1]))
-    n_columns = len(first)
-    position = None if label is None else _label_position(path, label, n_columns, first)
-    columns = [j for j in range(n_columns) if j != position]
-    if not columns:
-        raise DataError(f"{path}: one column; expected features and a label, separated by commas")
-    feature_names = None
-    if isinstance(label, str) or _is_header(first, second, columns, position):
-        feature_names = [first[j] for j in columns]
-        del head[0]
-
-    column_names = list(map(repr, feature_names)) if feature_names else [j + 1 for j in columns]
-    rows = chain(head, rows)
-    blocks, labels = [], []
-    while chunk := list(islice(rows, 1000)):
-        for line, row in chunk:
-            if len(row) != n_columns:
-                raise DataError(
-                    f"{path}: line {line} has {len(row)} columns; expected {n_columns}, as in the first row"
-                )
-            if position is not None:
-                labels.append(row.pop(position).strip())
-                if not labels[-1]:
-                    raise DataError(f"{path}: line {line} has an empty label")
-        blocks.append(_parse_block(path, chunk, column_names, labelled=position is not None))
-    if not blocks:
-        raise DataError(f"{path}: a header and nothing else; expected rows of numbers")
-    return np.concatenate(blocks), _parse_labels(path, labels) if labels else None, feature_names
-
-
-def _parse_block(path: Path, chunk: list[Line], column_names: Sequence[object], labelled: bool) -> Array:
-    """Floats (rows, columns) of pairs (line number, cells)."""
-    cells = [cell for _, row in chunk for cell in row]
-    with contextlib.suppress(ValueError):
-        block = np.fromiter(map(float, cells), np.float64)
-        if np.isfinite(block).all() and not any("_" in cell for cell in cells):
-            return block.reshape(len(chunk), -1)
-    line, column, cell = next(
-        (line, column, cell)
-        for line, row in chunk
-        for column, cell in zip(column_names, row, strict=True)
-        if not math.isfinite(_number(cell, default=math.nan))
-    )
-    hint = "" if labelled else "; if the column is the label, name it as such"
-    raise DataError(f"{path}: line {line}, column {column} holds {cell!r}; expected a finite number{hint}")
-
-
-def _number(cell: str, default: float | None = None) -> Any:
-    try:
-        return default if "_" in cell else float(cell)  # "1_0" is a name, though Python reads 10
-    except ValueError:
-        return default
-
-
-def _is_text(cell: str) -> bool:
-    return bool(cell.strip()) and _number(cell) is None
-
-
-def _is_header(first: list[str], second: list[str], columns: list[int], position: int | None) -> bool:
-    """Whether the first row names the columns; `second` is the next row, or again the first."""
-    features = [first[j] for j in columns if first[j].strip()]
-    if features and all(map(_is_text, features)):
-        return True
-    if position is None or len(second) <= position:
-        return False
-    # "0,1,2,label", as pandas writes a matrix and its labels.
-    return _is_text(first[position]) and _number(second[position]) is not None
-
-
-def _parse_labels(path: Path, labels: list[str]) -> Array:
-    if any(map(_is_text, labels)):
-        return np.array(labels)
-    try:
-        return np.array(list(map(int, labels)), np.int64)  # exact where floats are not
-    except OverflowError:
-        return np.array(labels)
-    except ValueError:
-        return _checked_labels(path, np.array(labels, np.float64))

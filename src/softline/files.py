@@ -1,12 +1,20 @@
-"""Files that appear whole or not at all: models, reports."""
+"""Files that appear whole or not at all, and never in the place of what a command reads."""
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import secrets
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import combinations
 from pathlib import Path
 
 from softline._typing import PathLike
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def check_target(path: PathLike) -> Path:
@@ -29,8 +37,38 @@ def check_target(path: PathLike) -> Path:
     return target
 
 
+def check_outputs(outputs: Mapping[str, PathLike], inputs: Iterable[PathLike]) -> None:
+    """Raise ValueError if an output is an input, or another output, however either is spelt.
+
+    Parameters
+    ----------
+    outputs : dict of path-like
+        What a command writes, by the name of the option.
+    inputs : iterable of path-like
+        What it reads.
+    """
+    for (name, path), (other, same) in combinations(outputs.items(), 2):
+        if _is_same_file(path, same):
+            raise ValueError(f"{name} and {other} are both {path}; expected two files")
+    for source in inputs:
+        for name, path in outputs.items():
+            if _is_same_file(path, source):
+                raise ValueError(
+                    f"{name} {path} would overwrite {source}, which is read; choose another file"
+                )
+
+
+def _is_same_file(path: PathLike, other: PathLike) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:  # one does not exist yet, or can never
+        return os.path.realpath(path) == os.path.realpath(other)
+
+
 def write_file(path: PathLike, contents: bytes) -> None:
     """Write bytes; a failure leaves an older file as it was.
+
+    Temporary files that dead writers of the same file left behind are removed.
 
     Raises
     ------
@@ -38,13 +76,37 @@ def write_file(path: PathLike, contents: bytes) -> None:
         If the file cannot be written.
     """
     target = check_target(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.{8 * '[0-9a-f]'}.tmp"):
+        with contextlib.suppress(OSError), _locked(leftover) as nobody_writes:
+            if nobody_writes:
+                leftover.unlink()
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "xb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        temporary.touch(exist_ok=False)
+        with _locked(temporary):
+            with open(temporary, "wb") as file:
+                file.write(contents)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Lock a file, and tell whether nobody else has: the lock ends with the process that holds it.
+
+    Windows needs no lock here, where a file that somebody writes cannot be removed.
+    """
+    if sys.platform == "win32":
+        yield True
+        return
+    with open(path, "r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # locked, or in a file system without locks
+            yield False
+        else:
+            yield True

@@ -1,0 +1,513 @@
+"""Tables of one's own, from .csv, .npy and .npz files: what is in them, and what looks wrong with it.
+
+Nothing in a file is believed before it is checked. Of several ways to read one, none is taken without a word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import math
+import re
+import textwrap
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice, takewhile
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from softline._typing import Array
+
+Part: TypeAlias = tuple[Array, Array]  # X and y
+Line: TypeAlias = tuple[int, list[str]]  # its number and its cells
+
+FILE_TYPES = (".csv", ".npy", ".npz")
+NPZ_ARRAYS = ("X", "y", "X_train", "y_train", "X_val", "y_val", "X_test", "y_test")
+
+# Of two that fit a file equally well the first is taken: "1,5;a" is more likely a decimal comma.
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", ",": "commas"}
+SAMPLE = 20  # lines by which the separator is told
+MOST_CHARACTERS = 1 << 24  # of a line
+CELLS_AT_ONCE = 1 << 20  # cells take many times the memory of floats
+
+# Names that pandas gives to columns without one.
+NAMELESS = re.compile(r"|Unnamed: \d+(\.\d+)*")
+DECIMAL_COMMA = re.compile(r"\s*[+-]?(\d+(\.\d{3})*)?,\d+\s*")
+
+# Fewer rows than these may look like a count, or like identifiers, by chance.
+FEWEST_COUNTED, FEWEST_IDENTIFIERS = 10, 20
+
+
+class DataError(ValueError):
+    """A file is damaged, or holds something else than it should; one line names the file and the place."""
+
+
+class DataWarning(UserWarning):
+    """A file can be read, but something in it is unlikely to be meant for training."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Features and labels of a file.
+
+    Attributes
+    ----------
+    X : (n, D) array
+    y : (n,) array or None
+    names : list of str or None
+        Names of the features, if there is a header.
+    positions : sequence of int
+        Where the features stand in the file.
+    label_name : str or None
+        Name of the label's column, or "column 4", counted from 0.
+    """
+
+    X: Array
+    y: Array | None = None
+    names: list[str] | None = None
+    positions: Sequence[int] = ()
+    label_name: str | None = None
+
+    def told(self, columns: Sequence[int]) -> str:
+        """How to tell a person of some of the features."""
+        listed = _listed(self.positions[j] if self.names is None else repr(self.names[j]) for j in columns)
+        counted = " (counted from 0)" if self.names is None else ""
+        return f"column{'s' * (len(columns) > 1)} {listed}{counted}"
+
+    def without(self, columns: Sequence[int]) -> Table:
+        """The table but for some of its features."""
+        kept = [j for j in range(self.X.shape[1]) if j not in set(columns)]
+        return replace(
+            self,
+            X=_take_columns(self.X, kept),
+            names=self.names and [self.names[j] for j in kept],
+            positions=[self.positions[j] for j in kept],
+        )
+
+
+def read_table(path: Path, label: Any, names: Sequence[str] = ()) -> Table:
+    """Read a .csv or .npy file: features as stored, and labels if `label` says which column they are.
+
+    Of a file with a header that has some of `names`, only these columns are features.
+    """
+    with contextlib.suppress(TypeError, ValueError):
+        label = int(label)  # a command line gives positions as text
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return _read_csv(path, label, names)
+    if suffix == ".npy":
+        return _read_npy(path, label)
+    raise DataError(f"{path}: a name that ends with {suffix!r}; expected {', '.join(FILE_TYPES)}")
+
+
+def _listed(names: Iterable[object]) -> str:
+    """Names, in a line that is not too long."""
+    return textwrap.shorten(", ".join(map(str, names)), 100, placeholder=" ...")
+
+
+def warn(path: Path, message: str) -> None:
+    """Warn of what is in a file, whoever reads it."""
+    warnings.warn(f"{path}: {message}", DataWarning, stacklevel=4)
+
+
+# ---- what looks wrong ------------------------------------------------------------------------------------
+
+
+def counting_columns(X: Array) -> list[int]:
+    """Columns that hold nothing but the number of the row, counted from anywhere."""
+    n, first, last = len(X), X[0].astype(np.float64), X[-1].astype(np.float64)
+    candidates = np.flatnonzero((first == np.rint(first)) & (last - first == n - 1))
+    return [int(j) for j in candidates if np.array_equal(X[:, j].astype(np.float64), first[j] + np.arange(n))]
+
+
+def _identifiers(X: Array) -> list[int]:
+    """Columns of whole numbers that are all different."""
+    if len(X) < FEWEST_IDENTIFIERS:
+        return []
+
+    def distinct(column: Array) -> bool:
+        return bool((column == np.rint(column)).all()) and len(np.unique(column)) == len(column)
+
+    # Few columns get beyond the first rows.
+    candidates = [j for j, column in enumerate(np.asarray(X[:FEWEST_IDENTIFIERS]).T) if distinct(column)]
+    return [j for j in candidates if distinct(X[:, j])]
+
+
+def _is_sorted_by_class(y: Array) -> bool:
+    """Whether each class is one run of rows."""
+    return bool(np.count_nonzero(y[1:] != y[:-1]) == len(np.unique(y)) - 1)
+
+
+def without_row_numbers(path: Path, table: Table) -> Table:
+    """The table without columns that only count its rows, and a word about them."""
+    counting = counting_columns(table.X) if len(table.X) >= FEWEST_COUNTED else []
+    if not counting or len(counting) == table.X.shape[1]:
+        return table
+    what = "they only count" if len(counting) > 1 else "it only counts"
+    warn(path, f"left out {table.told(counting)}: {what} the rows")
+    return table.without(counting)
+
+
+def warn_of_identifiers(path: Path, table: Table) -> None:
+    """Warn of features that are another number in each row."""
+    columns = _identifiers(table.X)
+    if not columns:
+        return
+    verb = "has" if len(columns) == 1 else "have"
+    message = (
+        f"{table.told(columns)} {verb} a different whole number in each row, as identifiers have, which are "
+        "no features: leave out what is one"
+    )
+    if table.y is not None and _is_sorted_by_class(table.y):
+        message += ". The rows are sorted by class, so that a row's number would give its class away"
+    warn(path, message)
+
+
+def check_labels_are_classes(path: Path, y: Array, label_name: str | None, *, chosen: bool) -> None:
+    """Warn of labels that look like measurements; refuse fractions in a column that nobody has chosen."""
+    if y.dtype.kind not in "iuf":
+        return
+    values = np.unique(y)
+    examples = ", ".join(f"{value:.6g}" for value in values[:3])
+    what = f"looks like a measurement: {len(values)} different numbers in {len(y)} rows, as {examples}"
+    if y.dtype.kind == "f" and not chosen:
+        raise DataError(
+            f"{path}: the last column ({label_name}) is taken for the label, but {what}; choose another "
+            "column (label=..., --label COLUMN), or put the labels into an array y of a .npz file"
+        )
+    if y.dtype.kind == "f" or len(values) > max(20, len(y) / 5):
+        warn(
+            path, f"the label ({label_name}) {what}; a classifier takes each for a class, regression does not"
+        )
+
+
+# ---- .npz and .npy ---------------------------------------------------------------------------------------
+
+
+def read_npz(path: Path, label: int | str | None) -> dict[str, Array]:
+    """The arrays of a .npz file that have one of the names expected."""
+    if label is not None:
+        raise ValueError(
+            f"label={label!r} chooses a column; the labels of a .npz file are an array of their own"
+        )
+    try:
+        # Opened here because np.load leaves a damaged file open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in NPZ_ARRAYS if name in archive}
+    except (MemoryError, PermissionError):
+        raise
+    except Exception as err:  # zip, zlib and NumPy have their own errors for what is damaged
+        raise DataError(f"{path}: expected a complete .npz file of plain arrays; found: {err!r}") from err
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # NumPy gives out the bytes of what is no .npy file
+            raise DataError(f"{path}: {name} is not in NumPy's format; expected an array that np.savez wrote")
+    return arrays
+
+
+def read_pair(path: Path, arrays: dict[str, Array], part: str = "") -> Part:
+    """Features and labels of a part ("_train", ...) of a .npz file."""
+    X, y = read_matrix(path, arrays, f"X{part}"), _array(path, arrays, f"y{part}")
+    if y.shape != X.shape[:1]:
+        raise DataError(
+            f"{path}: y{part} of shape {y.shape}; expected ({len(X)},), one label a row of X{part}"
+        )
+    return X, _checked_labels(path, y)
+
+
+def read_matrix(path: Path, arrays: dict[str, Array], name: str) -> Array:
+    """Features of a .npz file."""
+    return _checked_features(path, name, _array(path, arrays, name))
+
+
+def _array(path: Path, arrays: dict[str, Array], name: str) -> Array:
+    if name not in arrays:
+        raise DataError(
+            f"{path}: no array {name!r}; found {', '.join(arrays) or 'none of ' + ', '.join(NPZ_ARRAYS)}"
+        )
+    return arrays[name]
+
+
+def _checked_features(path: Path, name: str, X: Array) -> Array:
+    """X, found to be a matrix of finite numbers."""
+    if X.ndim != 2 or X.dtype.kind not in "biuf" or X.size == 0:
+        raise DataError(f"{path}: {name} of shape {X.shape} and type {X.dtype}; expected a matrix of numbers")
+    n_rows = max(1, CELLS_AT_ONCE // X.shape[1])
+    for start in range(0, len(X) if X.dtype.kind == "f" else 0, n_rows):
+        finite = np.isfinite(X[start : start + n_rows])
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0] + (start, 0)
+            raise DataError(f"{path}: {name}[{row}, {column}] is {X[row, column]}; expected a finite number")
+    return X
+
+
+def _checked_labels(path: Path, y: Array) -> Array:
+    """Labels (n,) as they are, but whole numbers as int64."""
+    if y.dtype.kind not in "biufU":
+        raise DataError(f"{path}: labels of type {y.dtype}; expected numbers or text")
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        row = np.flatnonzero(~np.isfinite(y))[0]
+        raise DataError(f"{path}: label {y[row]} in row {row}, counted from 0; expected a finite number")
+    if y.dtype.kind == "f":
+        whole = ((y == np.rint(y)) & (abs(y) < 2**53)).all()
+    else:
+        whole = y.dtype.kind in "iu" and (y.size == 0 or y.max() < 2**63)
+    return y.astype(np.int64) if whole else y
+
+
+def _read_npy(path: Path, label: int | str | None) -> Table:
+    try:
+        # Mapped, which compares the size in the header with the file's before memory is taken.
+        matrix = np.asarray(np.lib.format.open_memmap(path, mode="r"))
+    except OSError:
+        raise
+    except Exception as err:  # NumPy has many errors for what is damaged
+        raise DataError(f"{path}: expected a complete .npy file without objects; found: {err!r}") from err
+    _checked_features(path, "matrix", matrix)
+    n_columns = matrix.shape[1]
+    if label is None:
+        return Table(matrix, positions=range(n_columns))
+    position = _label_position(path, label, n_columns)
+    if n_columns == 1:
+        raise DataError(f"{path}: one column; expected features and a label")
+    columns = [j for j in range(n_columns) if j != position]
+    y = _checked_labels(path, matrix[:, position].copy())
+    return Table(_take_columns(matrix, columns), y, None, columns, f"column {position}")
+
+
+def _take_columns(X: Array, columns: Sequence[int]) -> Array:
+    """Columns in order, without a copy if they lie together."""
+    if len(columns) == columns[-1] - columns[0] + 1:
+        return X[:, columns[0] : columns[-1] + 1]
+    return X[:, columns]
+
+
+def _label_position(path: Path, label: int | str, n_columns: int, names: Sequence[str] = ()) -> int:
+    """Position 0..n_columns-1 of the column `label`: a position or, if text, one of `names`."""
+    if label in names:
+        if names.count(label) > 1:
+            raise DataError(f"{path}: {names.count(label)} columns {label!r}; give the position of one")
+        return names.index(label)
+    if isinstance(label, str):
+        known = _listed(names) or "its positions: it has no names"
+        raise DataError(f"{path}: no column {label!r}; expected one of {known}")
+    if not -n_columns <= label < n_columns:
+        raise DataError(f"{path}: no column {label}; expected {-n_columns} to {n_columns - 1}")
+    return label % n_columns
+
+
+# ---- .csv ------------------------------------------------------------------------------------------------
+
+
+class _Layout(NamedTuple):
+    """How the cells of a .csv file are told apart."""
+
+    separator: str
+    n_columns: int
+
+    def __str__(self) -> str:
+        return SEPARATORS[self.separator]
+
+
+def _read_csv(path: Path, label: int | str | None, names: Sequence[str]) -> Table:
+    """Read a table of text, a line at a time: twice as far as its layout is found by."""
+    layout = _Layout(",", 1)
+    try:
+        with _opened(path) as file:
+            layout = _find_layout([line for _, line in islice(_numbered_lines(path, file), SAMPLE)])
+        with _opened(path) as file:
+            return _parse_csv(path, _rows(path, file, layout), layout, label, names)
+    except (csv.Error, UnicodeDecodeError) as err:
+        raise DataError(
+            f"{path}: expected UTF-8 text in columns separated by {layout}; found: {err}"
+        ) from err
+
+
+def _opened(path: Path) -> Any:
+    return open(path, newline="", encoding="utf-8-sig")
+
+
+def _numbered_lines(path: Path, file: Any) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, and their numbers."""
+    number = 0
+    while line := file.readline(MOST_CHARACTERS + 1):
+        number += 1
+        if len(line) > MOST_CHARACTERS:
+            raise DataError(
+                f"{path}: line {number} is longer than {MOST_CHARACTERS} characters; expected a row a line"
+            )
+        if line.strip():
+            yield number, line
+
+
+def _find_layout(lines: list[str]) -> _Layout:
+    """The separator by which the first lines are most numbers, and the number of their cells."""
+    lines = [line for line in lines if not line.startswith("#")] or lines
+
+    def fit(separator: str) -> tuple[bool, float, bool, int]:
+        rows = _split_lines(lines, separator)
+        cells = list(chain.from_iterable(rows))
+        widths = {len(row) for row in rows}
+        share = sum(map(_is_numeric, cells)) / max(1, len(cells))
+        return max(widths, default=0) > 1, share, len(widths) == 1, max(widths, default=0)
+
+    separator = max(SEPARATORS, key=fit)
+    first, *_ = _split_lines(lines, separator) or [[]]
+    return _Layout(separator, len(first))
+
+
+def _split_lines(lines: list[str], separator: str) -> list[list[str]]:
+    """Rows of cells, as far as there are any."""
+    with contextlib.suppress(csv.Error):
+        return list(csv.reader(lines, delimiter=separator))
+    return []
+
+
+def _rows(path: Path, file: Any, layout: _Layout) -> Iterator[Line]:
+    """Pairs (line number, cells); a line that begins with # and is no row is left out."""
+    number = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal number
+        for number, line in _numbered_lines(path, file):  # noqa: B007
+            if line.startswith("#"):
+                rows = _split_lines([line], layout.separator)
+                if [len(row) for row in rows] != [layout.n_columns]:
+                    continue
+            yield line
+
+    for row in csv.reader(lines(), delimiter=layout.separator, strict=True):
+        yield number, row
+
+
+def _parse_csv(
+    path: Path, rows: Iterator[Line], layout: _Layout, label: int | str | None, names: Sequence[str]
+) -> Table:
+    """Parse pairs (line number, cells), some at a time."""
+    head = list(islice(rows, 3))
+    if not head:
+        raise DataError(f"{path}: empty; expected rows of numbers")
+    if len(head) > 1 and head[0][1][0].startswith("#") and all(map(_is_text, head[1][1])):
+        del head[0]  # a comment of as many cells as the header below it
+    first, second = ([cell.strip() for cell in row] for _, row in (head[0], head[min(1, len(head) - 1)]))
+    first[0] = first[0].removeprefix("#").lstrip()  # NumPy's header
+    n_columns = len(first)
+    position = None if label is None else _label_position(path, label, n_columns, first)
+    columns = [j for j in range(n_columns) if j != position]
+    if not columns:
+        raise DataError(
+            f"{path}: one column; expected features and a label, separated by "
+            f"{', '.join(reversed(SEPARATORS.values()))}"
+        )
+    header = None
+    named = isinstance(label, str) or bool(names and set(names) <= set(first))
+    if named or _is_header(first, second, columns, position):
+        header = first
+        columns = _columns_to_read(path, header, columns, names)
+        del head[0]
+
+    called = [repr(header[j]) if header else j + 1 for j in columns]
+    rows = chain(head, rows)
+    blocks, labels = [], []
+    while chunk := list(islice(rows, max(1, min(1000, CELLS_AT_ONCE // n_columns)))):
+        for line, row in chunk:
+            if len(row) != n_columns:
+                raise DataError(
+                    f"{path}: line {line} has {len(row)} columns, separated by {layout}; "
+                    f"expected {n_columns}, as in the first row"
+                )
+            if position is not None:
+                labels.append(row[position].strip())
+                if not labels[-1]:
+                    raise DataError(f"{path}: line {line} has an empty label")
+            row[:] = [row[j] for j in columns]
+        blocks.append(_parse_block(path, chunk, called, labelled=position is not None))
+    if not blocks:
+        raise DataError(f"{path}: a header and nothing else; expected rows of numbers")
+    return Table(
+        np.concatenate(blocks),
+        _parse_labels(path, labels) if labels else None,
+        header and [header[j] for j in columns],
+        columns,
+        None if position is None else header[position] if header else f"column {position}",
+    )
+
+
+def _columns_to_read(path: Path, header: list[str], columns: list[int], names: Sequence[str]) -> list[int]:
+    """Positions of the features: the columns of `names`, or else all but leading ones without a name."""
+    known = [j for j in columns if header[j] in set(names)]
+    if known:
+        others = [header[j] for j in columns if j not in set(known)]
+        if others:
+            listed = _listed(repr(name) if name else "a column without a name" for name in others)
+            warn(path, f"left out what the model was not trained on: {listed}")
+        return known
+    nameless = list(takewhile(lambda j: NAMELESS.fullmatch(header[j]), columns))
+    if not nameless or nameless == columns:
+        return columns
+    warn(path, "left out the first column, which has no name: row numbers and row names are no features")
+    return columns[len(nameless) :]
+
+
+def _parse_block(path: Path, chunk: list[Line], called: Sequence[object], labelled: bool) -> Array:
+    """Floats (rows, columns) of pairs (line number, cells)."""
+    cells = [cell for _, row in chunk for cell in row]
+    with contextlib.suppress(ValueError):
+        block = np.fromiter(map(float, cells), np.float64)
+        if np.isfinite(block).all() and not any("_" in cell for cell in cells):
+            return block.reshape(len(chunk), -1)
+    line, column, cell = next(
+        (line, column, cell)
+        for line, row in chunk
+        for column, cell in zip(called, row, strict=True)
+        if not math.isfinite(_number(cell, default=math.nan))
+    )
+    hint = "" if labelled else "; if the column is the label, name it as such"
+    if DECIMAL_COMMA.fullmatch(cell):
+        hint = " with a decimal point: pandas.read_csv(..., decimal=',') reads decimal commas"
+    raise DataError(f"{path}: line {line}, column {column} holds {cell!r}; expected a finite number{hint}")
+
+
+def _number(cell: str, default: float | None = None) -> Any:
+    try:
+        return default if "_" in cell else float(cell)  # "1_0" is a name, though Python reads 10
+    except ValueError:
+        return default
+
+
+def _is_numeric(cell: str) -> bool:
+    return _number(cell) is not None or bool(DECIMAL_COMMA.fullmatch(cell))
+
+
+def _is_text(cell: str) -> bool:
+    return bool(cell.strip()) and _number(cell) is None
+
+
+def _is_header(first: list[str], second: list[str], columns: list[int], position: int | None) -> bool:
+    """Whether the first row names the columns; `second` is the next row, or again the first."""
+    features = [first[j] for j in columns if first[j]]
+    if features and not any(map(_is_numeric, features)):
+        return True
+    # "0,1,2": names that pandas gives, after an empty one of the index, or above other numbers than such.
+    named = [j for j, cell in enumerate(first) if cell and (j in columns or not _is_text(cell))]
+    numbered = named and [first[j] for j in named] == list(map(str, range(len(named))))
+    fractions = len(named) > 2 and not all(cell.isdigit() for cell in second)
+    if numbered and (not first[0] or fractions):
+        return True
+    if position is None or len(second) <= position:
+        return False
+    # "0,1,2,label", as pandas writes a matrix and its labels.
+    return _is_text(first[position]) and _number(second[position]) is not None
+
+
+def _parse_labels(path: Path, labels: list[str]) -> Array:
+    if any(map(_is_text, labels)):
+        return np.array(labels)
+    try:
+        return np.array(list(map(int, labels)), np.int64)  # exact where floats are not
+    except OverflowError:
+        return np.array(labels)
+    except ValueError:
+        return _checked_labels(path, np.array(labels, np.float64))
