@@ -355,7 +355,7 @@ def test_warm_start_goes_on():
     assert len(model.loss_curve_) == 18
     assert model.t_ == 18 * 300
     assert model.score(SMALL_X, SMALL_Y) > before
-    with pytest.raises(ValueError, match="warm_start continues with the classes"):
+    with pytest.raises(ValueError, match="warm_start can only be used where `y` has the same classes"):
         model.fit(SMALL_X, SMALL_Y % 3)
 
 
@@ -453,7 +453,6 @@ def test_pickle_goes_on_where_it_was():
         ({"learning_rate": 0.1}, "'learning_rate' parameter"),
         ({"learning_rate": lambda epoch, max_iter: -1}, "schedule must give finite numbers"),
         ({"dropout": 1}, "'dropout' parameter"),
-        ({"solver": "lbfgs", "early_stopping": True}, "early_stopping needs another solver"),
         ({"solver": "lbfgs", "dropout": 0.1}, "dropout needs another solver"),
     ],
 )
@@ -466,8 +465,6 @@ def test_data_that_make_no_sense():
     model = small()
     with pytest.raises(NotFittedError):
         model.predict(SMALL_X)
-    with pytest.raises(ValueError, match="at least two classes"):
-        model.fit(SMALL_X, np.zeros(300))
     with pytest.raises(ValueError, match="must not be negative"):
         model.fit(SMALL_X, SMALL_Y, sample_weight=np.full(300, -1.0))
     with pytest.raises(ValueError, match=r"positive, finite sum|non-zero"):

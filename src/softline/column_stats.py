@@ -41,8 +41,8 @@ class ColumnStats:
         self.weight += added
         share = added / self.weight if self.weight > 0 else 0
         delta = mean - self.mean
-        self.mean += share * delta
-        self.squares += squares + (self.weight - added) * share * delta**2
+        self.mean = self.mean + share * delta  # not in place: of a model in a memory map they are read-only
+        self.squares = self.squares + (squares + (self.weight - added) * share * delta**2)
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
 
     def standardization(self, center: bool) -> tuple[Array | None, Array]:

@@ -158,7 +158,8 @@ def _pack_history(model: Any) -> Header:
             "loss_curve": model.loss_curve_,
             "validation_scores": model.validation_scores_,
         }
-    return {"n_iter": model.n_iter_.tolist()} if hasattr(model, "n_iter_") else {}
+    n_iter = getattr(model, "n_iter_", None)
+    return {} if n_iter is None else {"n_iter": n_iter.tolist()}
 
 
 def _encode(name: str, value: Any) -> Any:
