@@ -34,7 +34,8 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
     """Linear classifier that minimises squared errors: scikit-learn's RidgeClassifier, fitted by softline.
 
     Parameters, defaults, attributes and errors are those of the class of the installed scikit-learn, which
-    this one derives from; `n_threads` is an addition. It minimises, for targets t_ic = 1 if row i is of class c, else -1, ::
+    this one derives from; `n_threads` is an addition. What is minimised, for targets t_ic = 1 if row i is of
+    class c, else -1, is ::
 
         sum_i s_i |W x_i + b - t_i|^2 + alpha sum(W * W)
 

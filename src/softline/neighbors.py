@@ -34,9 +34,10 @@ class KNeighborsClassifier(LeavesTheRest, SklearnKNeighborsClassifier):
 
     Parameters, defaults, attributes and errors are those of the class of the installed scikit-learn, which
     this one derives from. Dense rows and the sum of absolute or of squared differences are softline's; trees,
-    other metrics and sparse rows are left to scikit-learn's own code. Distances are computed in float64 from the rows as they came; of rows at the same
-    distance, the one of the lowest number is nearer. Results are the same to the bit for any number of
-    threads.
+    other metrics and sparse rows are left to scikit-learn's own code.
+
+    softline computes distances in float64 from the rows as they came; of rows at the same distance, the one
+    of the lowest number is nearer. Results are the same to the bit for any number of threads.
 
     Parameters
     ----------
@@ -104,7 +105,9 @@ class KNeighborsClassifier(LeavesTheRest, SklearnKNeighborsClassifier):
             n_jobs: int | None = None,
         ) -> None: ...
 
-        def score(self, X: MatrixLike | None, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
+        def score(
+            self, X: MatrixLike | None, y: ArrayLike, sample_weight: ArrayLike | None = None
+        ) -> float: ...
 
     _sklearn = SklearnKNeighborsClassifier
 
@@ -173,19 +176,19 @@ class KNeighborsClassifier(LeavesTheRest, SklearnKNeighborsClassifier):
     @overload
     def kneighbors(
         self,
-        X: ArrayLike | None = None,
+        X: MatrixLike | None = None,
         n_neighbors: int | None = None,
         return_distance: Literal[True] = True,
     ) -> tuple[Array, Array]: ...
 
     @overload
     def kneighbors(
-        self, X: ArrayLike | None = None, n_neighbors: int | None = None, *, return_distance: Literal[False]
+        self, X: MatrixLike | None = None, n_neighbors: int | None = None, *, return_distance: Literal[False]
     ) -> Array: ...
 
     @overload
     def kneighbors(
-        self, X: ArrayLike | None, n_neighbors: int | None, return_distance: Literal[False]
+        self, X: MatrixLike | None, n_neighbors: int | None, return_distance: Literal[False]
     ) -> Array: ...
 
     @as_fitted

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from numbers import Integral, Real
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import scipy.optimize
@@ -316,8 +316,16 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         goes_on = self.warm_start and hasattr(self, "coefs_")
         because = self._why_trained_by_sklearn(X, y, goes_on)
         if because is not None:
-            given = {"eval_set": eval_set, "callback": callback, "batch_callback": batch_callback}
-            return self._fit_by_sklearn(because, X, y, sample_weight, given)
+            for name, given in {
+                "eval_set": eval_set,
+                "callback": callback,
+                "batch_callback": batch_callback,
+            }.items():
+                if given is not None:
+                    raise ValueError(
+                        f"{name} is softline's own, but scikit-learn's code fits, because {because}"
+                    )
+            return self._train_by_sklearn(because, "fit", X, y, sample_weight=sample_weight)
         X, y = self._validate(X, y, reset=not goes_on)
         classes = np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)
         if goes_on and not np.array_equal(classes, self.classes_):
@@ -362,18 +370,16 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             )
         return self._left_because
 
-    def _fit_by_sklearn(
-        self, because: str, X: Any, y: Any, sample_weight: Any, only_ours: dict[str, Any]
-    ) -> Self:
-        """Have scikit-learn's code fit, which takes nothing that is `only_ours`."""
-        for name, value in only_ours.items():
-            if value is not None:
-                raise ValueError(f"{name} is softline's own, but scikit-learn's code fits, because {because}")
+    def _train_by_sklearn(self, because: str, method: str, X: Any, y: Any, **optional: Any) -> Self:
+        """Have scikit-learn's `fit` or `partial_fit` train."""
+        self.epoch_seconds_, self.learning_rate_ = [], None
         if self.solver == "lbfgs":  # of which it keeps no history
             self.loss_curve_, self.validation_scores_ = [], None
             self.best_loss_ = self.best_validation_score_ = None
-        self.epoch_seconds_, self.learning_rate_ = [], None
-        return self._leave(because, "fit", X, y, sample_weight=sample_weight)
+        if hasattr(self, "coefs_"):  # it steps in place, but memory maps are read-only
+            self.coefs_ = [np.require(coef, requirements="W") for coef in self.coefs_]
+            self.intercepts_ = [np.require(intercept, requirements="W") for intercept in self.intercepts_]
+        return self._leave(because, method, X, y, **optional)
 
     def _has_epochs(self) -> bool:
         """Whether the solver trains by epochs.
@@ -424,8 +430,8 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         first_call = not hasattr(self, "coefs_")
         because = self._why_trained_by_sklearn(X, y, not first_call)
         if because is not None:
-            self.epoch_seconds_, self.learning_rate_ = [], None
-            return self._leave(because, "partial_fit", X, y, sample_weight=sample_weight, classes=classes)
+            optional = {"sample_weight": sample_weight, "classes": classes}
+            return self._train_by_sklearn(because, "partial_fit", X, y, **optional)
         X, y = self._validate(X, y, reset=first_call)
         weight, rows = self._row_weights(X, sample_weight)
         rng = check_random_state(self.random_state)
@@ -838,7 +844,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         """
         if self._several:
             return (self._outputs(X) > 0).astype(int)
-        return super().predict(X)
+        return super().predict(cast(ArrayLike, X))
 
     @as_fitted
     def predict_proba(self, X: MatrixLike) -> Floats:
@@ -854,7 +860,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             Columns in the order of ``classes_``. Where rows have several labels, of each by itself.
         """
         if not self._several:
-            return super().predict_proba(X)
+            return super().predict_proba(cast(ArrayLike, X))
         scores = self._outputs(X)
         _network.activate(scores, "logistic", self.n_threads)
         return scores
@@ -873,5 +879,5 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             Finite where a probability underflows to 0.
         """
         if not self._several:
-            return super().predict_log_proba(X)
+            return super().predict_log_proba(cast(ArrayLike, X))
         return -np.logaddexp(0, -self._outputs(X))

@@ -86,14 +86,12 @@ class LinearPredictor:
         def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
 
     @overload
-    def _validate(self, X: ArrayLike, *, reset: bool) -> Rows: ...
+    def _validate(self, X: Any, *, reset: bool) -> Rows: ...
 
     @overload
-    def _validate(self, X: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[Rows, Array]: ...
+    def _validate(self, X: Any, y: ArrayLike, *, reset: bool) -> tuple[Rows, Array]: ...
 
-    def _validate(
-        self, X: ArrayLike, y: ArrayLike = "no_validation", *, reset: bool
-    ) -> Rows | tuple[Rows, Array]:
+    def _validate(self, X: Any, y: ArrayLike = "no_validation", *, reset: bool) -> Rows | tuple[Rows, Array]:
         """X as Rows, in its own dtype where the kernels read it; and y if there is one.
 
         X with a y is checked to be finite; without, that is left to its scores, which tell.

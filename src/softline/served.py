@@ -143,7 +143,7 @@ class LeavesTheRest:
                 known = name == "n_threads" or value == ours[name].default
             if not known:
                 raise ValueError(
-                    f"{name}={value!r} is softline's own, but scikit-learn's code fits here, because {because}"
+                    f"{name}={value!r} is softline's own, but scikit-learn's code fits, because {because}"
                 )
         given = {name: value for name, value in optional.items() if value is not None}
         getattr(self._sklearn, method)(self, *args, **given)
@@ -152,7 +152,7 @@ class LeavesTheRest:
 
 
 def as_fitted(method: Method) -> Method:
-    """Decorator of a method that scikit-learn's class has as well, which does it for models that it fitted."""
+    """Decorator of a method that scikit-learn's class has, too: models that it fitted, it predicts with."""
 
     @functools.wraps(method)
     def of_whoever_fitted(self: Any, *args: Any, **kwargs: Any) -> Any:

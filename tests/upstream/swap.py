@@ -89,18 +89,11 @@ SWAPS = {
                 )
             },
             "test_early_stopping_stratified": "asserts how scikit-learn encodes labels, in an error message",
-            "test_mlp_partial_fit_after_fit[MLPClassifier]": "asserts the wording of an error message",
-            "test_partial_fit_errors": (
-                "asserts that solver='lbfgs' hides partial_fit; softline's says why it cannot"
-            ),
             "test_predict_proba_multilabel": (
                 "compares the largest logarithms of probabilities that are 1 to rounding; softline's "
                 "logarithms still differ"
             ),
-            "test_preserve_feature_names[MLPClassifier]": "trains on one class, which softline refuses",
-            "test_sparse_matrices": "softline's networks take no sparse X",
             "test_verbose_sgd": "asserts what is printed; softline shows a progress bar",
-            "test_warm_start": "asserts the wording of an error message",
         },
         r"_loss_grad_lbfgs|_optimizer|_no_improvement_count|_random_state|_label_binarizer",
     ),
