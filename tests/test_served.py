@@ -5,7 +5,7 @@ import pickle
 import joblib
 import numpy as np
 import pytest
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, issparse
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import RidgeClassifier
@@ -80,20 +80,20 @@ def test_scikit_learns_own_code_fits_and_predicts(case):
     ours = clone(ours).fit(X, y)
     assert because in explain(ours) and "by scikit-learn" in explain(ours)
     models = [ours] if case == "knn, function" else [ours, pickle.loads(pickle.dumps(ours))]
-    for model in models:
-        for queries in (QUERIES, csr_array(QUERIES)) if "function" not in case else (QUERIES,):
-            for name in ("predict", "predict_proba", "predict_log_proba", "kneighbors"):
-                if not hasattr(theirs, name) or ("tree" in case and queries is not QUERIES):
-                    continue
-                if queries is not QUERIES and case in ("knn, p", "knn, parameters"):
-                    continue  # metrics of dense rows only
-                found, expected = getattr(model, name)(queries), getattr(theirs, name)(queries)
-                for a, e in zip(*((r if isinstance(r, (tuple, list)) else [r]) for r in (found, expected))):
-                    np.testing.assert_array_equal(
-                        *(v.toarray() if hasattr(v, "toarray") else v for v in (a, e))
-                    )
-        if "sparse y" not in case:
-            assert model.score(X, y) == theirs.score(X, y)
+    of_dense_rows = ("knn, function", "knn, p", "knn, parameters", "knn, tree")
+    for queries in (QUERIES,) if case in of_dense_rows else (QUERIES, csr_array(QUERIES)):
+        for name in ("predict", "predict_proba", "predict_log_proba", "decision_function", "kneighbors"):
+            if hasattr(theirs, name):
+                expected = dense_arrays(getattr(theirs, name)(queries))
+                for model in models:
+                    found = dense_arrays(getattr(model, name)(queries))
+                    assert all(map(np.array_equal, found, expected)) and len(found) == len(expected)
+
+
+def dense_arrays(result):
+    """What a prediction consists of, as a list of arrays."""
+    arrays = result if isinstance(result, (list, tuple)) else [result]
+    return [array.toarray() if issparse(array) else array for array in arrays]
 
 
 def test_distances_of_ones_own():

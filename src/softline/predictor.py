@@ -110,7 +110,7 @@ class LinearPredictor:
                 self._raise_if_not_finite(X)
             return X, self._targets(y, X.dtype) if soft else y
         if not (converted is None and type(X) is np.ndarray and X.ndim == 2 and len(X) > 0) or (
-            X.shape[1] != self.n_features_in_ or hasattr(self, "feature_names_in_")
+            X.shape[1] != getattr(self, "n_features_in_", None) or hasattr(self, "feature_names_in_")
         ):
             X = as_numbers(validate_data(self, X, reset=reset, **options), converted)
         return Rows(X)
