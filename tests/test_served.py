@@ -52,11 +52,21 @@ LEFT = {
     "ridge, penalties": (LeastSquaresClassifier(np.arange(1.0, 11)), X, Y, "alpha is not one number"),
     "knn, sparse X": (KNeighborsClassifier(), SPARSE, Y, "X is sparse"),
     "knn, tree": (KNeighborsClassifier(algorithm="kd_tree"), X, Y, "algorithm='kd_tree'"),
-    "knn, cosine": (KNeighborsClassifier(metric="cosine"), X, Y, "metric='cosine'"),
-    "knn, function": (KNeighborsClassifier(metric=lambda a, b: abs(a - b).max()), X[:60], Y[:60], "metric="),
-    "knn, p": (KNeighborsClassifier(p=3), X, Y, "p=3 is neither 1 nor 2"),
+    "knn, cosine": (KNeighborsClassifier(metric="cosine"), X, Y, "'metric' parameter is 'cosine'"),
+    "knn, function": (
+        KNeighborsClassifier(metric=lambda a, b: abs(a - b).max()),
+        X[:60],
+        Y[:60],
+        "'metric' parameter",
+    ),
+    "knn, p": (KNeighborsClassifier(p=3), X, Y, "p must be 1 or 2 for softline, and is 3"),
     "knn, parameters": (KNeighborsClassifier(metric_params={"w": np.arange(64)}), X, Y, "metric_params"),
-    "knn, several labels": (KNeighborsClassifier(metric="cosine"), X, LABELS, "metric='cosine'"),
+    "knn, several labels": (
+        KNeighborsClassifier(metric="cosine"),
+        X,
+        LABELS,
+        "'metric' parameter is 'cosine'",
+    ),
 }
 THEIRS = {
     MLPClassifier: SklearnMLPClassifier,
@@ -180,7 +190,9 @@ def test_negative_weights_of_a_logistic_regression():
 def test_explain():
     assert explain(SoftmaxClassifier(), X) == "SoftmaxClassifier is fitted by softline"
     assert explain(LogisticRegression()) == "LogisticRegression is fitted by softline"
-    assert explain(KNeighborsClassifier(p=3)).endswith("by scikit-learn, because p=3 is neither 1 nor 2")
+    assert explain(KNeighborsClassifier(p=3)).endswith(
+        "by scikit-learn, because p must be 1 or 2 for softline, and is 3"
+    )
     assert explain(RidgeClassifier(), X) == (
         "RidgeClassifier is fitted by scikit-learn, because the class is not softline's"
     )

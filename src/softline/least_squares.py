@@ -100,7 +100,7 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
     # A property of RidgeClassifier before 1.7, which no fit could set.
     classes_: Any = cached_property(lambda self: self._label_binarizer.classes_)
     solver_: str
-    n_iter_: Array | None
+    n_iter_: Array | None = None
 
     _parameter_constraints = {
         **RidgeClassifier._parameter_constraints,
@@ -226,6 +226,11 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
         return {"coef_": W} | ({"intercept_": b} if self.fit_intercept else {}), evaluate
 
     # ---- prediction --------------------------------------------------------------------------------
+
+    @property
+    def _several(self) -> bool:
+        """Whether rows may have several labels."""
+        return self._left_because is not None and self._label_binarizer.y_type_.startswith("multilabel")
 
     def _scores(self, X: Any) -> Floats:
         if not issparse(X):

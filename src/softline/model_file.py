@@ -115,6 +115,8 @@ def _pack(model: Any, image_shape: Sequence[int] | None, split_seed: int | None)
     if hasattr(model, "coefs_"):
         tensors = {f"coef_{i}": coef for i, coef in enumerate(model.coefs_)}
         tensors |= {f"intercept_{i}": intercept for i, intercept in enumerate(model.intercepts_)}
+    elif getattr(model, "_several", False):
+        raise TypeError("a model file holds no linear model of rows with several labels")
     else:
         tensors = {"coef": model.coef_, "intercept": model.intercept_}
     texts = None

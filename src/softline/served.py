@@ -103,10 +103,10 @@ TABLE: dict[str, tuple[Case, ...]] = {
             "algorithm={0.algorithm!r} is a tree",
             lambda model, X, y, weight: model.algorithm in ("ball_tree", "kd_tree"),
         ),
-        Case("metric={0.metric!r}", lambda model, X, y, weight: _is_unknown(model.metric)),
+        Case("the 'metric' parameter is {0.metric!r}", lambda model, X, y, weight: _is_unknown(model.metric)),
         Case("metric_params are given", lambda model, X, y, weight: bool(model.metric_params)),
         Case(
-            "p={0.p} is neither 1 nor 2",
+            "p must be 1 or 2 for softline, and is {0.p}",
             lambda model, X, y, weight: model.metric == "minkowski" and model.p not in (1, 2),
         ),
     ),
