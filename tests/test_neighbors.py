@@ -5,7 +5,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
@@ -322,7 +321,14 @@ def test_column_vector_y_warns(digits):
 # ---- scikit-learn's conventions --------------------------------------------------------------------------
 
 
-@parametrize_with_checks([KNeighborsClassifier(), KNeighborsClassifier(p=1, weights="distance")])
+@parametrize_with_checks(
+    [KNeighborsClassifier(), KNeighborsClassifier(p=1, weights="distance")],
+    expected_failed_checks=lambda model: {
+        f"check_estimator_sparse_{form}": "scikit-learn's own L1 of sparse rows takes no 64-bit indices"
+        for form in ("array", "matrix")
+        if model.p == 1
+    },
+)
 def test_estimator_checks(estimator, check):
     check(estimator)
 
@@ -336,12 +342,10 @@ def test_is_scikit_learns_class():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"algorithm": "kd_tree"}, "The 'algorithm' parameter .* must be a str among .*'auto'"),
-        ({"metric": "cosine"}, "The 'metric' parameter .* must be a str among .*'manhattan'.* Got 'cosine'"),
-        ({"metric": np.dot}, "The 'metric' parameter .* must be a str among"),
-        ({"metric_params": {"w": [1, 2]}}, "The 'metric_params' parameter .* must be None"),
-        ({"p": 3}, "p must be 1 or 2, the metrics that softline computes; got 3"),
-        ({"p": None}, "p must be 1 or 2, the metrics that softline computes; got None"),
+        ({"algorithm": "tree"}, "The 'algorithm' parameter"),
+        ({"metric": "cosines"}, "The 'metric' parameter"),
+        ({"metric": "cosine", "algorithm": "kd_tree"}, "Metric 'cosine' not valid"),
+        ({"p": 0}, "The 'p' parameter"),
         ({"n_neighbors": 0}, "The 'n_neighbors' parameter"),
         ({"weights": "gaussian"}, "The 'weights' parameter"),
     ],
@@ -354,15 +358,11 @@ def test_parameters_that_are_refused(digits, parameters, message):
 
 def test_bad_input(digits):
     X, Q, y, _ = digits
-    with pytest.raises(TypeError, match="Sparse data was passed for X, but dense data is required"):
-        KNeighborsClassifier().fit(csr_matrix(X), y)
     with pytest.raises(NotFittedError):
         KNeighborsClassifier().predict(Q)
     model = KNeighborsClassifier().fit(X, y)
     with pytest.raises(ValueError, match="X has 63 features, but KNeighborsClassifier is expecting 64"):
         model.predict(Q[:, 1:])
-    with pytest.raises(TypeError, match="Sparse data"):
-        model.predict(csr_matrix(Q))
     with pytest.raises(ValueError, match="Expected n_neighbors > 0"):
         model.kneighbors(Q, 0)
     with pytest.raises(

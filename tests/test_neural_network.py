@@ -7,6 +7,7 @@ from sklearn import neural_network as sklearn_neural_network
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -72,6 +73,7 @@ def test_signature_and_defaults_are_scikit_learns():
             "tol": 0.05,
             "n_iter_no_change": 1,
         },
+        {"solver": "sgd", "momentum": 1, "learning_rate_init": 1e-3},
         {"solver": "lbfgs"},
         {"hidden_layer_sizes": (30, 20), "activation": "tanh", "alpha": 1},
         {"hidden_layer_sizes": 7, "activation": "logistic", "batch_size": 32, "alpha": 0},
@@ -278,6 +280,41 @@ def test_early_stopping_keeps_the_best_epoch():
     assert model.best_loss_ is None
 
 
+def test_warm_starts_keep_the_best_weights_of_all_fits():
+    """Also where a later fit never beats the earlier best; and on whatever rows are validated on now."""
+    rows, held_out, y, y_held_out = train_test_split(X, Y, test_size=0.3, random_state=0)
+    model = small(warm_start=True, early_stopping=True, learning_rate_init=0.02, max_iter=15)
+    model.set_params(n_iter_no_change=3)
+    scores, never_better = [], False
+    for _ in range(6):
+        before = model.best_validation_score_ if scores else 0
+        model.fit(rows, y, eval_set=(held_out, y_held_out))
+        scores = model.validation_scores_
+        never_better |= model.best_validation_score_ == before
+        assert model.score(held_out, y_held_out) == model.best_validation_score_ == max(scores)
+    assert never_better
+    model.fit(rows, y, eval_set=(held_out[:50], y_held_out[:50]))
+    assert model.score(held_out[:50], y_held_out[:50]) == model.best_validation_score_
+
+
+def test_lbfgs_does_not_stop_early():
+    """As in scikit-learn: the parameter has no effect."""
+    plain, stopping = (
+        small(solver="lbfgs", early_stopping=early_stopping).fit(SMALL_X, SMALL_Y)
+        for early_stopping in (False, True)
+    )
+    assert same_bits(plain, stopping) and stopping.validation_scores_ is None
+    stopping.fit(SMALL_X, SMALL_Y, eval_set=(X[300:], Y[300:]))
+    assert same_bits(plain, stopping) and len(stopping.validation_scores_) == 3
+
+
+def test_lbfgs_has_no_partial_fit():
+    assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
+    assert hasattr(MLPClassifier(solver="adamw"), "partial_fit")
+    with pytest.raises(AttributeError, match="partial_fit"):
+        MLPClassifier(solver="lbfgs").partial_fit(SMALL_X, SMALL_Y)
+
+
 def test_callbacks_see_the_model_and_can_stop():
     seen = []
 
@@ -355,7 +392,7 @@ def test_warm_start_goes_on():
     assert len(model.loss_curve_) == 18
     assert model.t_ == 18 * 300
     assert model.score(SMALL_X, SMALL_Y) > before
-    with pytest.raises(ValueError, match="warm_start continues with the classes"):
+    with pytest.raises(ValueError, match="warm_start can only be used where `y` has the same classes"):
         model.fit(SMALL_X, SMALL_Y % 3)
 
 
@@ -453,7 +490,6 @@ def test_pickle_goes_on_where_it_was():
         ({"learning_rate": 0.1}, "'learning_rate' parameter"),
         ({"learning_rate": lambda epoch, max_iter: -1}, "schedule must give finite numbers"),
         ({"dropout": 1}, "'dropout' parameter"),
-        ({"solver": "lbfgs", "early_stopping": True}, "early_stopping needs another solver"),
         ({"solver": "lbfgs", "dropout": 0.1}, "dropout needs another solver"),
     ],
 )
@@ -466,8 +502,6 @@ def test_data_that_make_no_sense():
     model = small()
     with pytest.raises(NotFittedError):
         model.predict(SMALL_X)
-    with pytest.raises(ValueError, match="at least two classes"):
-        model.fit(SMALL_X, np.zeros(300))
     with pytest.raises(ValueError, match="must not be negative"):
         model.fit(SMALL_X, SMALL_Y, sample_weight=np.full(300, -1.0))
     with pytest.raises(ValueError, match=r"positive, finite sum|non-zero"):

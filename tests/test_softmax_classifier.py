@@ -580,6 +580,20 @@ def test_early_stopping_keeps_the_best_epoch(digits, own_set):
         assert model.score(X_test, y_test) == max(scores)
 
 
+def test_a_warm_start_that_stops_early_never_ends_worse_than_it_began(digits):
+    X, X_test, y, y_test = digits
+    model = SoftmaxClassifier(
+        early_stopping=True, warm_start=True, random_state=0, max_iter=20, n_iter_no_change=2
+    )
+    scores, never_better = [0.0], False
+    for _ in range(5):
+        model.fit(X, y, eval_set=(X_test, y_test))
+        scores.append(model.score(X_test, y_test))
+        assert scores[-1] == max(*scores, *model.validation_scores_)
+        never_better |= max(model.validation_scores_) < scores[-1]
+    assert never_better
+
+
 def test_eval_set_is_only_watched_without_early_stopping(digits):
     X, X_test, y, y_test = digits
     watched = SoftmaxClassifier(random_state=0, max_iter=20).fit(X, y, eval_set=(X_test, y_test))

@@ -5,6 +5,7 @@ from importlib import import_module
 # Names handed on, by the module that defines them: imported when first asked for.
 _HOMES = {
     "SoftmaxClassifier": "softmax_classifier",
+    "explain": "served",
     "load_model": "model_file",
     "patch_sklearn": "patch",
     "save_model": "model_file",

@@ -18,6 +18,7 @@ from softline.model_file import load_model as load_model
 from softline.model_file import save_model as save_model
 from softline.patch import patch_sklearn as patch_sklearn
 from softline.patch import unpatch_sklearn as unpatch_sklearn
+from softline.served import explain as explain
 from softline.softmax_classifier import SoftmaxClassifier as SoftmaxClassifier
 
 __version__: str

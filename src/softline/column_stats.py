@@ -43,9 +43,10 @@ class ColumnStats:
         self.weight += added
         share = added / self.weight if self.weight > 0 else 0
         delta = mean - self.mean
-        self.mean += share * delta
+        # Not in place: of a model in a memory map they are read-only.
+        self.mean = self.mean + share * delta
         with np.errstate(over="ignore", invalid="ignore"):  # of features that no square can hold
-            self.squares += squares + (self.weight - added) * share * delta**2
+            self.squares = self.squares + (squares + (self.weight - added) * share * delta**2)
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
 
     def standardization(self, center: bool) -> tuple[Array | None, Array]:

@@ -34,6 +34,7 @@ class TrainsByEpochs(CallbackSupportMixin):
     # None without rows to validate on, and for solvers without a rate.
     validation_scores_: list[float] | Any
     learning_rate_: float | Any
+    _fewest_classes = 2
 
     @staticmethod
     def _check_callbacks(**given: Callable[..., Any] | None) -> None:
@@ -105,6 +106,6 @@ class TrainsByEpochs(CallbackSupportMixin):
         if classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit")
         classes = np.unique(column_or_1d(classes))
-        if len(classes) < 2:
+        if len(classes) < self._fewest_classes:
             raise ValueError(f"classes needs at least two labels; got {classes!r}")
         return classes

@@ -63,6 +63,8 @@ def _check(model: object, types: tuple[type, ...], function: str, hint: str = ""
     if not isinstance(model, types):
         raise TypeError(f"{function} takes a fitted {_listed(types)} of softline; got {_what(model)}{hint}")
     check_is_fitted(model, "classes_")
+    if isinstance(model, LeastSquaresClassifier) and model._several:
+        raise ValueError(f"{function} takes no LeastSquaresClassifier of rows with several labels")
 
 
 def _listed(types: Iterable[type]) -> str:
@@ -495,6 +497,11 @@ def from_sklearn(estimator: Any) -> Any:
                 intercept_=np.broadcast_to(estimator.intercept_, len(coef)).astype(coef.dtype),
             )
         case SklearnKNeighborsClassifier():
+            parameters = estimator.get_params(deep=False) | {"algorithm": "auto"}
+            because = KNeighborsClassifier(**parameters)._why_left(estimator._fit_X)
+            if because is not None:
+                error = TypeError if issparse(estimator._fit_X) else ValueError
+                raise error(f"softline has no neighbours of this kind, because {because}")
             return _neighbors(KNeighborsClassifier, estimator, estimator._fit_X, "auto")
     return _network_of_softline(estimator)
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
-from typing import Self
+from functools import cached_property
+from numbers import Integral
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError, blas, cho_factor, cho_solve, lapack, svd
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils._param_validation import Interval, StrOptions
+from scipy.sparse import issparse
+from sklearn.linear_model import RidgeClassifier
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight
 
 from softline import _kernels
-from softline._typing import Array, ClassWeight, Differentiable
+from softline._typing import Array, ClassWeight, Differentiable, Floats, MatrixLike, RandomState
 from softline.column_stats import ColumnStats
 from softline.predictor import LinearPredictor, checks_parameters
 from softline.rows import Rows
+from softline.served import LeavesTheRest, as_fitted
 
+Solver: TypeAlias = Literal["auto", "svd", "cholesky", "lsqr", "sparse_cg", "sag", "saga", "lbfgs"]
 # Bytes of X in float64 at a time.
 BLOCK_BYTES = 32 << 20
 # Normal equations worse conditioned than this are left for a decomposition of X itself, which takes a float64
@@ -26,10 +30,12 @@ BLOCK_BYTES = 32 << 20
 LEAST_RCOND = 1e-10
 
 
-class LeastSquaresClassifier(LinearPredictor, ClassifierMixin, BaseEstimator):
-    """Linear classifier that minimises squared errors, as scikit-learn's RidgeClassifier.
+class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
+    """Linear classifier that minimises squared errors: scikit-learn's RidgeClassifier, fitted by softline.
 
-    Minimises, for targets t_ic = 1 if row i is of class c, else -1, ::
+    Parameters, defaults, attributes and errors are those of the class of the installed scikit-learn, which
+    this one derives from; `n_threads` is an addition. What is minimised, for targets t_ic = 1 if row i is of
+    class c, else -1, is ::
 
         sum_i s_i |W x_i + b - t_i|^2 + alpha sum(W * W)
 
@@ -43,11 +49,21 @@ class LeastSquaresClassifier(LinearPredictor, ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    alpha : float, default=1.0
+    alpha : float or (C,) array-like, default=1.0
         L2 penalty, on the sum over the rows and not on their mean; the intercept is not penalised.
+        Several numbers are left to scikit-learn's own code.
     fit_intercept : bool, default=True
+    copy_X : bool, default=True
+        Changes nothing: X is not written to.
+    max_iter, tol, random_state
+        Of solvers that are left to scikit-learn's own code.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied with `sample_weight`; "balanced" is by the number of rows.
+    solver : str, default="auto"
+        "auto" and "cholesky" are softline's. "svd", "lsqr", "sparse_cg", "sag", "saga" and "lbfgs" are left
+        to scikit-learn's own code.
+    positive : bool, default=False
+        Whether no weight may be negative, which is left to scikit-learn's own code.
     n_threads : int or None, default=None
         Threads for scores, as in :class:`softline.SoftmaxClassifier`; those of `fit` are BLAS's own, whose
         number may change the last bits.
@@ -58,6 +74,10 @@ class LeastSquaresClassifier(LinearPredictor, ClassifierMixin, BaseEstimator):
         float64; float32 if X is of a dtype that float32 holds: float32, float16, bfloat16, uint8, int8, bool.
     intercept_ : (C,) or (1,) ndarray
     classes_ : (C,) ndarray
+    solver_ : str
+        "cholesky", or the solver of scikit-learn that fitted.
+    n_iter_ : ndarray or None
+        Of solvers of scikit-learn that count them.
     n_features_in_ : int
     feature_names_in_ : (D,) ndarray of str
         Only where X has them.
@@ -76,36 +96,57 @@ class LeastSquaresClassifier(LinearPredictor, ClassifierMixin, BaseEstimator):
     0.94...
     """
 
+    _sklearn = RidgeClassifier
+    # A property of RidgeClassifier before 1.7, which no fit could set.
+    classes_: Any = cached_property(lambda self: self._label_binarizer.classes_)
+    solver_: str
+    n_iter_: Array | None = None
+
     _parameter_constraints = {
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "fit_intercept": ["boolean"],
-        "class_weight": [StrOptions({"balanced"}), dict, None],
+        **RidgeClassifier._parameter_constraints,
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     def __init__(
         self,
+        alpha: float | ArrayLike = 1.0,
         *,
-        alpha: float = 1.0,
         fit_intercept: bool = True,
+        copy_X: bool = True,
+        max_iter: int | None = None,
+        tol: float = 1e-4,
         class_weight: ClassWeight = None,
+        solver: Solver = "auto",
+        positive: bool = False,
+        random_state: RandomState = None,
         n_threads: int | None = None,
     ) -> None:
-        self.alpha = alpha
-        self.fit_intercept = fit_intercept
-        self.class_weight = class_weight
+        super().__init__(
+            alpha,
+            fit_intercept=fit_intercept,
+            copy_X=copy_X,
+            max_iter=max_iter,
+            tol=tol,
+            class_weight=class_weight,
+            solver=solver,
+            positive=positive,
+            random_state=random_state,
+        )
         self.n_threads = n_threads
 
     @checks_parameters
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Solve for the weights.
 
         Parameters
         ----------
-        X : (N, D) array-like
+        X : (N, D) array-like or sparse matrix
             Read in its own dtype, as by :class:`softline.SoftmaxClassifier`: no more than a block of it is
-            converted at a time.
-        y : (N,) array-like
+            converted at a time. Sparse matrices, and arrays of other libraries under
+            ``array_api_dispatch``, are left to scikit-learn's own code.
+        y : (N,) array-like or (N, K) array-like
+            Labels of any type. A matrix of 0 and 1, for rows that may have several labels, is left to
+            scikit-learn's own code.
         sample_weight : (N,) array-like or None
 
         Returns
@@ -117,6 +158,11 @@ class LeastSquaresClassifier(LinearPredictor, ClassifierMixin, BaseEstimator):
         ValueError
             If X, y or a parameter does not make sense.
         """
+        because = self._why_left(X, y, sample_weight)
+        if because is not None:
+            self._leave(because, "fit", X, y, sample_weight=sample_weight)
+            self.classes_ = self._label_binarizer.classes_
+            return self
         X, y = self._validate(X, y, reset=True)
         targets, weight = self._targets_and_weight(X, y, sample_weight)
         root = None if weight is None else np.sqrt(weight)[:, None]
@@ -132,6 +178,7 @@ class LeastSquaresClassifier(LinearPredictor, ClassifierMixin, BaseEstimator):
         W = problem.solve()
         self.coef_ = np.ascontiguousarray(W, X.dtype)
         self.intercept_ = (mean_target - W @ mean).astype(X.dtype)
+        self.solver_, self.n_iter_, self._left_because = "cholesky", None, None
         return self
 
     def _targets_and_weight(
@@ -140,10 +187,6 @@ class LeastSquaresClassifier(LinearPredictor, ClassifierMixin, BaseEstimator):
         """Targets -1 and 1, (N, C) or (N, 1), and the weights of the rows, float64, None where all are 1."""
         self.classes_, codes = np.unique(y, return_inverse=True)
         n_classes = len(self.classes_)
-        if n_classes < 2:
-            raise ValueError(
-                f"y needs at least two classes to tell apart; it has one class: {self.classes_.tolist()[0]!r}"
-            )
         targets = 2.0 * (codes[:, None] == (np.arange(n_classes) if n_classes > 2 else 1)) - 1
         if sample_weight is None and self.class_weight is None:
             return targets, None
@@ -181,6 +224,22 @@ class LeastSquaresClassifier(LinearPredictor, ClassifierMixin, BaseEstimator):
             return loss, {"coef_": dW + 2 * self.alpha * W, "intercept_": db}
 
         return {"coef_": W} | ({"intercept_": b} if self.fit_intercept else {}), evaluate
+
+    # ---- prediction --------------------------------------------------------------------------------
+
+    @property
+    def _several(self) -> bool:
+        """Whether rows may have several labels."""
+        return self._left_because is not None and self._label_binarizer.y_type_.startswith("multilabel")
+
+    def _scores(self, X: Any) -> Floats:
+        if not issparse(X):
+            return super()._scores(X)
+        scores = RidgeClassifier.decision_function(self, X)
+        return scores if scores.ndim == 2 else scores[:, None] * [-0.5, 0.5]
+
+    decision_function = as_fitted(LinearPredictor.decision_function)
+    predict = as_fitted(LinearPredictor.predict)
 
 
 class _Ridge:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeGuard
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
-from sklearn import get_config
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 from sklearn.linear_model._logistic import _check_solver
@@ -24,6 +23,7 @@ from softline.objective import Objective
 from softline.predictor import SoftmaxPredictor, checks_parameters
 from softline.progress import EpochProgress
 from softline.rows import Rows
+from softline.served import LeavesTheRest
 
 # Since 1.8 scikit-learn reads the kind of penalty from l1_ratio and C.
 _PENALTY_IS_DEPRECATED = (
@@ -33,7 +33,7 @@ _PENALTY_IS_DEPRECATED = (
 _BALANCE_BY_WEIGHT = "sample_weight" in inspect.signature(compute_class_weight).parameters
 
 
-class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
+class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegression):
     """scikit-learn's LogisticRegression, fitted by softline.
 
     Parameters, defaults, attributes, warnings and errors are those of the class of the installed scikit-
@@ -95,6 +95,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
     """
 
     n_iter_: Array
+    _sklearn = SklearnLogisticRegression
 
     if TYPE_CHECKING:  # of scikit-learn's class, which has no types
 
@@ -148,7 +149,9 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
             If no element of the gradient should exceed `tol`, but some do when the search ends.
         """
         if not self._is_served(X, sample_weight):
-            return super().fit(X, y, sample_weight)
+            because = self._why_left(X, y, sample_weight)
+            return self._leave(because, "fit", X, y, sample_weight=sample_weight)
+        self._left_because = None
         penalty, C, l1_ratio = self._penalty()
         _check_solver(self.solver, penalty, self.dual)
         if self.n_jobs is not None and _PENALTY_IS_DEPRECATED:
@@ -254,15 +257,7 @@ class LogisticRegression(SoftmaxPredictor, SklearnLogisticRegression):
 
     def _is_served(self, X: MatrixLike, sample_weight: ArrayLike | None = None) -> TypeGuard[ArrayLike]:
         """Whether X, and the parameters, are for softline; the rest is left to scikit-learn."""
-        if (
-            issparse(X)
-            or get_config()["array_api_dispatch"]
-            or getattr(self, "multi_class", "deprecated") == "ovr"
-            or (self.solver == "liblinear" and not _PENALTY_IS_DEPRECATED)  # one versus rest
-        ):
-            return False
-        weight = np.asarray(sample_weight)
-        return not (weight.ndim == 1 and weight.dtype.kind in "if" and weight.size and weight.min() < 0)
+        return self._why_left(X, sample_weight=sample_weight) is None
 
     def _penalty(self) -> tuple[str | None, float, float | None]:
         """(penalty, C, l1_ratio) as scikit-learn derives them, and warns."""

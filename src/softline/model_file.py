@@ -119,6 +119,8 @@ def _pack(model: Any, image_shape: Sequence[int] | None, split_seed: int | None)
     if hasattr(model, "coefs_"):
         tensors = {f"coef_{i}": coef for i, coef in enumerate(model.coefs_)}
         tensors |= {f"intercept_{i}": intercept for i, intercept in enumerate(model.intercepts_)}
+    elif getattr(model, "_several", False):
+        raise TypeError("a model file holds no linear model of rows with several labels")
     else:
         tensors = {"coef": model.coef_, "intercept": model.intercept_}
     texts = None
@@ -162,7 +164,8 @@ def _pack_history(model: Any) -> Header:
             "loss_curve": model.loss_curve_,
             "validation_scores": model.validation_scores_,
         }
-    return {"n_iter": model.n_iter_.tolist()} if hasattr(model, "n_iter_") else {}
+    n_iter = getattr(model, "n_iter_", None)
+    return {} if n_iter is None else {"n_iter": n_iter.tolist()}
 
 
 def _encode(name: str, value: Any) -> Any:

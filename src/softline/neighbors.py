@@ -9,57 +9,52 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 from sklearn.exceptions import DataConversionWarning
 from sklearn.neighbors import KNeighborsClassifier as SklearnKNeighborsClassifier
 from sklearn.utils import assert_all_finite
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from softline._kernels import max_threads
 from softline._neighbors import nearest
-from softline._typing import Array, Floats, Metric
-from softline.predictor import checks_parameters, convert_to
+from softline._typing import Array, Floats, MatrixLike, Metric
+from softline.predictor import as_numbers, checks_parameters, convert_to
 from softline.rows import in_row_order
+from softline.served import METRICS, LeavesTheRest, as_fitted
 
 __all__ = ["KNeighborsClassifier"]
 
-_METRICS: dict[str, Metric] = {
-    "cityblock": "manhattan",
-    "euclidean": "euclidean",
-    "l1": "manhattan",
-    "l2": "euclidean",
-    "manhattan": "manhattan",
-    "sqeuclidean": "sqeuclidean",
-}
 # Rows to check at a time where that needs a copy.
 _ROWS = 1024
 
 
-class KNeighborsClassifier(SklearnKNeighborsClassifier):
+class KNeighborsClassifier(LeavesTheRest, SklearnKNeighborsClassifier):
     """scikit-learn's KNeighborsClassifier by brute force, on softline's kernels.
 
     Parameters, defaults, attributes and errors are those of the class of the installed scikit-learn, which
-    this one derives from, as far as they are brute force, dense rows, and the sum of absolute or of squared
-    differences. Distances are computed in float64 from the rows as they came; of rows at the same
-    distance, the one of the lowest number is nearer. Results are the same to the bit for any number of
-    threads.
+    this one derives from. Dense rows and the sum of absolute or of squared differences are softline's; trees,
+    other metrics and sparse rows are left to scikit-learn's own code.
+
+    softline computes distances in float64 from the rows as they came; of rows at the same distance, the one
+    of the lowest number is nearer. Results are the same to the bit for any number of threads.
 
     Parameters
     ----------
     n_neighbors : int, default=5
     weights : {"uniform", "distance"}, callable or None, default="uniform"
         As in :class:`sklearn.neighbors.KNeighborsClassifier`.
-    algorithm : {"auto", "brute"}, default="auto"
-        Either is brute force.
+    algorithm : {"auto", "brute", "ball_tree", "kd_tree"}, default="auto"
+        The first two are brute force; trees are scikit-learn's.
     leaf_size : int, default=30
-        Changes nothing: there are no trees.
+        Of trees.
     p : float or None, default=2
-        Of the metric "minkowski": 1 or 2.
-    metric : str, default="minkowski"
-        "minkowski", or L1 as "manhattan", "l1" or "cityblock", or L2 as "euclidean" or "l2", or
-        "sqeuclidean".
-    metric_params : None
+        Of the metric "minkowski": 1 and 2 are softline's, others scikit-learn's.
+    metric : str, callable or DistanceMetric, default="minkowski"
+        softline's are "minkowski", L1 as "manhattan", "l1" or "cityblock", L2 as "euclidean" or "l2", and
+        "sqeuclidean"; others, as "cosine" and "precomputed", are scikit-learn's.
+    metric_params : dict or None, default=None
+        Of metrics of scikit-learn.
     n_jobs : int or None, default=None
         Threads; -1 means all that the process may use, -2 all but one. None means as many, but less where
         the work is small.
@@ -67,10 +62,10 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
     Attributes
     ----------
     classes_ : (C,) ndarray, or list of them for several outputs
-    effective_metric_ : str
-        "manhattan", "euclidean" or "sqeuclidean".
+    effective_metric_ : str or callable
+        Of softline's "manhattan", "euclidean" or "sqeuclidean".
     effective_metric_params_ : dict
-        Empty.
+        Of softline's metrics empty.
     n_features_in_ : int
     feature_names_in_ : (D,) ndarray of str
         Only where X has them.
@@ -89,7 +84,7 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
     """
 
     classes_: Any
-    effective_metric_: Metric
+    effective_metric_: Any
     n_features_in_: int
     feature_names_in_: Array
     n_samples_fit_: int
@@ -102,32 +97,29 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
             n_neighbors: int = 5,
             *,
             weights: Literal["uniform", "distance"] | Callable[[Array], Array] | None = "uniform",
-            algorithm: Literal["auto", "brute"] = "auto",
+            algorithm: Literal["auto", "brute", "ball_tree", "kd_tree"] = "auto",
             leaf_size: int = 30,
             p: float | None = 2,
-            metric: Literal["minkowski", "l1", "l2", "cityblock"] | Metric = "minkowski",
-            metric_params: None = None,
+            metric: str | Callable[..., float] = "minkowski",
+            metric_params: dict[str, Any] | None = None,
             n_jobs: int | None = None,
         ) -> None: ...
 
-        def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
+        def score(
+            self, X: MatrixLike | None, y: ArrayLike, sample_weight: ArrayLike | None = None
+        ) -> float: ...
 
-    _parameter_constraints = {
-        **SklearnKNeighborsClassifier._parameter_constraints,
-        "algorithm": [StrOptions({"auto", "brute"})],
-        "metric": [StrOptions({"minkowski", *_METRICS})],
-        "metric_params": [None],
-    }
+    _sklearn = SklearnKNeighborsClassifier
 
     @checks_parameters
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: MatrixLike, y: ArrayLike) -> Self:
         """Keep X, which is not copied, and y.
 
         Parameters
         ----------
-        X : (N, D) array-like
+        X : (N, D) array-like or sparse matrix
             float32, float64, float16, bfloat16 (of ml_dtypes), uint8, int8 and bool are read where they
-            lie; other types are converted once.
+            lie; other types are converted once. Sparse matrices are left to scikit-learn's own code.
         y : (N,) or (N, n_outputs) array-like
 
         Returns
@@ -136,16 +128,15 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
 
         Raises
         ------
-        TypeError
-            If X is sparse.
         ValueError
-            As scikit-learn's class does; and for a `p` other than 1 and 2.
+            As scikit-learn's class does.
         """
+        because = self._why_left(X, y)
+        if because is not None:
+            return self._leave(because, "fit", X, y)
         X, y = self._validate(X, y, reset=True)
-        if self.metric == "minkowski" and self.p not in (1, 2):
-            raise ValueError(f"p must be 1 or 2, the metrics that softline computes; got {self.p}")
         minkowski: Metric = "manhattan" if self.p == 1 else "euclidean"
-        self.effective_metric_ = _METRICS.get(self.metric, minkowski)
+        self.effective_metric_ = METRICS.get(self.metric, minkowski)
         self.effective_metric_params_: dict[str, Any] = {}
         if y.ndim == 2 and y.shape[1] == 1:
             warnings.warn(
@@ -163,18 +154,20 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
         if not self.outputs_2d_:
             self.classes_, self._y = self.classes_[0], self._y[:, 0]
         self._fit_X, self.n_samples_fit_ = X, len(X)
+        self._fit_method, self._tree = "brute", None  # what scikit-learn's code needs for sparse queries
+        self._left_because = None
         return self
 
     def _validate(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
         """X in its own dtype where the kernels read it, and y if there is one; X is finite."""
-        dtype = convert_to(X)
-        half = dtype is None and X.dtype.name == "bfloat16"  # which scikit-learn does not check
-        options = {"dtype": dtype, "ensure_all_finite": not half}
+        converted = convert_to(X)
+        half = converted is None and X.dtype.name == "bfloat16"  # which scikit-learn does not check
+        options = {"dtype": converted, "ensure_all_finite": not half}
         if isinstance(y, str):
-            X = validate_data(self, X, reset=reset, **options)
+            X = as_numbers(validate_data(self, X, reset=reset, **options), converted)
         else:
             X, y = validate_data(self, X, y, reset=reset, multi_output=True, **options)
-            X = in_row_order(X)
+            X = in_row_order(as_numbers(X, converted))
         for first in range(0, len(X) if half else 0, _ROWS):
             rows = X[first : first + _ROWS].astype(np.float32)
             assert_all_finite(rows, estimator_name=type(self).__name__, input_name="X")
@@ -183,21 +176,22 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
     @overload
     def kneighbors(
         self,
-        X: ArrayLike | None = None,
+        X: MatrixLike | None = None,
         n_neighbors: int | None = None,
         return_distance: Literal[True] = True,
     ) -> tuple[Array, Array]: ...
 
     @overload
     def kneighbors(
-        self, X: ArrayLike | None = None, n_neighbors: int | None = None, *, return_distance: Literal[False]
+        self, X: MatrixLike | None = None, n_neighbors: int | None = None, *, return_distance: Literal[False]
     ) -> Array: ...
 
     @overload
     def kneighbors(
-        self, X: ArrayLike | None, n_neighbors: int | None, return_distance: Literal[False]
+        self, X: MatrixLike | None, n_neighbors: int | None, return_distance: Literal[False]
     ) -> Array: ...
 
+    @as_fitted
     def kneighbors(
         self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True
     ) -> Array | tuple[Array, Array]:
@@ -205,7 +199,7 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
 
         Parameters
         ----------
-        X : (n, D) array-like or None, default=None
+        X : (n, D) array-like, sparse matrix or None, default=None
             None means the training rows, each without itself.
         n_neighbors : int or None, default=None
             None means that of the model.
@@ -219,6 +213,8 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
             Numbers of training rows.
         """
         check_is_fitted(self)
+        if issparse(X):
+            return super().kneighbors(X, n_neighbors, return_distance)
         k: int = self.n_neighbors if n_neighbors is None else n_neighbors
         if not isinstance(k, Integral):
             raise TypeError(f"n_neighbors does not take {type(k)} value, enter integer value")
@@ -247,7 +243,7 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
             raise ValueError("n_jobs == 0 has no meaning; pass a number of threads, -1 for all, or None")
         return max(1, max_threads() + 1 + self.n_jobs)
 
-    def _votes(self, X: ArrayLike | None) -> list[Array]:
+    def _votes(self, X: MatrixLike | None) -> list[Array]:
         """Of each output, the weights of the neighbours summed by class: a list of (n, C) arrays."""
         neigh_dist, neigh_ind = self.kneighbors(X)
         weights = self._weights(neigh_dist)
@@ -279,12 +275,13 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
         weights[some] = at_once[some]
         return weights
 
-    def predict(self, X: ArrayLike | None) -> Array:
+    @as_fitted
+    def predict(self, X: MatrixLike | None) -> Array:
         """The class with most votes among the neighbours of each row, the first of those with as many.
 
         Parameters
         ----------
-        X : (n, D) array-like or None
+        X : (n, D) array-like, sparse matrix or None
             None means the training rows, each without itself.
 
         Returns
@@ -297,12 +294,13 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
         columns = [classes[v.argmax(axis=1)] for classes, v in zip(self.classes_, votes, strict=True)]
         return np.column_stack(columns).astype(self.classes_[0].dtype, copy=False)
 
-    def predict_proba(self, X: ArrayLike | None) -> Floats | Any:
+    @as_fitted
+    def predict_proba(self, X: MatrixLike | None) -> Floats | Any:
         """Shares of the votes.
 
         Parameters
         ----------
-        X : (n, D) array-like or None
+        X : (n, D) array-like, sparse matrix or None
             None means the training rows, each without itself.
 
         Returns
@@ -312,8 +310,3 @@ class KNeighborsClassifier(SklearnKNeighborsClassifier):
         """
         shares = [votes / votes.sum(axis=1, keepdims=True) for votes in self._votes(X)]
         return shares if self.outputs_2d_ else shares[0]
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = False
-        return tags

@@ -96,6 +96,10 @@ class NetworkTrainer:
             return [(state.W[0], state.b[0]) for state in self.states]
         return self.weights
 
+    def copy_of_model(self) -> list[Layer]:
+        """Copies of the layers to predict with, for `restore`."""
+        return [(W.copy(), b.copy()) for W, b in self.model]
+
     def restore(self, weights: Sequence[Layer]) -> None:
         """Make these the layers, of the model as of the next step."""
         for layers in (self.weights, self.model):

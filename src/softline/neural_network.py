@@ -7,25 +7,36 @@ import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from numbers import Integral, Real
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import scipy.optimize
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, ClassifierMixin
+from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from softline import _network, optimizers, schedules
-from softline._typing import Activation, Array, Differentiable, EvalSet, Floats, Layer, RandomState
+from softline._typing import (
+    Activation,
+    Array,
+    Differentiable,
+    EvalSet,
+    Floats,
+    Layer,
+    MatrixLike,
+    RandomState,
+)
 from softline.callbacks import Batch, Epoch, IterationHooks
 from softline.column_stats import ColumnStats
 from softline.epochs import INTERRUPTED, TrainsByEpochs
 from softline.network_trainer import NetworkTrainer
-from softline.predictor import SoftmaxPredictor, checks_parameters
+from softline.predictor import SoftmaxPredictor, available_where, checks_parameters
 from softline.rows import Rows
+from softline.served import LeavesTheRest, as_fitted
 from softline.trainer import DivergenceError, epoch_flops
 
 __all__ = ["DivergenceError", "MLPClassifier"]
@@ -34,14 +45,15 @@ __all__ = ["DivergenceError", "MLPClassifier"]
 LEAST_RATE = 1e-6
 
 
-class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstimator):
+class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPClassifier):
     """Multi-layer perceptron: layers of units with an activation in between, and a softmax on top.
 
     Minimises the (weighted) mean cross-entropy plus alpha/2 sum(W * W) / n over batches of n rows by
     stochastic gradient descent with backpropagation, each epoch in one call to compiled kernels. Parameters,
-    defaults and attributes are those of scikit-learn's MLPClassifier, and so are, for the same
-    `random_state`, initial weights and batches: the steps are the same to rounding. The result is the same
-    to the bit for any `n_threads`. `init`, `dropout`, `standardize` and `n_threads` are additions.
+    defaults and attributes are those of scikit-learn's MLPClassifier, which this class derives from, and so
+    are, for the same `random_state`, initial weights and batches: the steps are the same to rounding. The
+    result is the same to the bit for any `n_threads`. `init`, `dropout`, `standardize` and `n_threads` are
+    additions. Sparse rows are left to scikit-learn's own code.
 
     Parameters
     ----------
@@ -83,7 +95,8 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
     nesterovs_momentum : bool, default=True
     early_stopping : bool, default=False
         Stop on the accuracy of rows that are not trained on: the `eval_set` given to `fit`, or else
-        `validation_fraction` of the training rows. The best epoch's weights are kept.
+        `validation_fraction` of the training rows. The best epoch's weights are kept; with `warm_start`,
+        those that a fit starts from where no epoch is better. It has no effect on "lbfgs".
     validation_fraction : float, default=0.1
     beta_1, beta_2, epsilon : float, default=0.9, 0.999 and 1e-8
         Of "adam" and "adamw".
@@ -133,6 +146,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
     validation_scores_ : list of float or None
         Validation accuracy after each epoch.
     best_validation_score_ : float or None
+        With `early_stopping` that of the weights that were kept, on the rows of the last fit.
     learning_rate_ : float
         The learning rate of the last epoch, before a schedule.
     epoch_seconds_ : list of float
@@ -159,7 +173,9 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
     # What partial_fit goes on from: what the optimizer remembers, the features' statistics and the rate.
     _stream: tuple[Sequence[optimizers.State] | None, ColumnStats, float] | None
 
+    _sklearn = SklearnMLPClassifier
     _takes_targets = True
+    _fewest_classes = 1
     _parameter_constraints = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(_network.ACTIVATIONS))],
@@ -175,7 +191,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         "tol": [Interval(Real, 0, None, closed="left"), None],
         "verbose": ["verbose"],
         "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
         "nesterovs_momentum": ["boolean"],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
@@ -221,45 +237,42 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         standardize: bool = False,
         n_threads: int | None = None,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+        )
         self.init = init
         self.dropout = dropout
         self.standardize = standardize
         self.n_threads = n_threads
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags
 
     # ---- training ----------------------------------------------------------------------------------
 
     @checks_parameters
     def fit(
         self,
-        X: ArrayLike,
+        X: MatrixLike,
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         eval_set: EvalSet | None = None,
@@ -270,8 +283,9 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
 
         Parameters
         ----------
-        X : (N, D) array-like
-            As in :meth:`softline.SoftmaxClassifier.fit`: read where it lies, in its own dtype.
+        X : (N, D) array-like or sparse matrix
+            As in :meth:`softline.SoftmaxClassifier.fit`: read where it lies, in its own dtype. Sparse
+            matrices are left to scikit-learn's own code, which has no `eval_set` and no callbacks.
         y : (N,) array-like or (N, K) array-like
             Labels of any type. Or, for rows that may have several of K labels, a matrix of 0 and 1.
         sample_weight : (N,) array-like or None
@@ -300,14 +314,25 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         """
         self._check_callbacks(callback=callback, batch_callback=batch_callback)
         goes_on = self.warm_start and hasattr(self, "coefs_")
+        because = self._why_trained_by_sklearn(X, y, goes_on)
+        if because is not None:
+            for name, given in {
+                "eval_set": eval_set,
+                "callback": callback,
+                "batch_callback": batch_callback,
+            }.items():
+                if given is not None:
+                    raise ValueError(
+                        f"{name} is softline's own, but scikit-learn's code fits, because {because}"
+                    )
+            return self._train_by_sklearn(because, "fit", X, y, sample_weight=sample_weight)
         X, y = self._validate(X, y, reset=not goes_on)
         classes = np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)
-        if len(classes) < 2:
-            raise ValueError(
-                f"y needs at least two classes to tell apart; it has one class: {classes.tolist()[0]!r}"
-            )
         if goes_on and not np.array_equal(classes, self.classes_):
-            raise ValueError(f"warm_start continues with the classes {self.classes_}; y has {classes}")
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {self.classes_}, `y` has {classes}"
+            )
         weight, rows = self._row_weights(X, sample_weight)
         rng = check_random_state(self.random_state)
         if not goes_on:
@@ -316,7 +341,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         validation = None
         if eval_set is not None:
             validation = self._validate_eval_set(eval_set)
-        elif self.early_stopping:
+        elif self._stops_early:
             stratify = y[rows] if self.n_outputs_ == 1 and not self._several else None  # as scikit-learn
             rows, held_out = self._hold_out(rows, stratify, rng)
             validation = X, held_out, y
@@ -326,11 +351,49 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
             validation = Rows(array, trainer.X.shift, trainer.X.scale, X.dtype), *validation[1:]
             self.validation_scores_ = self.validation_scores_ or []
         hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, lambda: self._keep(trainer))
-        run = self._run_lbfgs if self.solver == "lbfgs" else self._run
-        run(trainer, validation, hooks, callback, batch_callback)
+        if self.solver == "lbfgs":
+            self._run_lbfgs(trainer, validation, hooks, callback, batch_callback)
+        else:
+            self._run(trainer, validation, hooks, callback, batch_callback, goes_on)
         hooks.end(self.n_iter_)
         return self
 
+    def _why_trained_by_sklearn(self, X: Any, y: Any, goes_on: bool) -> str | None:
+        """Why scikit-learn's code is to train on X and y, and from where it is if `goes_on`."""
+        because = self._why_left(X, y)
+        if not goes_on:
+            return because
+        if because is not None and self._left_because is None:
+            raise ValueError(
+                f"{because}, and scikit-learn's code cannot go on from weights that softline trained; pass "
+                "dense rows, or fit without warm_start"
+            )
+        return self._left_because
+
+    def _train_by_sklearn(self, because: str, method: str, X: Any, y: Any, **optional: Any) -> Self:
+        """Have scikit-learn's `fit` or `partial_fit` train."""
+        self.epoch_seconds_, self.learning_rate_ = [], None
+        if self.solver == "lbfgs":  # of which it keeps no history
+            self.loss_curve_, self.validation_scores_ = [], None
+            self.best_loss_ = self.best_validation_score_ = None
+        if hasattr(self, "coefs_"):  # it steps in place, but memory maps are read-only
+            self.coefs_ = [np.require(coef, requirements="W") for coef in self.coefs_]
+            self.intercepts_ = [np.require(intercept, requirements="W") for intercept in self.intercepts_]
+        return self._leave(because, method, X, y, **optional)
+
+    def _has_epochs(self) -> bool:
+        """Whether the solver trains by epochs.
+
+        Raises
+        ------
+        AttributeError
+            If not: `partial_fit` is absent then.
+        """
+        if self.solver == "lbfgs":
+            raise AttributeError("partial_fit takes one epoch of descent; solver='lbfgs' has none")
+        return True
+
+    @available_where(_has_epochs)
     @checks_parameters
     def partial_fit(
         self,
@@ -363,10 +426,12 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
             As in `fit`.
         """
         if self.early_stopping:
-            raise ValueError("early_stopping must be False with partial_fit")
-        if self.solver == "lbfgs":
-            raise ValueError("partial_fit takes one epoch of descent; solver='lbfgs' has none")
+            raise ValueError("partial_fit does not support early_stopping=True")
         first_call = not hasattr(self, "coefs_")
+        because = self._why_trained_by_sklearn(X, y, not first_call)
+        if because is not None:
+            optional = {"sample_weight": sample_weight, "classes": classes}
+            return self._train_by_sklearn(because, "partial_fit", X, y, **optional)
         X, y = self._validate(X, y, reset=first_call)
         weight, rows = self._row_weights(X, sample_weight)
         rng = check_random_state(self.random_state)
@@ -390,7 +455,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
             )
         self.classes_ = classes
         several = y.ndim == 2
-        n_outputs = 1 if len(classes) == 2 and not several else len(classes)
+        n_outputs = 1 if len(classes) <= 2 and not several else len(classes)
         coefs, intercepts = [], []
         for n_in, n_out in pairwise([X.shape[1], *hidden, n_outputs]):
             if self.init == "he":
@@ -402,7 +467,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
             coefs.append(coef.astype(X.dtype))
             intercepts.append(intercept.astype(X.dtype))
         self._adopt(coefs, intercepts, "logistic" if several or n_outputs == 1 else "softmax")
-        self._drawn = True
+        self._drawn, self._left_because = True, None
 
     def _adopt(
         self, coefs: list[Array], intercepts: list[Array], out_activation: Literal["softmax", "logistic"]
@@ -410,17 +475,25 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         """Take over the weights of a network, which has no history yet."""
         self.coefs_, self.intercepts_, self.out_activation_ = coefs, intercepts, out_activation
         self.n_layers_, self.n_outputs_ = len(coefs) + 1, len(intercepts[-1])
-        self._several = out_activation == "logistic" and self.n_outputs_ > 1
         self.n_iter_ = self.t_ = 0
         self.loss_curve_, self.epoch_seconds_, self.validation_scores_ = [], [], None
         self._stream, self._drawn = None, False
         self._summarise()
 
+    @property
+    def _several(self) -> bool:
+        """Whether rows may have several labels."""
+        return getattr(self, "out_activation_", None) == "logistic" and self.n_outputs_ > 1
+
+    @property
+    def _stops_early(self) -> bool:
+        return self.early_stopping and self.solver != "lbfgs"
+
     def _summarise(self) -> None:
         """What follows from the history."""
         losses, scores = self.loss_curve_, self.validation_scores_
         self.loss_ = losses[-1] if losses else None
-        self.best_loss_ = min(losses) if losses and not self.early_stopping else None
+        self.best_loss_ = min(losses) if losses and not self._stops_early else None
         self.best_validation_score_ = max(scores) if scores else None
 
     def _trainer(
@@ -451,7 +524,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
             alpha=float(self.alpha),
             activation=self.activation,
             dropout=float(self.dropout),
-            optimizer=self._optimizer(),
+            optimizer=self._rule(),
             batch_size=min(200 if batch_size == "auto" else batch_size, len(rows)),
             shuffle=self.shuffle,
             rng=rng,
@@ -487,8 +560,8 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
             return None
         return epoch_flops(n_rows, *(coef.size for coef in self.coefs_))
 
-    def _optimizer(self) -> optimizers.Optimizer:
-        momentum = float(self.momentum)
+    def _rule(self) -> optimizers.Optimizer:
+        momentum = min(float(self.momentum), np.nextafter(1, 0))  # 1, which is no decay, to rounding
         match self.solver:
             case "sgd" | "momentum" | "nesterov":
                 nesterov = self.nesterovs_momentum if self.solver == "sgd" else self.solver == "nesterov"
@@ -509,13 +582,15 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         hooks: IterationHooks,
         callback: Callable[[Epoch], object] | None,
         batch_callback: Any,
+        goes_on: bool,
     ) -> None:
         """Epochs until the loss or the validation accuracy stands still, or a callback says so."""
         best, best_weights = np.inf, None
-        if self.early_stopping and self.best_validation_score_ is not None:
-            best = -self.best_validation_score_
-        elif not self.early_stopping and self.best_loss_ is not None:
+        if not self.early_stopping and self.best_loss_ is not None:
             best = self.best_loss_
+        elif validation is not None and self.early_stopping and goes_on:
+            # What a fit starts from is the best so far, on the rows that are now validated on.
+            best, best_weights = -trainer.accuracy(*validation), trainer.copy_of_model()
         adaptive = self.learning_rate == "adaptive" and self.solver != "adam"
         stale, stop, converged = 0, False, False
         self.n_iter_ = 0
@@ -538,7 +613,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
                     if watched < best:
                         best = watched
                         if self.early_stopping:
-                            best_weights = [(W.copy(), b.copy()) for W, b in trainer.model]
+                            best_weights = trainer.copy_of_model()
                     if self.tol is not None and stale > self.n_iter_no_change:
                         converged = not adaptive or self.learning_rate_ <= LEAST_RATE
                         if not converged:
@@ -554,6 +629,7 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
             finally:
                 if best_weights is not None:
                     trainer.restore(best_weights)
+                    self.best_validation_score_ = -best
                 self._keep(trainer)
         if not (stop or converged or self.tol is None):
             self._warn_of_max_iter()
@@ -602,7 +678,6 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
     ) -> None:
         """To a minimum, by all rows at once."""
         for given, what in (
-            (self.early_stopping, "goes to the minimum; early_stopping"),
             (self.dropout > 0, "needs the same loss each time; dropout"),
             (batch_callback is not None, "has no batches; batch_callback"),
         ):
@@ -712,33 +787,41 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
 
     # ---- prediction --------------------------------------------------------------------------------
 
-    def _outputs(self, X: ArrayLike) -> Floats:
+    def _outputs(self, X: Any) -> Floats:
         """Scores (N, n_outputs_), a new array."""
         check_is_fitted(self, "coefs_")
-        X = self._validate(X, reset=False)
+        layers = self._layers()
+        if issparse(X):
+            X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+            (W, b), *layers = layers
+            hidden = np.ascontiguousarray(X @ W.T + b)
+            if not layers:
+                return hidden
+            _network.activate(hidden, self.activation, self.n_threads)
+            X = Rows(hidden)
+        else:
+            X = self._validate(X, reset=False)
         dtype = np.result_type(X.dtype, self.coefs_[0])
         X = Rows(X.array, dtype=dtype)
-        weights = [
-            (np.ascontiguousarray(W, dtype), np.ascontiguousarray(b, dtype)) for W, b in self._layers()
-        ]
+        weights = [(np.ascontiguousarray(W, dtype), np.ascontiguousarray(b, dtype)) for W, b in layers]
         scores = np.empty((len(X), self.n_outputs_), dtype)
         if not _network.network_scores(X, None, weights, self.activation, scores, self.n_threads):
             self._raise_if_not_finite(X)
         return scores
 
-    def _scores(self, X: ArrayLike) -> Floats:
+    def _scores(self, X: Any) -> Floats:
         """Scores (N, C), whose softmax is the probabilities."""
         scores = self._outputs(X)
         if self.n_outputs_ == 1:
             return scores * np.array([-0.5, 0.5], scores.dtype)
         return scores
 
-    def decision_function(self, X: ArrayLike) -> Floats:
+    def decision_function(self, X: MatrixLike) -> Floats:
         """Scores: what the last layer puts out.
 
         Parameters
         ----------
-        X : (N, D) array-like
+        X : (N, D) array-like or sparse matrix
 
         Returns
         -------
@@ -747,51 +830,54 @@ class MLPClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseEstim
         scores = self._outputs(X)
         return scores[:, 0] if self.n_outputs_ == 1 else scores
 
-    def predict(self, X: ArrayLike) -> Array:
+    @as_fitted
+    def predict(self, X: MatrixLike) -> Array:
         """The class of the largest score.
 
         Parameters
         ----------
-        X : (N, D) array-like
+        X : (N, D) array-like or sparse matrix
 
         Returns
         -------
         y : (N,) ndarray of type ``classes_.dtype``; a matrix (N, K) of 0 and 1 where rows have several labels
         """
-        if getattr(self, "_several", False):
+        if self._several:
             return (self._outputs(X) > 0).astype(int)
-        return super().predict(X)
+        return super().predict(cast(ArrayLike, X))
 
-    def predict_proba(self, X: ArrayLike) -> Floats:
+    @as_fitted
+    def predict_proba(self, X: MatrixLike) -> Floats:
         """Probabilities of the classes.
 
         Parameters
         ----------
-        X : (N, D) array-like
+        X : (N, D) array-like or sparse matrix
 
         Returns
         -------
         probabilities : (N, C) ndarray
             Columns in the order of ``classes_``. Where rows have several labels, of each by itself.
         """
-        if not getattr(self, "_several", False):
-            return super().predict_proba(X)
+        if not self._several:
+            return super().predict_proba(cast(ArrayLike, X))
         scores = self._outputs(X)
         _network.activate(scores, "logistic", self.n_threads)
         return scores
 
-    def predict_log_proba(self, X: ArrayLike) -> Floats:
+    @as_fitted
+    def predict_log_proba(self, X: MatrixLike) -> Floats:
         """Logarithms of the probabilities.
 
         Parameters
         ----------
-        X : (N, D) array-like
+        X : (N, D) array-like or sparse matrix
 
         Returns
         -------
         log_probabilities : (N, C) ndarray
             Finite where a probability underflows to 0.
         """
-        if not getattr(self, "_several", False):
-            return super().predict_log_proba(X)
+        if not self._several:
+            return super().predict_log_proba(cast(ArrayLike, X))
         return -np.logaddexp(0, -self._outputs(X))

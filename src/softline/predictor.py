@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils import assert_all_finite
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -25,12 +26,32 @@ def checks_parameters(fit: Method) -> Method:
     return cast(Method, _fit_context(prefer_skip_nested_validation=True)(fit))
 
 
+def available_where(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
+    """scikit-learn's decorator of a method that an estimator has where `check` says so, with a type."""
+    return cast(Callable[[Method], Method], available_if(check))
+
+
 def convert_to(X: object) -> Any:
-    """Dtypes to convert X to, the first preferred; None if the kernels read its own."""
+    """What scikit-learn is to convert X to: None if the kernels read its dtype, "numeric" to refuse text."""
     dtype = getattr(X, "dtype", None)
     if isinstance(dtype, np.dtype) and kernels_read(dtype):
         return None
-    return np.float32 if dtype in (np.uint16, np.int16) else [np.float64, np.float32]
+    return np.float32 if dtype in (np.uint16, np.int16) else "numeric"
+
+
+def as_numbers(X: Array, converted_to: Any) -> Array:
+    """X, after scikit-learn made of it what `convert_to` says, in a dtype that the kernels read.
+
+    Raises
+    ------
+    TypeError
+        If X holds dates, durations or text of NumPy's StringDType.
+    """
+    if X.dtype.kind in "mMT":
+        raise TypeError(f"X must hold numbers; convert its {X.dtype} explicitly")
+    if converted_to is None or X.dtype in (np.float32, np.float64):
+        return X
+    return X.astype(np.float64)
 
 
 def _labels(y: Array) -> Array:
@@ -65,35 +86,33 @@ class LinearPredictor:
         def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
 
     @overload
-    def _validate(self, X: ArrayLike, *, reset: bool) -> Rows: ...
+    def _validate(self, X: Any, *, reset: bool) -> Rows: ...
 
     @overload
-    def _validate(self, X: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[Rows, Array]: ...
+    def _validate(self, X: Any, y: ArrayLike, *, reset: bool) -> tuple[Rows, Array]: ...
 
-    def _validate(
-        self, X: ArrayLike, y: ArrayLike = "no_validation", *, reset: bool
-    ) -> Rows | tuple[Rows, Array]:
+    def _validate(self, X: Any, y: ArrayLike = "no_validation", *, reset: bool) -> Rows | tuple[Rows, Array]:
         """X as Rows, in its own dtype where the kernels read it; and y if there is one.
 
         X with a y is checked to be finite; without, that is left to its scores, which tell.
         """
-        options = {"dtype": convert_to(X), "ensure_all_finite": False}
+        converted = convert_to(X)
+        options = {"dtype": converted, "ensure_all_finite": False}
         if not isinstance(y, str):
             soft = self._takes_targets and n_columns(y) > 1
             X, y = validate_data(self, X, y, reset=reset, multi_output=soft, **options)
             if not soft:
                 y = _labels(y)
-            X = Rows(in_row_order(X))
+            X = Rows(in_row_order(as_numbers(X, converted)))
             zeros, scores = np.zeros((1, X.shape[1]), X.dtype), np.empty((len(X), 1), X.dtype)
             _kernels.scores(X, None, zeros, None, scores, self.n_threads)
             if not np.isfinite(scores).all():  # 0 times infinity or NaN is NaN
                 self._raise_if_not_finite(X)
             return X, self._targets(y, X.dtype) if soft else y
-        native = options["dtype"] is None
-        if not (native and type(X) is np.ndarray and X.ndim == 2 and len(X) > 0) or (
-            X.shape[1] != self.n_features_in_ or hasattr(self, "feature_names_in_")
+        if not (converted is None and type(X) is np.ndarray and X.ndim == 2 and len(X) > 0) or (
+            X.shape[1] != getattr(self, "n_features_in_", None) or hasattr(self, "feature_names_in_")
         ):
-            X = validate_data(self, X, reset=reset, **options)
+            X = as_numbers(validate_data(self, X, reset=reset, **options), converted)
         return Rows(X)
 
     def _fitted(self) -> dict[str, Any]:
@@ -133,7 +152,7 @@ class LinearPredictor:
             Of two classes the log-odds: the score of ``classes_[1]`` less that of ``classes_[0]``.
         """
         scores = self._scores(X)
-        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) <= 2 else scores
 
     def predict(self, X: ArrayLike) -> Array:
         """The class of the largest score.
@@ -146,7 +165,7 @@ class LinearPredictor:
         -------
         y : (N,) ndarray of type ``classes_.dtype``
         """
-        scores = self._scores(X)
+        scores = self._scores(X)[:, : len(self.classes_)]  # of one class the first of two columns
         return self.classes_[scores.argmax(axis=1)]
 
 

@@ -86,7 +86,8 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
     n_iter_no_change : int, default=5
     early_stopping : bool, default=False
         Stop on the accuracy of rows that are not trained on: the `eval_set` given to `fit`, or else a
-        stratified `validation_fraction` of the training rows. The best epoch's weights are kept.
+        stratified `validation_fraction` of the training rows. The best epoch's weights are kept; with
+        `warm_start`, those that a fit starts from where no epoch is better.
     validation_fraction : float, default=0.1
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied with `sample_weight`: a dict from labels to weights, 1 for those
@@ -289,7 +290,8 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
                 f"y needs at least two classes to tell apart; it has one class: {classes.tolist()[0]!r}"
             )
         coef, intercept = np.zeros((len(classes), X.shape[1])), np.zeros(len(classes))
-        if self.warm_start and hasattr(self, "coef_"):
+        goes_on = self.warm_start and hasattr(self, "coef_")
+        if goes_on:
             if not np.array_equal(classes, self.classes_) or self.coef_.shape != coef.shape:
                 raise ValueError(
                     f"warm_start continues with the classes {self.classes_} and {self.coef_.shape[1]} "
@@ -320,7 +322,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         self.loss_curve_, self.epoch_seconds_ = [], []
         self.validation_scores_ = None if validation is None else []
         hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, lambda: self._keep(trainer))
-        self._run(trainer, validation, hooks, callback, batch_callback)
+        self._run(trainer, validation, hooks, callback, batch_callback, goes_on)
         hooks.end(self.n_iter_)
         return self
 
@@ -511,9 +513,13 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         hooks: IterationHooks,
         callback: Callable[[Epoch], object] | None,
         batch_callback: Any,
+        goes_on: bool,
     ) -> None:
         """Epochs until the loss or the validation accuracy stands still, or a callback says so."""
         best, best_weights, stale, stop = np.inf, None, 0, False
+        if validation is not None and self.early_stopping and goes_on:
+            # What a fit starts from is the best so far, on the rows that are now validated on.
+            best, best_weights = -trainer.accuracy(*validation), trainer.copy_of_model()
 
         def after_batch(batch: int, loss: float, rate: float) -> bool:
             nonlocal stop
@@ -537,7 +543,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
                     if watched < best:
                         best = watched
                         if self.early_stopping:
-                            best_weights = [array.copy() for array in trainer.model]
+                            best_weights = trainer.copy_of_model()
                     stop |= hooks.next()
                     if callback is not None:
                         self._keep(trainer)

@@ -175,6 +175,11 @@ class Trainer:
         """The weights and the bias to predict with: those of the last step, or the mean of all."""
         return (self.state.W[0], self.state.b[0]) if self.optimizer.averages else (self.W, self.b)
 
+    def copy_of_model(self) -> Layer:
+        """A copy of them, for `restore`."""
+        W, b = self.model
+        return W.copy(), b.copy()
+
     def restore(self, W: Array, b: Array) -> None:
         """Make these the weights and the bias, of the model as of the next step."""
         for weights, bias in ((self.W, self.b), self.model):

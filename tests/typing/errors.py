@@ -27,7 +27,7 @@ optimizers.Adam(beta="0.9")  # call-arg
 LogisticRegression(C="1")  # arg-type
 MLPClassifier(hidden_layer_sizes=("100",))  # arg-type
 MLPClassifier(activation="sigmoid")  # arg-type
-KNeighborsClassifier(metric="cosine")  # arg-type
+KNeighborsClassifier(metric=3)  # arg-type
 save_model(SoftmaxClassifier())  # call-arg
 plots.TemplatesDisplay.from_estimator(SoftmaxClassifier(), image_shape=64)  # arg-type
 plots.KFoldDisplay.from_cv_results({}, ["alpha", "tol"])  # arg-type

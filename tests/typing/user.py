@@ -83,6 +83,8 @@ neighbors = KNeighborsClassifier(3, metric="l1", weights="distance").fit(X, y)
 assert_type(neighbors.kneighbors(X), tuple[NDArray[Any], NDArray[Any]])
 assert_type(neighbors.kneighbors(X, 2, return_distance=False), NDArray[Any])
 assert_type(neighbors.predict(X), NDArray[Any])
+assert_type(KNeighborsClassifier(metric="cosine").fit(X, y), KNeighborsClassifier)
+assert_type(softline.explain(neighbors, X), str)
 
 # Files, test sets, gradients.
 save_model(model, "model.safetensors", image_shape=(8, 8))
