@@ -182,7 +182,7 @@ def minimize(
     memory = Memory(max(FEWEST_PAIRS, min(MOST_PAIRS, PAIRS_BYTES // (2 * Z.nbytes))))
     metric, renewed, renewing = None, 0, not Z.any()
     value, G = objective(Z)
-    best = Z, value, np.inf
+    first = best = Z, value, np.inf
     promises: list[tuple[float, float]] = []  # values before the last steps, and what these would gain
     n_iter, stalled, stopped, converged, last = 0, 0, False, False, False
     while np.isfinite(value):
@@ -221,6 +221,8 @@ def minimize(
         memory.add(Z - last_Z, G - last_G)
         n_iter += 1
         stopped = callback is not None and bool(callback(Z, value, n_iter))
+    if not best[1] <= first[1]:  # nothing but rounding was gained
+        best = first
     return Result(*best, n_iter, converged, stopped)
 
 

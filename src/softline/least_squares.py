@@ -17,6 +17,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from softline import _kernels
 from softline._typing import Array, ClassWeight, Differentiable, Floats, MatrixLike, RandomState
+from softline.class_weights import check_class_weight
 from softline.column_stats import ColumnStats
 from softline.predictor import LinearPredictor, checks_parameters
 from softline.rows import Rows
@@ -192,6 +193,7 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
             return targets, None
         weight = _check_sample_weight(sample_weight, X.array, dtype=np.float64, copy=True)
         if self.class_weight is not None:
+            check_class_weight(self.class_weight)
             weight *= compute_sample_weight(self.class_weight, y)
         if np.any(weight < 0):
             raise ValueError(f"sample_weight must not be negative; the smallest is {weight.min()}")

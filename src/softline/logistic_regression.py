@@ -19,6 +19,7 @@ from sklearn.utils.validation import _check_sample_weight
 from softline import lbfgs, reductions
 from softline._typing import Array, ClassWeight, Differentiable, Floats, MatrixLike, RandomState
 from softline.callbacks import IterationHooks
+from softline.class_weights import balanced_weights, check_class_weight
 from softline.objective import Objective
 from softline.predictor import SoftmaxPredictor, checks_parameters
 from softline.progress import EpochProgress
@@ -31,6 +32,8 @@ _PENALTY_IS_DEPRECATED = (
 )
 # Since 1.7 "balanced" class weights take the sample weights into account.
 _BALANCE_BY_WEIGHT = "sample_weight" in inspect.signature(compute_class_weight).parameters
+# From here on C is infinite: no penalty.
+LARGEST_C = 1e20
 
 
 class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegression):
@@ -50,13 +53,14 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
     penalty : {"l2", "l1", "elasticnet"} or None
         As in :class:`sklearn.linear_model.LogisticRegression`; since its 1.8 `l1_ratio` and `C` say it.
     C : float, default=1.0
-        Inverse of the penalty on the sum of the losses; inf is none.
+        Inverse of the penalty on the sum of the losses; inf, or 1e20 and more, is none.
     l1_ratio : float or None
         Share of L1 in the penalty: 0, the default, is L2, 1 is L1.
     dual : bool, default=False
         Changes nothing.
     tol : float, default=1e-4
-        On the largest element of the gradient of the mean loss.
+        How near the minimum the search ends: at most 1000 tol^2 of the objective above it, one part in
+        100,000 unless given, as far as can be estimated; see "To the minimum" in the documentation.
     fit_intercept : bool, default=True
     intercept_scaling : float, default=1
         With "liblinear" the intercept is penalised as a weight is, by 1/intercept_scaling^2 of it.
@@ -146,10 +150,9 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
         Warns
         -----
         ConvergenceWarning
-            If no element of the gradient should exceed `tol`, but some do when the search ends.
+            If the objective may be further above its minimum than `tol` allows; it says how far.
         """
-        if not self._is_served(X, sample_weight):
-            because = self._why_left(X, y, sample_weight)
+        if (because := self._why_left(X, y, sample_weight)) is not None:
             return self._leave(because, "fit", X, y, sample_weight=sample_weight)
         self._left_because = None
         penalty, C, l1_ratio = self._penalty()
@@ -205,10 +208,11 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
             )
         weight = self._weights(X, y, codes, sample_weight)
         total = len(X) if weight is None else weight.sum(dtype=float)
-        if not total > 0:
-            raise ValueError("sample_weight, multiplied with class_weight, must have a positive sum; it is 0")
-
-        alpha = 1 / (C * total)
+        if not 0 < total < np.inf:
+            raise ValueError(
+                f"sample_weight, multiplied with class_weight, needs a positive, finite sum; it is {total}"
+            )
+        alpha = 1 / (C * total) if C < LARGEST_C else 0.0
         l1_ratio = {"l1": 1, "elasticnet": l1_ratio}.get(penalty, 0)
         return Objective(
             X,
@@ -226,7 +230,7 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, rng: np.random.RandomState
     ) -> Differentiable:
         """See :mod:`softline.gradient_check`."""
-        if not self._is_served(X, sample_weight):
+        if self._why_left(X, y, sample_weight) is not None:
             raise TypeError("scikit-learn would fit this model; softline's gradient takes dense arrays")
         X, y = self._validate(X, y, reset=not hasattr(self, "coef_"))
         objective = self._objective(
@@ -254,10 +258,6 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
         return objective.collapse(W, b)
 
     # ---- parameters and input ----------------------------------------------------------------------
-
-    def _is_served(self, X: MatrixLike, sample_weight: ArrayLike | None = None) -> TypeGuard[ArrayLike]:
-        """Whether X, and the parameters, are for softline; the rest is left to scikit-learn."""
-        return self._why_left(X, sample_weight=sample_weight) is None
 
     def _penalty(self) -> tuple[str | None, float, float | None]:
         """(penalty, C, l1_ratio) as scikit-learn derives them, and warns."""
@@ -319,10 +319,14 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
         if sample_weight is None and self.class_weight is None:
             return None
         weight = _check_sample_weight(sample_weight, X.array, dtype=X.dtype, copy=True)
-        if self.class_weight is not None:
-            options = {"sample_weight": weight} if _BALANCE_BY_WEIGHT else {}
-            of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=y, **options)
-            weight *= of_class.astype(X.dtype)[codes]
+        check_class_weight(self.class_weight)
+        if self.class_weight == "balanced":
+            of_class = balanced_weights(np.bincount(codes, weight if _BALANCE_BY_WEIGHT else None))
+        elif self.class_weight is not None:
+            of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        else:
+            return weight
+        weight *= of_class.astype(X.dtype)[codes]
         return weight
 
     # ---- the search --------------------------------------------------------------------------------
@@ -356,7 +360,9 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
     # ---- prediction --------------------------------------------------------------------------------
 
     def _is_ours(self, X: MatrixLike) -> TypeGuard[ArrayLike]:
-        return self._is_served(X) and not issparse(getattr(self, "coef_", None))
+        """Whether softline's kernels predict these rows: of a model that they fitted, or made by hand."""
+        left = self._left_because or self._why_left(X)
+        return left is None and not issparse(getattr(self, "coef_", None))
 
     def decision_function(self, X: MatrixLike) -> Floats:
         if not self._is_ours(X):

@@ -75,6 +75,14 @@ TABLE: dict[str, tuple[Case, ...]] = {
             lambda model, X, y, weight: getattr(model, "multi_class", None) == "ovr",
         ),
         Case(
+            "multi_class='multinomial' of two classes is not the logistic loss",
+            lambda model, X, y, weight: (
+                getattr(model, "multi_class", None) == "multinomial"
+                and y is not None
+                and len(np.unique(y)) == 2
+            ),
+        ),
+        Case(
             "solver='liblinear' is a model for each class before scikit-learn 1.8",
             lambda model, X, y, weight: model.solver == "liblinear" and hasattr(model, "multi_class"),
         ),

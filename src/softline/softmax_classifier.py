@@ -21,6 +21,7 @@ from softline._epoch import sgd_epoch
 from softline._objective import candidate_losses
 from softline._typing import Array, ClassWeight, Differentiable, EvalSet, Layer, RandomState
 from softline.callbacks import Batch, Epoch, IterationHooks
+from softline.class_weights import balanced_weights, check_class_weight
 from softline.column_stats import ColumnStats
 from softline.epochs import INTERRUPTED, TrainsByEpochs
 from softline.objective import Objective
@@ -781,21 +782,14 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         weight = _check_sample_weight(sample_weight, X.array, dtype=X.dtype, copy=True)
         if np.any(weight < 0):
             raise ValueError(f"sample_weight must not be negative; the smallest is {weight.min()}")
-        if isinstance(self.class_weight, dict):
-            for label, class_weight in self.class_weight.items():
-                if not (isinstance(class_weight, Real) and 0 <= class_weight < np.inf):
-                    raise ValueError(
-                        f"class_weight must hold finite numbers of at least 0; {label!r} has {class_weight!r}"
-                    )
+        check_class_weight(self.class_weight)
         of_classes = None
         if self.class_weight == "balanced":
             if y.ndim == 2:
                 counts = counts + np.einsum("n,nc->c", weight, y)  # BLAS's bits depend on its threads
             else:
                 counts = counts + np.bincount(y, weights=weight, minlength=len(counts))
-            present = counts > 0
-            if present.any():
-                of_classes = np.where(present, counts.sum() / np.where(present, counts, 1), 0) / present.sum()
+            of_classes = balanced_weights(counts)
         elif self.class_weight is not None:
             classes = self.classes_.tolist()
             if unknown := set(self.class_weight) - set(classes):
