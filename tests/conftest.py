@@ -41,18 +41,18 @@ def digits_at_scale(request, digits):
 
 @pytest.fixture(scope="session")
 def data_dir():
-    """Folder of the published data sets: $SOFTLINE_DATA, or shared/data beside the checkout."""
-    folder = Path(os.environ.get("SOFTLINE_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no data sets in {folder}; SOFTLINE_DATA says where they are")
-    return folder
+    """Folder of the published data sets: $SOFTLINE_DATA."""
+    folder = os.environ.get("SOFTLINE_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("set SOFTLINE_DATA to a folder that has the data sets: mnist/, cifar10/")
+    return Path(folder)
 
 
 @pytest.fixture(scope="session")
 def mnist_dir(data_dir):
     folder = data_dir / "mnist"
     if not folder.is_dir():
-        pytest.skip(f"no {folder}")
+        pytest.skip("put MNIST's four files into $SOFTLINE_DATA/mnist")
     return folder
 
 
@@ -64,7 +64,7 @@ def cifar10_dir(data_dir, tmp_path_factory):
         return folder
     unpack = folder / "unpack"
     if not unpack.is_file():
-        pytest.skip(f"no cifar-10-batches-py and no unpack in {folder}")
+        pytest.skip("unpack CIFAR-10's cifar-10-batches-py into $SOFTLINE_DATA/cifar10")
     pytest.importorskip("PIL")
     unpacked = tmp_path_factory.mktemp("cifar10")
     subprocess.run([sys.executable, unpack, unpacked], check=True)

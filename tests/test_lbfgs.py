@@ -127,7 +127,7 @@ def test_a_metric_of_some_rows_leads_to_the_same_minimum(monkeypatch, l1):
     monkeypatch.setattr(objective, "SMALL_WEIGHTS", 0)
     monkeypatch.setattr(objective, "MOST_WEIGHTS", 0)
     far = problem(n=3000, l1=l1)
-    exact = minimize(far, start(far), 1e-8, 500)
+    exact = minimize(far, start(far), 1e-9, 500)
     monkeypatch.setattr(objective, "METRIC_ROWS", 100)
     monkeypatch.setattr(objective, "METRIC_ROWS_PER_FEATURE", 1)
     samples = []
@@ -137,7 +137,7 @@ def test_a_metric_of_some_rows_leads_to_the_same_minimum(monkeypatch, l1):
         return AverageCurvature(X, rows, sample, *args, **kwargs)
 
     monkeypatch.setattr(objective, "AverageCurvature", spy)
-    result = minimize(far, start(far), 1e-8, 500)
+    result = minimize(far, start(far), 1e-9, 500)
     assert set(samples) == {100}
     assert result.converged
     np.testing.assert_allclose(result.Z, exact.Z, atol=1e-5)

@@ -32,7 +32,7 @@ RENEWAL = 4
 MOST_TRIALS = 30
 # Steps in vain that end the search.
 MOST_STALLED = 10
-# Steps of L-BFGS after which Newton's take their place, where the Hessian can be made.
+# Steps of L-BFGS after which Newton's take their place at the latest, where the Hessian can be made.
 PATIENCE = 30
 # Steps whose gains the estimate of what is left is held against.
 RECENT = 5
@@ -161,8 +161,8 @@ def minimize(
     A step minimises a quadratic model of the objective, and the model says what it will gain: half the
     squared Newton decrement (Boyd and Vandenberghe, 2004, section 9.5.1). That is the estimate of what is
     left. It is corrected by the last steps: if one gained more than the model had promised before it, the
-    estimate grows by as much. After the first step a model that no step has confirmed ends no search, unless
-    it is exact.
+    estimate grows by as much. After the first step a model that no step has confirmed ends no search. Where
+    the Hessian can be made, Newton's steps have the last word.
 
     Parameters
     ----------
@@ -185,17 +185,17 @@ def minimize(
     first = best = Z, value, np.inf
     promises: list[tuple[float, float]] = []  # values before the last steps, and what these would gain
     n_iter, stalled, stopped, converged, last = 0, 0, False, False, False
+    newton_from = (0 if objective.is_small else PATIENCE) if objective.has_hessian else max_iter + 1
     while np.isfinite(value):
-        exact = objective.is_small or (objective.has_hessian and n_iter >= PATIENCE)
+        if n_iter == newton_from:  # what L-BFGS has estimated counts no more
+            promises, memory.pairs, best = [], [], (Z, value, np.inf)
+        exact = n_iter >= newton_from
         due = n_iter > 2 * renewed and n_iter - renewed > RENEWAL * objective.metric_passes
         if metric is None or exact or (renewing and due):
             metric, renewed = objective.metric(Z, exact), n_iter
-            if exact:  # nothing to learn from steps
-                memory.pairs = []
         step, slope = newton_step(objective, metric, memory, Z, G)
-        if slope > 0:  # of rounding alone
-            break
-        gap = -slope / 2 * underestimated(promises, value, -slope / 2)
+        promised = abs(slope) / 2
+        gap = promised * underestimated(promises, value, promised)
         # Where rounding hides what is left to gain, steps that leave as much to gain are in vain.
         if gap < best[2] or value < best[1] - slack * abs(best[1]):
             best, stalled = (Z, value, gap), 0
@@ -205,20 +205,29 @@ def minimize(
         allowed = largest_gap(tol, best[1])
         # A gap that rounding hides is none, unless tol is 0; but the search goes on as long as it gains.
         converged = confirmed and best[2] <= max(allowed, slack * abs(best[1]) if tol > 0 else 0)
-        enough = confirmed and best[2] <= AIM * allowed and (last or not exact)
+        enough = confirmed and best[2] <= AIM * allowed and (last or not exact or n_iter == 0)
+        if enough and not exact and newton_from <= max_iter:
+            newton_from = n_iter
+            continue
         if enough or stopped or n_iter == max_iter or stalled == MOST_STALLED:
             break
         last = converged  # Newton's step is there: it is taken, too
-        found = line_search(objective, Z, value, G, step, slope, slack * abs(value))
-        if found is None and not memory.pairs:
-            break
-        if found is None:  # what the steps have taught is wrong here
+        found = None
+        if slope < 0:
+            found = line_search(objective, Z, value, G, step, slope, slack * abs(value))
+        if found is None and exact:  # a Hessian of rounding: where all probabilities are 0 or 1
+            newton_from, metric = max_iter + 1, None
+            continue
+        if found is None and memory.pairs:  # what the steps have taught is wrong here
             memory.pairs, promises = [], []
             continue
-        promises = [*promises, (value, -slope / 2)][-RECENT:]
+        if found is None:
+            break
+        promises = [*promises, (value, promised)][-RECENT:]
         last_Z, last_G = Z, G
         Z, value, G = found
-        memory.add(Z - last_Z, G - last_G)
+        if not exact:
+            memory.add(Z - last_Z, G - last_G)
         n_iter += 1
         stopped = callback is not None and bool(callback(Z, value, n_iter))
     if not best[1] <= first[1]:  # nothing but rounding was gained

@@ -80,7 +80,8 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
     Attributes
     ----------
     coef_ : (C, D) or (1, D) ndarray
-        float64; float32 if X is of a dtype that float32 holds: float32, float16, bfloat16, uint8, int8, bool.
+        float64; float32 if X is of a dtype that float32 holds: float32, float16, bfloat16, uint8, int8, bool;
+        float64 again if features are so large, small or far from 0 that float32 would not predict with it.
     intercept_ : (C,) or (1,) ndarray
     classes_ : (C,) ndarray
     n_iter_ : (1,) ndarray of int32
@@ -167,12 +168,12 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
         X, y = self._validate(X, y, reset=True)
         objective = self._objective(X, y, sample_weight, penalty, C, l1_ratio)
         Z = self._start(objective)
-        self._keep(objective, Z, X.dtype)
+        self._keep(objective, Z)
         self.n_iter_ = np.zeros(1, np.int32)
         hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, self._fitted)
 
         def after_step(Z: Array, value: float, n_iter: int) -> bool:
-            self._keep(objective, Z, X.dtype)
+            self._keep(objective, Z)
             self.n_iter_ = np.array([n_iter], np.int32)
             if bar is not None:
                 bar.update(n_iter, value)
@@ -180,7 +181,7 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
 
         with EpochProgress(self.max_iter, len(X)) if self.verbose else nullcontext() as bar:
             result = reductions.minimize(objective, Z, self.tol, self.max_iter, after_step)
-        self._keep(objective, result.Z, X.dtype)
+        self._keep(objective, result.Z)
         hooks.end(result.n_iter)
         if not (result.converged or result.stopped):
             self._warn(result)
@@ -243,11 +244,11 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
             Z[:, -1] = 0
         return objective.differentiable(Z)
 
-    def _keep(self, objective: Objective, Z: Array, dtype: np.dtype[Any]) -> None:
+    def _keep(self, objective: Objective, Z: Array) -> None:
         W, b = objective.expand(Z)
         if len(Z) == 1:  # -w/2 and w/2
             W, b = 2 * W[1:], 2 * b[1:]
-        dtype = np.float64 if self.solver == "liblinear" else dtype
+        dtype = np.float64 if self.solver == "liblinear" else objective.result_dtype
         self.coef_, self.intercept_ = np.ascontiguousarray(W, dtype), b.astype(dtype)
 
     def _fitted_before(self, objective: Objective) -> Array:

@@ -29,6 +29,7 @@ CHUNK_BYTES = 4 << 20
 # Newton's steps take less time than those of L-BFGS. Up to the second limits they are worth their time where
 # L-BFGS is slow.
 SMALL_WEIGHTS, SMALL_HESSIAN = 128, 2e7
+SMALL_WEIGHTS_OF_L1 = 384
 MOST_WEIGHTS, MOST_HESSIAN = 1024, 1e9
 # No larger penalty is told from it: such a weight is zero.
 LARGEST_PENALTY = 1e150
@@ -60,6 +61,9 @@ class Objective:
     ----------
     X : (N, D) Rows
         As Z acts on them; float64 if the problem is small.
+    result_dtype : dtype
+        What holds the weights of the rows given: that of X, or float64 if offsets and scales are too much
+        for float32.
     is_small, has_hessian : bool
         Whether the Hessian itself is the best metric from the start, and whether it can be made.
     """
@@ -81,7 +85,7 @@ class Objective:
         self.codes, self.n_classes = codes, n_classes
         self.fit_intercept, self.n_threads = fit_intercept, n_threads
         D = X.shape[1]
-        self._set_size(len(X), D)
+        self._set_size(len(X), D, l1 > 0)
         self.rows = np.arange(len(X)) if sample_weight is None else np.flatnonzero(sample_weight)
         self.precision = float(np.finfo(X.dtype).eps)
         dtype = np.dtype(np.float64) if self.is_small else X.dtype
@@ -89,10 +93,13 @@ class Objective:
         weight = None if sample_weight is None else sample_weight[self.rows]
         self.stats = ColumnStats(D)
         self.stats.update(X, self.rows, weight, n_threads)
-        shift, scale, self._change = X.shift, X.scale, None
+        shift, scale, self._change, self.result_dtype = X.shift, X.scale, None, X.dtype
         if condition and shift is None and scale is None:
             centred = fit_intercept and intercept_penalty == 0
-            if self.is_small or not self.stats.is_harmless(dtype):
+            harmless = self.stats.is_harmless(X.dtype)
+            if not harmless:
+                self.result_dtype = np.dtype(np.float64)
+            if self.is_small or not harmless:
                 shift, scale = self.stats.conditioning(X, self.rows, weight, centred, n_threads)
                 self._change = Rows(X.array, shift, scale, np.float64)
         self.X = Rows(X.array, shift, scale, dtype)
@@ -104,11 +111,12 @@ class Objective:
         self.l1 = np.append(of_W[1], l1 * np.sqrt(intercept_penalty))
         self._W = _kernels.padded(n_classes, D, dtype)
 
-    def _set_size(self, n: int, D: int) -> None:
+    def _set_size(self, n: int, D: int, has_l1: bool) -> None:
         self.shape = (1 if self.n_classes == 2 else self.n_classes, D + 1)
         n_weights = self.shape[0] * (D + 1)
         cost = n * n_weights**2
-        self.is_small = n_weights <= SMALL_WEIGHTS and cost <= SMALL_HESSIAN
+        most = SMALL_WEIGHTS_OF_L1 if has_l1 else SMALL_WEIGHTS
+        self.is_small = n_weights <= most and cost <= SMALL_HESSIAN
         self.has_hessian = n_weights <= MOST_WEIGHTS and cost <= MOST_HESSIAN
 
     def restricted(self, features: Array) -> Objective:
@@ -121,7 +129,7 @@ class Objective:
     def with_rows(self, X: Rows, l2: Array, l1: Array | None = None) -> Objective:
         """The objective of other features of the same rows."""
         other = copy.copy(self)
-        other._set_size(*X.shape)
+        other._set_size(len(X), X.shape[1], l1 is not None)
         dtype = np.dtype(np.float64) if other.is_small else X.dtype
         other.X = Rows(X.array, X.shift, X.scale, dtype)
         if self.sample_weight is not None:

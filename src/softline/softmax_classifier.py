@@ -443,7 +443,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         Z = objective.collapse(W, b) if W.any() or b.any() else objective.first_guess()
         result = reductions.minimize(objective, Z, self.tol or 0.0, self.max_iter, after)
         self.coef_, self.intercept_ = X.weights_for_array(
-            *(a.astype(X.dtype) for a in objective.expand(result.Z))
+            *(a.astype(objective.result_dtype) for a in objective.expand(result.Z))
         )
         if result.converged or result.stopped or self.tol is None:
             return None
