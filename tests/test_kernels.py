@@ -514,6 +514,25 @@ def test_loss_at_the_start_is_log_C():
         assert loss[0] == pytest.approx(np.log(C), rel=1e-14)
 
 
+@pytest.mark.parametrize("M", [1, 2, 7, 64])
+def test_cholesky_solve(M):
+    rng = np.random.default_rng(M)
+    Z = rng.standard_normal((2 * M, M))
+    A, b = Z.T @ Z / M, rng.standard_normal(M)
+    solutions = [b.copy(), b.copy()]
+    for module, x in zip((reference, _objective), solutions, strict=True):
+        module.cholesky_solve(A.copy(), x)
+        np.testing.assert_allclose(A @ x, b, atol=1e-10)
+    np.testing.assert_allclose(*solutions, rtol=1e-9)
+
+
+def test_cholesky_solve_leaves_out_what_rounding_decides():
+    for module in (reference, _objective):
+        x = np.array([3.0, 5.0, 2.0])
+        module.cholesky_solve(np.array([[1.0, 1, 0], [1, 1, 0], [0, 0, 4]]), x)
+        np.testing.assert_allclose(x, [3, 0, 0.5])
+
+
 @dtypes
 def test_coordinate_descent(dtype):
     for D, C, K in ((1, 1, 0), (2, 3, 1), (17, 2, 4), (33, 10, 20)):
