@@ -815,7 +815,5 @@ def test_lbfgs_refuses_what_it_does_not_do():
         SoftmaxClassifier(solver="lbfgs").partial_fit(X, y, classes=[0, 1, 2])
     with pytest.raises(ValueError, match="batch_callback needs solver='sgd'"):
         SoftmaxClassifier(solver="lbfgs").fit(X, y, batch_callback=print)
-    with pytest.warns(
-        ConvergenceWarning, match=r"after 1 steps\. The objective.* above its minimum"
-    ):
+    with pytest.warns(ConvergenceWarning, match=r"after 1 steps\. The objective.* above its minimum"):
         SoftmaxClassifier(solver="lbfgs", max_iter=1).fit(X, y)

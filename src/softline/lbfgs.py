@@ -1,9 +1,10 @@
-"""L-BFGS in the metric of the loss's own curvature, to a certified gradient.
+"""L-BFGS in the metric of the loss's own curvature, to a certified distance from the minimum.
 
 Limited-memory BFGS (Liu and Nocedal, 1989), whose first guess at the Hessian is no multiple of the identity
 but the average curvature over the classes (:mod:`softline.average_curvature`). What is left to learn from the
-steps is how the classes differ from their average: that takes some ten steps instead of hundreds. With an L1
-penalty the step is that of :mod:`softline.proximal`.
+steps is how the classes differ from their average: that takes some ten steps instead of hundreds. Where the
+Hessian can be made the steps are Newton's (:mod:`softline.exact_curvature`). With an L1 penalty the step is
+that of :mod:`softline.proximal`.
 """
 
 from __future__ import annotations

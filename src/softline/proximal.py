@@ -93,7 +93,7 @@ def minimize_on_support(A: Array, slope: Array, l1: Array, v: Array) -> None:
         within = A[np.ix_(support, support)]
         step = -(slope[support] + l1[support] * np.sign(v[support]))
         cholesky_solve(within.copy(), step)
-        crossing = step * v[support] < 0
+        crossing = np.sign(step) * np.sign(v[support]) < 0
         reach = np.divide(-v[support], step, where=crossing, out=np.full(len(step), np.inf))
         t = min(1.0, reach.min())
         v[support] += t * step

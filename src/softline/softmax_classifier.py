@@ -55,8 +55,8 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         0.
     solver : {"sgd", "lbfgs", "random_search", "random_local_search"}, default="sgd"
         "lbfgs" goes to the minimum, as :class:`softline.linear_model.LogisticRegression` does, by the same
-        engine: `tol` is then on the largest element of the gradient, `max_iter` counts steps of L-BFGS, and
-        what concerns batches, steps and targets has no effect or is refused. The other two are for teaching,
+        engine: `tol` then says how near the minimum it ends, `max_iter` counts steps of L-BFGS, and what
+        concerns batches, steps and targets has no effect or is refused. The other two are for teaching,
         as in the CS231n notes on optimization, and guess `max_iter` times: weights anew, or a step from the
         best so far. `learning_rate` is the standard deviation of guesses and steps ("auto": as suits the
         length of the rows), `loss_curve_` the least loss so far, and they always run to `max_iter`.
