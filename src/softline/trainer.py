@@ -18,8 +18,8 @@ from softline.rows import Rows
 # of a second or so, is several.
 CALL_FLOPS = 2e10
 
-# What "auto" multiplies the rate with after an epoch whose loss was above the least so far.
-LOWER = 0.7
+# The automatic rate of mini-batches is lowered by LOWER after an epoch whose loss was RISEN times the least.
+RISEN, LOWER = 1.001, 0.7
 
 
 class DivergenceError(FloatingPointError, ValueError):
@@ -69,7 +69,7 @@ class Trainer:
     Attributes
     ----------
     rate : float
-        The learning rate before its schedule; "auto" lowers it when the loss has risen.
+        The learning rate before its schedule; "auto" lowers it after an epoch of mini-batches whose loss rose.
     state : State
         What the optimizer remembers.
     after_batch : callable or None, default=None
@@ -132,7 +132,8 @@ class Trainer:
         self.after_batch: Callable[[int, float, float], object] | None = None
         self.batch_size = min(batch_size or len(rows), len(rows))
         self.shuffle, self.rng, self.n_threads = shuffle, rng, n_threads
-        self.auto, self.shift, self.metric, self.least_loss = None, None, None, np.inf
+        self.auto, self.shift, self.metric = None, None, None
+        self.noisy, self.least_loss = False, np.inf
         if learning_rate != "auto":
             self.rate = learning_rate
         else:
@@ -144,6 +145,7 @@ class Trainer:
             self.shift, self.metric = self.auto.shift, self.auto.metric
             n_rows = np.inf if auto else len(rows)
             noise = max(1 / self.batch_size - 1 / n_rows, 0)  # a full batch has none
+            self.noisy = noise > 0
             change = optimizer.auto_change(1 / noise if noise > 0 else np.inf)
             curvatures = self.auto.curvature, self.auto.curvature_of_row
             stable = step_size.stable_rate(*curvatures, n_rows, self.batch_size)
@@ -223,7 +225,7 @@ class Trainer:
             self.W[...], self.b[...] = before
             self.state.copy_from(state)
             raise
-        if self.auto is not None and loss > self.least_loss:
+        if self.noisy and loss > RISEN * self.least_loss:
             self.rate *= LOWER
         self.least_loss = min(loss, self.least_loss)
         return loss, seconds
