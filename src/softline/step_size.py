@@ -62,11 +62,13 @@ class AutoStep:
     curvature: float
     curvature_of_row: float
     length: float
-    _center: Array  # median and typical deviation of each feature, as it came
+    seen: Array | None  # some of the rows so far, as they came; median and typical deviation of each feature
+    _center: Array
     _spread: Array
 
     def __init__(self) -> None:
         self.n_rows = self.n_rows_estimated = 0
+        self.seen = None
 
     def observe(
         self,
@@ -91,8 +93,15 @@ class AutoStep:
         """
         self.n_rows += len(rows)
         doubled = self.n_rows >= 2 * self.n_rows_estimated
+        new = draw(rows, weight)
+        if self.seen is None:
+            self.seen = X.array[new]
+        else:  # every row so far is as likely to be among them
+            share = len(rows) / self.n_rows
+            taken = np.random.RandomState(self.n_rows % 2**32).random_sample(SPREAD_ROWS) < share
+            self.seen[taken] = X.array[new[taken]]
         if doubled:
-            self._center, self._spread = center_and_spread(X.array, rows, weight)
+            self._center, self._spread = center_and_spread(self.seen)
         scale = 1 if X.scale is None else X.scale
         low, mean, high, center = (
             (a - (0 if X.shift is None else X.shift)) * scale
@@ -127,28 +136,34 @@ class AutoStep:
             )
 
 
-def center_and_spread(array: Array, rows: Array, weight: Array | None) -> tuple[Array, Array]:
-    """Median of each feature, and the upper quartile of how far its values lie from it.
+def draw(rows: Array, weight: Array | None) -> Array:
+    """SPREAD_ROWS of the rows, by weight, so that a weight of 2 is the row twice.
 
-    Values equal to the median do not count: a rare feature is 0 in most rows, and its scale is that of the
-    others. The rows looked at are drawn by weight, so that a weight of 2 is the row twice, and at irregular
-    distances, as rows may follow each other in a rhythm.
+    They lie at irregular distances, as rows may follow each other in a rhythm.
     """
     at = np.arange(SPREAD_ROWS) * ((np.sqrt(5) - 1) / 2) % 1
     if weight is None:
-        chosen = rows[(at * len(rows)).astype(int)]
-    else:
-        total = np.cumsum(weight, dtype=float)
-        chosen = rows[np.searchsorted(total, at * total[-1], side="right")]
-    center, spread = np.empty(array.shape[1]), np.empty(array.shape[1])
-    for first in range(0, array.shape[1], 1024):
+        return rows[(at * len(rows)).astype(int)]
+    total = np.cumsum(weight, dtype=float)
+    return rows[np.searchsorted(total, at * total[-1], side="right")]
+
+
+def center_and_spread(seen: Array) -> tuple[Array, Array]:
+    """Median of each feature, and the upper quartile of how far its values lie from it.
+
+    Values equal to the median do not count: a rare feature is 0 in most rows, and its scale is that of the
+    others.
+    """
+    n, D = seen.shape
+    center, spread = np.empty(D), np.empty(D)
+    for first in range(0, D, 1024):
         some = slice(first, first + 1024)
-        values = np.sort(array[chosen, some].astype(float), axis=0)
-        center[some] = values[SPREAD_ROWS // 2]
+        values = np.sort(seen[:, some].astype(float), axis=0)
+        center[some] = values[n // 2]
         values = np.sort(np.abs(values - center[some]), axis=0)
         equal = np.count_nonzero(values == 0, axis=0)
-        quartile = equal + 3 * (SPREAD_ROWS - equal) // 4
-        spread[some] = values[np.minimum(quartile, SPREAD_ROWS - 1), np.arange(values.shape[1])]
+        quartile = np.minimum(equal + 3 * (n - equal) // 4, n - 1)
+        spread[some] = values[quartile, np.arange(values.shape[1])]
     return center, spread
 
 

@@ -142,6 +142,8 @@ class Trainer:
             self.auto.observe(
                 X, rows, self._weights(), stats, self.l2, fit_intercept, rng, n_threads, sample=not full_batch
             )
+            if auto is None:
+                self.auto.seen = None  # a stream alone goes on with them
             self.shift, self.metric = self.auto.shift, self.auto.metric
             n_rows = np.inf if auto else len(rows)
             noise = max(1 / self.batch_size - 1 / n_rows, 0)  # a full batch has none
