@@ -69,7 +69,7 @@ class Trainer:
     Attributes
     ----------
     rate : float
-        The learning rate before its schedule; "auto" lowers it after an epoch of mini-batches whose loss rose.
+        The learning rate before its schedule; "auto" lowers it where the loss of mini-batches rises.
     state : State
         What the optimizer remembers.
     after_batch : callable or None, default=None
