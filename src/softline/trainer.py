@@ -19,7 +19,7 @@ from softline.rows import Rows
 CALL_FLOPS = 2e10
 
 # The automatic rate of mini-batches is lowered by LOWER after an epoch whose loss was RISEN times the least.
-RISEN, LOWER = 1.001, 0.7
+RISEN, LOWER = 1.01, 0.7
 
 
 class DivergenceError(FloatingPointError, ValueError):
