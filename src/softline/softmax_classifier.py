@@ -64,9 +64,10 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         What a step makes of the gradient: "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop",
         "adagrad", "asgd", or one of :mod:`softline.optimizers` with parameters of your own.
     learning_rate : "auto" or float, default="auto"
-        "auto" trains unattended at any scale of the features: it descends as if each had been centred and
-        divided by its range, with the largest step that cannot diverge (see ``softline.step_size``), or
-        for optimizers whose steps do not follow the size of the gradient, with one that does well.
+        "auto" trains unattended at any scale of the features, also where a few rows are much longer than the
+        others: it descends as if each had been centred and divided by a typical deviation, with the largest
+        step that is safe (see docs/learning-rate.md), or for optimizers whose steps do not follow the size
+        of the gradient, with one that does well. It lowers the rate when the loss of mini-batches rises.
         A float is the optimizer's textbook form: with "sgd", W -= learning_rate * gradient.
     schedule : str or callable, default="constant"
         What the learning rate is multiplied with as training goes on: "constant", "step", "exponential",
@@ -133,7 +134,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
     validation_scores_ : list of float or None
         Validation accuracy after each epoch.
     learning_rate_ : float
-        The learning rate used, before its schedule.
+        The learning rate, before its schedule; where "auto" has lowered it, as it was at the end.
     epoch_seconds_ : list of float
         Wall time of each epoch's call to the kernels.
 

@@ -9,10 +9,12 @@ analysis and improved rates", proposition 3.8) is
     L(B) = (1-q) L + q L_max,    q = (1/B - 1/N) / (1 - 1/N),    L_max = max_i |x_i|^2 / 2
 
 Raw features make L large for reasons that have nothing to do with the classes: a common offset (pixels
-around 120) and unequal units. ``"auto"`` therefore descends as if each feature had been centred on its mean
-and divided by its largest deviation from it - no row gets long, so no batch blows up - with the step
-1/L(B) of those features. The data are not touched: see `shift` and `metric` in
-:func:`softline.reference.sgd_update`. A penalty too strong for a narrow feature is damped in `metric`.
+around 120), unequal units, and a few rows that are much longer than the others. ``"auto"`` therefore
+descends as if each feature had been centred and divided by a deviation that is typical of it, with the step
+1/L(B) of those features, in which rows longer than CUT times the median count as that long. What is left of
+the influence of long rows is bounded by `largest_gradient`. The data are not touched: see `shift` and
+`metric` in :func:`softline.reference.sgd_update`. A penalty too strong for a narrow feature is damped in
+`metric`.
 """
 
 from __future__ import annotations
@@ -28,9 +30,13 @@ from softline.rows import Rows
 
 # Rows that estimate the curvature, and power iterations: about the cost of one epoch on wide data.
 SAMPLE_ROWS = 4096
-# Rows of which the longest gives L_max.
-LONGEST_ROWS = 1024
 ITERATIONS = 10
+# Rows that tell the median of a feature, and how far its values lie from it.
+SPREAD_ROWS = 256
+# A feature is divided by at most so many times the upper quartile of its deviations.
+SPREADS = 2
+# Rows longer than so many times the median count as that long.
+CUT = 2
 
 
 class AutoStep:
@@ -39,11 +45,13 @@ class AutoStep:
     Attributes
     ----------
     shift : (D,) array or None
-        Mean of each feature; None without an intercept, which alone could absorb it.
+        Mean of each feature, no further from the median than a typical value is; None without an intercept,
+        which alone could absorb it.
     metric : (D,) array
-        1 / (s^2 + alpha), s the largest deviation from the shift; 0 for a constant feature.
+        1 / (s^2 + alpha), s the largest deviation from the shift, but no more than SPREADS typical ones; 0
+        for a constant feature.
     curvature, curvature_of_row : float
-        L and L_max in this geometry.
+        L and L_max in this geometry, long rows cut.
     length : float
         Mean of sum |z| over the rows z in this geometry, 1 added for an intercept: what the scores of a row
         change by at most when no weight changes by more than 1.
@@ -54,9 +62,13 @@ class AutoStep:
     curvature: float
     curvature_of_row: float
     length: float
+    seen: Array | None  # some of the rows so far, as they came; median and typical deviation of each feature
+    _center: Array
+    _spread: Array
 
     def __init__(self) -> None:
         self.n_rows = self.n_rows_estimated = 0
+        self.seen = None
 
     def observe(
         self,
@@ -80,15 +92,30 @@ class AutoStep:
             If a feature is too large to be squared in the dtype of X.
         """
         self.n_rows += len(rows)
-        low, mean, high = (
-            (a - (0 if X.shift is None else X.shift)) * (1 if X.scale is None else X.scale)
-            for a in (stats.low, stats.mean, stats.high)
+        doubled = self.n_rows >= 2 * self.n_rows_estimated
+        new = draw(rows, weight)
+        if self.seen is None:
+            self.seen = X.array[new]
+        else:  # every row so far is as likely to be among them
+            share = len(rows) / self.n_rows
+            taken = np.random.RandomState(self.n_rows % 2**32).random_sample(SPREAD_ROWS) < share
+            self.seen[taken] = X.array[new[taken]]
+        if doubled:
+            self._center, self._spread = center_and_spread(self.seen)
+        scale = 1 if X.scale is None else X.scale
+        low, mean, high, center = (
+            (a - (0 if X.shift is None else X.shift)) * scale
+            for a in (stats.low, stats.mean, stats.high, self._center)
         )
+        spread = self._spread * scale
         self.shift, deviation = None, np.maximum(np.abs(low), np.abs(high))
+        typical = SPREADS * spread
         if fit_intercept:
-            mean = np.clip(mean, low, high)
+            mean = np.clip(np.clip(mean, center - spread, center + spread), low, high)
             self.shift = mean.astype(X.dtype)
             deviation = np.maximum(high - mean, mean - low) * (high > low)
+        else:
+            typical += np.abs(center)
         tiny = float(np.finfo(X.dtype).tiny)
         largest = np.max(deviation, initial=0)
         if not largest * np.sqrt(tiny) <= 1e-2:  # NaN, too: then a sum overflowed
@@ -98,14 +125,46 @@ class AutoStep:
                 f"X spans {span:.3g}, too much to train on in {X.dtype}; "
                 "rescale it (for example with StandardScaler) or pass float64"
             )
+        deviation = np.where(spread > 0, np.minimum(deviation, typical), deviation)
         damped = np.maximum(deviation**2 + alpha, 1e3 * tiny)
         self.metric = np.where(deviation > 0, 1 / damped, 0).astype(X.dtype)
 
-        if self.n_rows >= 2 * self.n_rows_estimated:
+        if doubled:
             self.n_rows_estimated = self.n_rows
             self.curvature, self.curvature_of_row, self.length = smoothness(
-                X, rows, weight, alpha, self.shift, self.metric, fit_intercept, rng, n_threads, sample
+                X, rows, weight, alpha, self.shift, self.metric, fit_intercept, rng, n_threads, sample, CUT
             )
+
+
+def draw(rows: Array, weight: Array | None) -> Array:
+    """SPREAD_ROWS of the rows, by weight, so that a weight of 2 is the row twice.
+
+    They lie at irregular distances, as rows may follow each other in a rhythm.
+    """
+    at = np.arange(SPREAD_ROWS) * ((np.sqrt(5) - 1) / 2) % 1
+    if weight is None:
+        return rows[(at * len(rows)).astype(int)]
+    total = np.cumsum(weight, dtype=float)
+    return rows[np.searchsorted(total, at * total[-1], side="right")]
+
+
+def center_and_spread(seen: Array) -> tuple[Array, Array]:
+    """Median of each feature, and the upper quartile of how far its values lie from it.
+
+    Values equal to the median do not count: a rare feature is 0 in most rows, and its scale is that of the
+    others.
+    """
+    n, D = seen.shape
+    center, spread = np.empty(D), np.empty(D)
+    for first in range(0, D, 1024):
+        some = slice(first, first + 1024)
+        values = np.sort(seen[:, some].astype(float), axis=0)
+        center[some] = values[n // 2]
+        values = np.sort(np.abs(values - center[some]), axis=0)
+        equal = np.count_nonzero(values == 0, axis=0)
+        quartile = np.minimum(equal + 3 * (n - equal) // 4, n - 1)
+        spread[some] = values[quartile, np.arange(values.shape[1])]
+    return center, spread
 
 
 def smoothness(
@@ -119,16 +178,17 @@ def smoothness(
     rng: np.random.RandomState,
     n_threads: int | None = None,
     sample: bool = True,
+    cut: float = np.inf,
 ) -> tuple[float, float, float]:
     """L of all rows, L_max of a single one, and the mean length, in the geometry of `shift` and `metric`.
+
+    Rows longer than `cut` times the median, weighted, count as that long.
 
     L is estimated by power iteration, with the kernels that train: scores of one "class" are X v, its
     gradient is X^T u. With `sample` this takes at most SAMPLE_ROWS rows. For full batches it takes them all:
     then a weight of 2 is the row twice for the step, too, and an iteration costs no more than an epoch.
     """
-    every = -(-len(rows) // LONGEST_ROWS)  # rows may be sorted
     if sample and len(rows) > SAMPLE_ROWS:
-        every = 1  # a sample is not
         chosen = rng.choice(len(rows), SAMPLE_ROWS, replace=False)
         rows, weight = rows[chosen], None if weight is None else weight[chosen]
     dtype = X.dtype
@@ -137,6 +197,21 @@ def smoothness(
     scale = np.ones(D) if metric is None else np.sqrt(metric, dtype=float)
     center = np.zeros(D) if shift is None else shift.astype(float)
     bias = float(fit_intercept)
+
+    squares, lengths = np.empty(n), np.empty(n)
+    for first in range(0, n, 128):
+        some = slice(first, first + 128)
+        z = (X[rows[some]] - center) * scale
+        squares[some] = np.einsum("ij,ij->i", z, z) + bias
+        lengths[some] = np.abs(z).sum(axis=1)
+    order = np.argsort(squares)
+    total = np.arange(1, n + 1) if weight is None else np.cumsum(weight[order], dtype=float)
+    median = squares[order[np.searchsorted(total, total[-1] / 2)]]
+    limit = cut**2 * median if median > 0 else np.inf
+    kept = np.divide(limit, squares, where=squares > limit, out=np.ones(n))
+    length = np.sum(share[:, 0] * np.sqrt(kept) * lengths) + bias
+    longest = np.max(kept * squares)
+    share *= kept[:, None]
 
     v: Array = np.random.RandomState(0).standard_normal(D + 1)
     u, g, sum_u = np.empty((n, 1), dtype), np.empty((1, D), dtype), np.empty(1, dtype)
@@ -154,16 +229,8 @@ def smoothness(
         if eigenvalue == 0:
             break
 
-    longest, lengths = 0.0, 0.0
-    looked_at, shares = (a[::every][:LONGEST_ROWS] for a in (rows, share[:, 0]))
-    for first in range(0, len(looked_at), 128):
-        some = slice(first, first + 128)
-        z = (X[looked_at[some]] - center) * scale
-        longest = max(longest, np.einsum("ij,ij->i", z, z).max())
-        lengths += shares[some] @ np.abs(z).sum(axis=1)
     penalty = alpha * (1 if metric is None else np.max(metric, initial=0))
-    length = lengths / shares.sum() + bias
-    return eigenvalue / 2 + penalty, (longest + bias) / 2 + penalty, length
+    return eigenvalue / 2 + penalty, longest / 2 + penalty, length
 
 
 def stable_rate(
@@ -177,6 +244,15 @@ def stable_rate(
     share = 1.0 if n_rows <= 1 else max(1 / batch_size - 1 / n_rows, 0) / (1 - 1 / n_rows)
     expected = (1 - share) * curvature + share * curvature_of_row / (1 - momentum)
     return 1 / expected if expected != 0 else 1.0
+
+
+def largest_gradient(rate: float, n_classes: int) -> float:
+    """The norm above which the gradient of a batch owes to rows longer than the stable `rate` allows for.
+
+    Where no curvature exceeds L the squared norm is at most 2 L (loss - least loss), and training starts at
+    a loss of log(n_classes).
+    """
+    return float(np.sqrt(2 / rate * np.log(n_classes)))
 
 
 def rate_of_change(change: float, length: float) -> float:

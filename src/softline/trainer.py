@@ -18,6 +18,9 @@ from softline.rows import Rows
 # of a second or so, is several.
 CALL_FLOPS = 2e10
 
+# The automatic rate of mini-batches is lowered by LOWER after an epoch whose loss was RISEN times the least.
+RISEN, LOWER = 1.01, 0.7
+
 
 class DivergenceError(FloatingPointError, ValueError):
     """Training met a loss or a weight that is not finite; the estimator keeps the weights before it."""
@@ -66,7 +69,7 @@ class Trainer:
     Attributes
     ----------
     rate : float
-        The learning rate before its schedule.
+        The learning rate before its schedule; "auto" lowers it where the loss of mini-batches rises.
     state : State
         What the optimizer remembers.
     after_batch : callable or None, default=None
@@ -130,6 +133,7 @@ class Trainer:
         self.batch_size = min(batch_size or len(rows), len(rows))
         self.shuffle, self.rng, self.n_threads = shuffle, rng, n_threads
         self.auto, self.shift, self.metric = None, None, None
+        self.noisy, self.least_loss = False, np.inf
         if learning_rate != "auto":
             self.rate = learning_rate
         else:
@@ -138,12 +142,19 @@ class Trainer:
             self.auto.observe(
                 X, rows, self._weights(), stats, self.l2, fit_intercept, rng, n_threads, sample=not full_batch
             )
+            if auto is None:
+                self.auto.seen = None  # a stream alone goes on with them
             self.shift, self.metric = self.auto.shift, self.auto.metric
             n_rows = np.inf if auto else len(rows)
             noise = max(1 / self.batch_size - 1 / n_rows, 0)  # a full batch has none
+            self.noisy = noise > 0
             change = optimizer.auto_change(1 / noise if noise > 0 else np.inf)
+            curvatures = self.auto.curvature, self.auto.curvature_of_row
+            stable = step_size.stable_rate(*curvatures, n_rows, self.batch_size)
+            largest = step_size.largest_gradient(stable, len(b))
+            self.options["clip_norm"] = min(clip_norm or np.inf, largest)
             if change is None:
-                self.rate = self._stable_rate(self.auto.curvature, self.auto.curvature_of_row, n_rows)
+                self.rate = self._stable_rate(*curvatures, n_rows)
             else:
                 self.rate = step_size.rate_of_change(change, self.auto.length)
 
@@ -216,11 +227,15 @@ class Trainer:
         state = optimizers.State(self.optimizer, self.W)
         state.copy_from(self.state)
         try:
-            return self._epoch(order, rates, epoch)
+            loss, seconds = self._epoch(order, rates, epoch)
         except BaseException:  # KeyboardInterrupt, too: the weights go with the history
             self.W[...], self.b[...] = before
             self.state.copy_from(state)
             raise
+        if self.noisy and loss > RISEN * self.least_loss:
+            self.rate *= LOWER
+        self.least_loss = min(loss, self.least_loss)
+        return loss, seconds
 
     def _epoch(self, order: Array, rates: Array, epoch: int) -> tuple[float, float]:
         B = self.batch_size
