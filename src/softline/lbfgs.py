@@ -34,7 +34,7 @@ MOST_TRIALS = 30
 # Steps in vain that end the search.
 MOST_STALLED = 10
 # Steps of L-BFGS after which Newton's take their place at the latest, where the Hessian can be made.
-PATIENCE = 30
+PATIENCE = 70
 # Steps whose gains the estimate of what is left is held against.
 RECENT = 5
 # The search ends at this share of what it certifies, as what is left is an estimate.
@@ -186,7 +186,9 @@ def minimize(
     first = best = Z, value, np.inf
     promises: list[tuple[float, float]] = []  # values before the last steps, and what these would gain
     n_iter, stalled, stopped, converged, last = 0, 0, False, False, False
-    newton_from = (0 if objective.is_small else PATIENCE) if objective.has_hessian else max_iter + 1
+    newton_from = max_iter + 1
+    if objective.has_hessian:
+        newton_from = 0 if objective.is_small else PATIENCE
     while np.isfinite(value):
         if n_iter == newton_from:  # what L-BFGS has estimated counts no more
             promises, memory.pairs, best = [], [], (Z, value, np.inf)
@@ -207,7 +209,7 @@ def minimize(
         # A gap that rounding hides is none, unless tol is 0; but the search goes on as long as it gains.
         converged = confirmed and best[2] <= max(allowed, slack * abs(best[1]) if tol > 0 else 0)
         enough = confirmed and best[2] <= AIM * allowed and (last or not exact or n_iter == 0)
-        if enough and not exact and newton_from <= max_iter:
+        if enough and not exact and objective.has_cheap_hessian and newton_from <= max_iter:
             newton_from = n_iter
             continue
         if enough or stopped or n_iter == max_iter or stalled == MOST_STALLED:

@@ -26,11 +26,12 @@ METRIC_ROWS, METRIC_ROWS_PER_FEATURE = 4096, 2
 # Bytes of probabilities at a time.
 CHUNK_BYTES = 4 << 20
 # A problem is small if it has at most so many weights, and its Hessian takes so many multiply-adds: then
-# Newton's steps take less time than those of L-BFGS. Up to the second limits they are worth their time where
-# L-BFGS is slow.
+# Newton's steps take less time than those of L-BFGS. Up to CHEAP_HESSIAN they are worth their time to make
+# sure of the minimum, up to the last limits where L-BFGS is slow.
 SMALL_WEIGHTS, SMALL_HESSIAN = 128, 2e7
-SMALL_WEIGHTS_OF_L1 = 384
+CHEAP_HESSIAN = 1e8
 MOST_WEIGHTS, MOST_HESSIAN = 1024, 1e9
+SMALL_WEIGHTS_OF_L1 = 384
 # No larger penalty is told from it: such a weight is zero.
 LARGEST_PENALTY = 1e150
 
@@ -64,8 +65,9 @@ class Objective:
     result_dtype : dtype
         What holds the weights of the rows given: that of X, or float64 if offsets and scales are too much
         for float32.
-    is_small, has_hessian : bool
-        Whether the Hessian itself is the best metric from the start, and whether it can be made.
+    is_small, has_cheap_hessian, has_hessian : bool
+        Whether the Hessian itself is the best metric from the start, to make sure of the minimum, and where
+        L-BFGS is slow.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Objective:
         most = SMALL_WEIGHTS_OF_L1 if has_l1 else SMALL_WEIGHTS
         self.is_small = n_weights <= most and cost <= SMALL_HESSIAN
         self.has_hessian = n_weights <= MOST_WEIGHTS and cost <= MOST_HESSIAN
+        self.has_cheap_hessian = self.has_hessian and cost <= CHEAP_HESSIAN
 
     def restricted(self, features: Array) -> Objective:
         """The objective of weights that are 0 but for those of `features`: Z is (C, len(features) + 1)."""
