@@ -13,6 +13,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
+#ifdef _WIN32
+#include <windows.h>
+#define YIELD() SwitchToThread()
+#else
+#include <sched.h>
+#define YIELD() sched_yield()
+#endif
 /* SLEEP: until `word` is no longer `value`, or for a while. WAKE: all that sleep so. */
 #ifdef __linux__
 #include <linux/futex.h>
@@ -20,13 +27,8 @@
 #include <unistd.h>
 #define SLEEP(word, value) syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0)
 #define WAKE(word) syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0)
-#elif defined(_WIN32)
-#include <windows.h>
-#define SLEEP(word, value) SwitchToThread()
-#define WAKE(word) (void)0
 #else
-#include <sched.h>
-#define SLEEP(word, value) sched_yield()
+#define SLEEP(word, value) YIELD()
 #define WAKE(word) (void)0
 #endif
 #if defined(__x86_64__)
@@ -37,25 +39,26 @@
 #define PAUSE() (void)0
 #endif
 
-#include <stdlib.h>
-static inline int softline_spins(void) { const char *s = getenv("SPINS"); return s ? atoi(s) : 2000; }
-#define SPINS team->spins
+/* A thread that waits spins for some microseconds, the time of a meeting; offers its core to others
+ * for a tenth of a millisecond or so, if nobody wants it; and sleeps. */
+enum { SPINS = 200, YIELDS = 200 };
 
-/* Of one thread, which alone writes all but the first. */
+/* Of one thread. */
 typedef struct softline_share {
     _Alignas(64) _Atomic uint64_t taken; /* phase; in the lower half tasks taken of its range */
-    int left;
+    _Atomic int left;
     double begun, computed, slept; /* when it came; its processor time then; its sleep since, s */
 } softline_share;
 
-/* All zero at first, but for those that are not atomic. */
+/* All zero at first, but for what is set when a region begins. */
 typedef struct softline_team {
     _Atomic uint32_t phase;
     _Atomic ptrdiff_t done;
     _Atomic int sleepers; /* threads that wait for the end of a phase, asleep */
     _Atomic int members;  /* threads, less those that have left */
-    int threads, may_leave, spins;
-    double begun, ended; /* when the region began, and when its first thread was done */
+    int threads, may_leave;
+    double begun, ended;    /* when the region began, and when its first thread was done, s */
+    double computed;        /* processor time of the first thread when it began, s */
     softline_share *shares; /* (threads) */
 } softline_team;
 
@@ -70,15 +73,16 @@ static inline double softline_processor_time(void) {
 #endif
 }
 
-/* The first of a thread's calls, and the last. */
+/* The first of a thread's calls. */
 static inline void softline_come(softline_team *team, int thread) {
     if (team->threads == 1) return;
     team->shares[thread].begun = omp_get_wtime();
     team->shares[thread].computed = softline_processor_time();
 }
 
+/* The last; where threads do not meet, the end of each task. */
 static inline void softline_go(softline_team *team, int thread) {
-    if (thread == 0) team->ended = omp_get_wtime();
+    if (thread == 0 && team->may_leave) team->ended = omp_get_wtime();
 }
 
 /* The next of the `total` tasks of a phase, or -1 if none is left. */
@@ -111,24 +115,27 @@ static inline int softline_done(softline_team *team, ptrdiff_t mine, ptrdiff_t t
     return atomic_fetch_add_explicit(&team->done, mine, memory_order_acq_rel) + mine == total;
 }
 
-/* Whether a team of so many does better without a thread that was without a processor for `lost`
- * of `seconds`. Each such time holds up all; what it brings is one share of the work. By half of
- * that, because a meeting with a late one costs all others a sleep, too. */
+/* Whether a team of so many had better have one thread less, where one was without a processor for
+ * `lost` of `seconds`: all wait for it, and what it brings is one share of the work. At half of
+ * that, because others must be woken, too. */
 static inline int softline_is_late(double lost, double seconds, int members) {
     return 2 * members * lost > seconds;
 }
 
-/* Wakes those who had to sleep until this thread was done. */
+/* Wakes those who had to sleep until this thread was done. If it is too late too often, a thread
+ * leaves: this one, or in place of the first, whose region it is, the last. */
 static inline void softline_wake(softline_team *team, int thread) {
     WAKE(&team->phase);
-    if (thread == 0 || !team->may_leave) return;
-    softline_share *mine = &team->shares[thread];
+    if (!team->may_leave) return;
+    const softline_share *mine = &team->shares[thread];
     const double seconds = omp_get_wtime() - mine->begun;
     const double lost = seconds - mine->slept - (softline_processor_time() - mine->computed);
-    if (softline_is_late(lost, seconds, atomic_load(&team->members))) {
-        mine->left = 1;
+    if (!softline_is_late(lost, seconds, atomic_load(&team->members))) return;
+    int leaves = thread;
+    if (thread == 0)
+        for (leaves = team->threads - 1; leaves > 0 && team->shares[leaves].left;) leaves--;
+    if (leaves > 0 && !atomic_exchange(&team->shares[leaves].left, 1))
         atomic_fetch_sub(&team->members, 1);
-    }
 }
 
 /* Opens the phase after `phase`. */
@@ -146,13 +153,15 @@ static inline void softline_next(softline_team *team, int thread, uint32_t phase
 }
 
 /* Returns once `phase` is over; what was written in it is then visible. A thread that has left
- * waits for nobody. Spins for the few microseconds of a meeting, then sleeps: the thread that is
- * waited for may need this core. */
+ * waits for nobody. */
 static inline void softline_wait(softline_team *team, int thread, uint32_t phase) {
     if (team->shares[thread].left) return;
-    for (int spins = 0; spins < SPINS; spins++) {
-        if ((int32_t)(atomic_load_explicit(&team->phase, memory_order_acquire) - phase) > 0) return;
-        PAUSE();
+    for (int waits = 0; waits < SPINS + YIELDS; waits++) {
+        if (atomic_load_explicit(&team->phase, memory_order_acquire) != phase) return;
+        if (waits < SPINS)
+            PAUSE();
+        else
+            YIELD();
     }
     const double start = omp_get_wtime();
     atomic_fetch_add(&team->sleepers, 1);

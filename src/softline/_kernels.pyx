@@ -14,7 +14,9 @@ import os
 from cython.parallel cimport parallel, prange, threadid
 from libc.math cimport INFINITY, pow, sqrt
 from libc.stdint cimport int32_t, uintptr_t
-from softline._team cimport begin, omp_get_wtime, softline_go, softline_is_late, softline_team
+from softline._team cimport (
+    omp_get_wtime, region_begins, softline_go, softline_is_late, softline_processor_time, softline_team,
+)
 
 import numpy as np
 
@@ -95,7 +97,8 @@ cdef int usable_cpus = 0
 cdef double OPERATIONS_PER_THREAD = 1e6
 # Work of a batch is worth sharing out at a MEETING_COST-th of that.
 cdef double MEETING_COST = 25
-# On a busy machine, at most so many threads until a time of omp_get_wtime.
+# On a busy machine, the most threads by default until a time of omp_get_wtime: BACKOFF times as long after a
+# region as it took, so that trying costs little.
 cdef int few_threads = 1
 cdef double few_until = 0
 cdef double BACKOFF = 10
@@ -141,20 +144,29 @@ cpdef int threads_for_epoch(n_threads, double n_rows, double batch_size, double 
     return threads_for(n_threads, min(n_rows, MEETING_COST * batch_size) * operations)
 
 
-def take_fewer_threads(int threads, double seconds):
+cpdef int take_fewer_threads(int threads, double seconds) noexcept:
     """Take at most so many by default for a while, because more held each other up for `seconds`."""
     global few_threads, few_until
     few_threads, few_until = threads, omp_get_wtime() + BACKOFF * seconds
+    return 0
 
 
-# What the end of a region tells the next ones: who has left, and whether the first thread had to wait.
+cpdef int members_after(int members, double lost, double seconds) noexcept:
+    """Threads for what follows a region of `seconds`, of which one was without a processor for `lost`."""
+    return members - 1 if members > 1 and softline_is_late(lost, seconds, members) else members
+
+
+# What a region tells the next ones: how many threads have stayed, and whether its first had to wait for a
+# processor, or at the end for another thread.
 cdef void region_over(softline_team *team) noexcept:
-    cdef double now
-    cdef int members = team.members
-    if team.threads > 1 and team.may_leave:
+    cdef double now, lost
+    cdef int members
+    if team.may_leave:
         now = omp_get_wtime()
-        if softline_is_late(now - team.ended, now - team.begun, members):
-            members = max(1, members - 1)
+        lost = now - team.begun - (softline_processor_time() - team.computed)
+        if team.shares != NULL:
+            lost -= team.shares[0].slept
+        members = members_after(team.members, max(lost, now - team.ended), now - team.begun)
         if members < team.threads:
             take_fewer_threads(members, now - team.begun)
 
@@ -421,7 +433,7 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
     cdef ptrdiff_t task, first, count, k, i
     cdef int thread
     cdef softline_team room_of_team
-    cdef softline_team *team = begin(&room_of_team, threads, n_threads)
+    cdef softline_team *team = region_begins(&room_of_team, threads, n_threads)
     with nogil:
         for task in prange((n + strips * lanes - 1) // (strips * lanes), num_threads=threads,
                            use_threads_if=threads > 1, schedule="static"):
@@ -566,7 +578,7 @@ def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] d
     cdef real[:, :] sums = matrix(1, C * lanes, np.empty, <real>0)
     cdef ptrdiff_t task, col, width, first, count, k
     cdef softline_team room_of_team
-    cdef softline_team *team = begin(&room_of_team, threads, n_threads)
+    cdef softline_team *team = region_begins(&room_of_team, threads, n_threads)
     with nogil:
         for task in prange(n_strips, num_threads=threads, use_threads_if=threads > 1, schedule="static"):
             load_strip_of(&dscores[task * lanes, 0], lds, NULL, min(lanes, n - task * lanes), C,

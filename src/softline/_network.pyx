@@ -22,8 +22,8 @@ from softline._kernels cimport (
     activation_gradient_of, add_scores_of, affine_of, aligned, bias_gradient_of, bias_update_of,
     check_indices, check_labels, check_length, cross_entropy_gradient_of, dropout_of, gradient_of,
     gradient_step, indices, load_strip_of, matrix, next_step, optimizer_rule, real, region_over,
-    row_stride, rows_of, rule_of, scores_by_blocks, scores_of, slab_of, softline_ahead, softline_block, softline_mix,
-    softline_packed, softline_rows, softline_rule, store_strip_of, threads_for,
+    row_stride, rows_of, rule_of, scores_by_blocks, scores_of, slab_of, softline_ahead, softline_block,
+    softline_mix, softline_packed, softline_rows, softline_rule, store_strip_of, threads_for,
     threads_for_epoch,
 )
 from softline._team cimport (
