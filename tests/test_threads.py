@@ -254,9 +254,7 @@ class TestBusyMachine:
             if name == "sgd_epoch":
                 for _ in range(5):
                     rates = np.full(16, 0.01)
-                    _epoch.sgd_epoch(
-                        X, y, None, order, W, b, rates, 256, 0.01, None, None, True, n_threads
-                    )
+                    _epoch.sgd_epoch(X, y, None, order, W, b, rates, 256, 0.01, None, None, True, n_threads)
                 return W.tobytes() + b.tobytes()
             if name == "network_epoch":
                 rates = np.full(16, 0.01)
