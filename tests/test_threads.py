@@ -6,6 +6,7 @@ parallel all the time, elsewhere wherever kernels have released the GIL.
 
 import copy
 import inspect
+import os
 import subprocess
 import sys
 import sysconfig
@@ -198,3 +199,78 @@ def test_the_gil_stays_off(module):
     code = f"import sys, numpy, {module.__name__}; print(sys._is_gil_enabled())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+class TestBusyMachine:
+    @pytest.fixture(autouse=True)
+    def several_processors(self):
+        """At least two, and no memory of regions before or after."""
+        if _kernels.max_threads() < 2:
+            pytest.skip("needs two threads")
+        _kernels.take_fewer_threads(1, 0)
+        yield
+        _kernels.take_fewer_threads(1, 0)
+
+    def test_small_work_has_one_thread(self):
+        digits = 1347, 256, 64 * 10  # rows, batch, weights
+        assert _kernels.threads_for_epoch(None, *digits) == 1
+        assert _kernels.threads_for_epoch(2, *digits) == 2
+        assert _kernels.threads_for_epoch(None, 60_000, 256, 784 * 10) > 1
+
+    def test_a_region_held_up_is_followed_by_fewer_threads(self):
+        mnist = 60_000, 256, 784 * 10
+        _kernels.take_fewer_threads(1, 1e6)
+        assert _kernels.threads_for_epoch(None, *mnist) == 1
+        assert _kernels.threads_for_epoch(2, *mnist) == 2  # asked for by number
+        _kernels.take_fewer_threads(1, 0)  # that time is over
+        assert _kernels.threads_for_epoch(None, *mnist) > 1
+
+    @pytest.mark.parametrize(
+        ("members", "lost", "seconds", "after"),
+        [
+            (2, 0.0, 1.0, 2),
+            (2, 0.2, 1.0, 2),
+            (2, 0.3, 1.0, 1),
+            (16, 0.02, 1.0, 16),  # what it costs grows with those who wait
+            (16, 0.3, 1.0, 15),
+            (1, 0.9, 1.0, 1),  # nobody waits
+        ],
+    )
+    def test_the_decision(self, members, lost, seconds, after):
+        assert _kernels.members_after(members, lost, seconds) == after
+
+    @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs an affinity of threads")
+    @pytest.mark.parametrize("n_threads", [None, 2, 16])
+    @pytest.mark.parametrize("name", ["sgd_epoch", "network_epoch", "loss_gradient"])
+    def test_threads_of_one_core(self, name, n_threads):
+        """A thread that runs only while the others do not: who leaves a team changes no bit."""
+        rng = np.random.default_rng(0)
+        n, D, C = 4096, 512, 10
+        X, y = rng.standard_normal((n, D)).astype(np.float32), rng.integers(0, C, n).astype(np.int32)
+        order = rng.permutation(n)
+
+        def weights(n_threads):
+            W, b = np.zeros((C, D), np.float32), np.zeros(C, np.float32)
+            if name == "sgd_epoch":
+                for _ in range(5):
+                    rates = np.full(16, 0.01)
+                    _epoch.sgd_epoch(X, y, None, order, W, b, rates, 256, 0.01, None, None, True, n_threads)
+                return W.tobytes() + b.tobytes()
+            if name == "network_epoch":
+                rates = np.full(16, 0.01)
+                for _ in range(5):
+                    _network.network_epoch(X, y, None, order, [(W, b)], rates, 256, 0.01, "relu", n_threads)
+                return W.tobytes() + b.tobytes()
+            dW, db = W.astype(float), b.astype(float)
+            return [
+                (_objective.loss_gradient(X, y, None, W, b, dW, db, n_threads), dW.tobytes(), db.tobytes())
+                for _ in range(5)
+            ]
+
+        def on_one_core(_):
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # also of the threads it starts
+            return weights(n_threads)
+
+        with ThreadPoolExecutor(1) as pool:
+            (found,) = pool.map(on_one_core, range(1))
+        assert found == weights(1)

@@ -21,12 +21,13 @@ from softline._kernels cimport (
     SOFTLINE_AVERAGE, add_scores_of, bias_gradient_of, bias_update_of, check_geometry, check_indices,
     check_labels, check_length, check_smoothing, check_targets, clip_scale, cross_entropy_gradient_of,
     gradient_norm, gradient_of, gradient_step, hinge_gradient_of, load_strip_of, matrix, next_step,
-    onehot, optimizer_rule, project_of, real, row_stride, rows_of, rule_of, scores_of, slab_of,
+    onehot, optimizer_rule, project_of, real, region_over, row_stride, rows_of, rule_of, scores_of, slab_of,
     soft_cross_entropy_of, softline_ahead, softline_block, softline_packed, softline_rows, softline_rule,
-    square_norm_of, threads_for, update_of,
+    square_norm_of, threads_for_epoch, update_of,
 )
 from softline._team cimport (
-    softline_done, softline_next, softline_take, softline_team, softline_wait, team_in, team_room,
+    softline_come, softline_done, softline_go, softline_next, softline_take, softline_team, softline_wait,
+    team_in, team_room,
 )
 
 import numpy as np
@@ -37,9 +38,6 @@ from softline.rows import as_rows
 # weights, packed rows fit in a level-2 cache.
 cdef ptrdiff_t PACKED_BYTES = 400 << 10
 cdef ptrdiff_t SCORE_BYTES = 1 << 20
-
-# Work is worth sharing out in an epoch at a MEETING_COST-th of what threads must have to be started.
-cdef double MEETING_COST = 20
 
 
 def sgd_epoch(X, y, sample_weight, order, W, b, learning_rates, batch_size, alpha, shift, metric,
@@ -105,9 +103,7 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
         return losses
     cdef softline_rows rows = rows_of(X, <real>0)
 
-    # Threads start once an epoch; in a step they meet three times.
-    cdef double operations = <double>C * D
-    cdef int threads = threads_for(n_threads, min(n * operations, MEETING_COST * batch_size * operations))
+    cdef int threads = threads_for_epoch(n_threads, n, batch_size, <double>C * D)
     cdef ptrdiff_t lanes = 64 // sizeof(real)
     cdef ptrdiff_t block = softline_block(D, lanes), n_blocks = (D + block - 1) // block
     cdef ptrdiff_t slab = slab_of(D, <real>0), n_slabs = (D + slab - 1) // slab
@@ -152,7 +148,7 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
 
     # From here on, what a thread assigns is its own.
     cdef uint8_t[::1] room = team_room(threads)
-    cdef softline_team *team = team_in(room, threads)
+    cdef softline_team *team = team_in(room, threads, n_threads)
     cdef const real *mean = &shift[0] if shift is not None else NULL
     cdef int thread
     cdef uint32_t phase
@@ -165,6 +161,7 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
     cdef bint add, last
     with nogil, parallel(num_threads=threads, use_threads_if=threads > 1):
         thread = threadid()
+        softline_come(team, thread)
         phase = 0
         for step in range(n_steps):
             batch_first = step * batch_size
@@ -189,8 +186,8 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                     mine = mine + 1
                     k = softline_take(team, thread, phase, n_blocks * strips)
                 if softline_done(team, mine, n_blocks * strips):
-                    softline_next(team, phase)
-                softline_wait(team, phase)
+                    softline_next(team, thread, phase)
+                softline_wait(team, thread, phase)
                 phase = phase + 1
 
                 mine = 0
@@ -234,8 +231,8 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                         next_step(at, learning_rates[step], alpha)
                         if projects:  # before a mean takes the weights in
                             share[0], at.now.share = at.now.share, 0
-                    softline_next(team, phase)
-                softline_wait(team, phase)
+                    softline_next(team, thread, phase)
+                softline_wait(team, thread, phase)
                 phase = phase + 1
 
                 mine = 0
@@ -278,8 +275,8 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                     if last and fit_intercept and not clips:
                         bias_update_of(<const real *>&db[0], at.first * learning_rates[step], mean,
                                        &drift[0, 0], n_slabs, by, C, &b[0])
-                    softline_next(team, phase)
-                softline_wait(team, phase)
+                    softline_next(team, thread, phase)
+                softline_wait(team, thread, phase)
                 phase = phase + 1
 
                 if last and clips:
@@ -296,8 +293,8 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                             gradient_norm(&squares[0], <const real *>&db[0], C), clip_norm)
                         for k in range(C):
                             db[k] = db[k] * <real>scale_of_step[0]
-                        softline_next(team, phase)
-                    softline_wait(team, phase)
+                        softline_next(team, thread, phase)
+                    softline_wait(team, thread, phase)
                     phase = phase + 1
 
                     mine = 0
@@ -315,8 +312,8 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                         if fit_intercept:
                             bias_update_of(<const real *>&db[0], at.first * learning_rates[step], mean,
                                            &drift[0, 0], n_slabs, by, C, &b[0])
-                        softline_next(team, phase)
-                    softline_wait(team, phase)
+                        softline_next(team, thread, phase)
+                    softline_wait(team, thread, phase)
                     phase = phase + 1
 
                 if last and projects:
@@ -329,8 +326,10 @@ cdef epoch(X, const int32_t[::1] y, const real[:, :] targets, const real[::1] sa
                         mine = mine + 1
                         k = softline_take(team, thread, phase, C)
                     if softline_done(team, mine, C):
-                        softline_next(team, phase)
-                    softline_wait(team, phase)
+                        softline_next(team, thread, phase)
+                    softline_wait(team, thread, phase)
                     phase = phase + 1
                 chunk_first = chunk_first + n_rows
+        softline_go(team, thread)
+    region_over(team)
     return losses

@@ -2,6 +2,7 @@
 from libc.math cimport sqrt
 from libc.stdint cimport int32_t, uint32_t
 from libc.string cimport memset
+from softline._team cimport softline_team
 
 ctypedef fused real:
     float
@@ -218,6 +219,8 @@ cdef ptrdiff_t check_targets(const real[:, :] targets, ptrdiff_t n, ptrdiff_t C)
 cdef int check_smoothing(double label_smoothing) except -1
 cdef int check_geometry(const real[::1] shift, const real[::1] metric, ptrdiff_t D) except -1
 cdef int threads_for(n_threads, double operations) except -1
+cpdef int threads_for_epoch(n_threads, double n_rows, double batch_size, double operations) except -1
+cdef void region_over(softline_team *team) noexcept
 cdef ptrdiff_t slab_of(ptrdiff_t n_features, real unused) noexcept nogil
 
 

@@ -14,6 +14,9 @@ import os
 from cython.parallel cimport parallel, prange, threadid
 from libc.math cimport INFINITY, pow, sqrt
 from libc.stdint cimport int32_t, uintptr_t
+from softline._team cimport (
+    omp_get_wtime, region_begins, softline_go, softline_is_late, softline_processor_time, softline_team,
+)
 
 import numpy as np
 
@@ -90,8 +93,15 @@ def config():
 cdef bint forked = False
 # CPUs granted to the process (affinity, cgroup quota), 0 until asked for.
 cdef int usable_cpus = 0
-# Least work for one thread, in multiply-adds: below about 10 us, starting threads costs more.
-cdef double OPERATIONS_PER_THREAD = 250e3
+# Least work for one thread, in multiply-adds: 50 us or so, many times what it costs to start.
+cdef double OPERATIONS_PER_THREAD = 1e6
+# Work of a batch is worth sharing out at a MEETING_COST-th of that.
+cdef double MEETING_COST = 25
+# On a busy machine, the most threads by default until a time of omp_get_wtime: BACKOFF times as long after a
+# region as it took, so that trying costs little.
+cdef int few_threads = 1
+cdef double few_until = 0
+cdef double BACKOFF = 10
 # More than any machine has; OpenMP aborts the process where it cannot start what it is asked for.
 MOST_THREADS = 1024
 
@@ -118,11 +128,47 @@ def max_threads():
 
 
 cdef int threads_for(n_threads, double operations) except -1:
+    cdef double most
     if n_threads is None:
-        return max(1, <int>min(max_threads(), operations / OPERATIONS_PER_THREAD))
+        most = min(max_threads(), operations / OPERATIONS_PER_THREAD)
+        if most >= 2 and omp_get_wtime() < few_until:
+            most = min(most, few_threads)
+        return max(1, <int>most)
     if n_threads < 1:
         raise ValueError(f"n_threads must be at least 1, or None to let softline choose; got {n_threads}")
     return 1 if forked else min(n_threads, MOST_THREADS)
+
+
+cpdef int threads_for_epoch(n_threads, double n_rows, double batch_size, double operations) except -1:
+    """Threads for an epoch of so many operations a row: they start once, but meet for each batch."""
+    return threads_for(n_threads, min(n_rows, MEETING_COST * batch_size) * operations)
+
+
+cpdef int take_fewer_threads(int threads, double seconds) noexcept:
+    """Take at most so many by default for a while, because more held each other up for `seconds`."""
+    global few_threads, few_until
+    few_threads, few_until = threads, omp_get_wtime() + BACKOFF * seconds
+    return 0
+
+
+cpdef int members_after(int members, double lost, double seconds) noexcept:
+    """Threads for what follows a region of `seconds`, of which one was without a processor for `lost`."""
+    return members - 1 if members > 1 and softline_is_late(lost, seconds, members) else members
+
+
+# What a region tells the next ones: how many threads have stayed, and whether its first had to wait for a
+# processor, or at the end for another thread.
+cdef void region_over(softline_team *team) noexcept:
+    cdef double now, lost
+    cdef int members
+    if team.may_leave:
+        now = omp_get_wtime()
+        lost = now - team.begun - (softline_processor_time() - team.computed)
+        if team.shares != NULL:
+            lost -= team.shares[0].slept
+        members = members_after(team.members, max(lost, now - team.ended), now - team.begun)
+        if members < team.threads:
+            take_fewer_threads(members, now - team.begun)
 
 
 # Features that one thread owns at a time when parameters are split; depends on nothing but the shape.
@@ -386,6 +432,8 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
     cdef real *sums
     cdef ptrdiff_t task, first, count, k, i
     cdef int thread
+    cdef softline_team room_of_team
+    cdef softline_team *team = region_begins(&room_of_team, threads, n_threads)
     with nogil:
         for task in prange((n + strips * lanes - 1) // (strips * lanes), num_threads=threads,
                            use_threads_if=threads > 1, schedule="static"):
@@ -399,6 +447,8 @@ def scores(X, const ptrdiff_t[::1] idx, const real[:, :] W, const real[::1] b, r
                 i = k * lanes
                 add_scores_of(<const real *>(parts + thread * lds + i * C), part, n_blocks, &b[0], C, sums)
                 store_strip_of(<const real *>sums, min(lanes, count - i), C, &out[first + i, 0], ldo)
+            softline_go(team, thread)
+    region_over(team)
 
 
 cdef int softmax_rows(real[:, :] S, bint log, n_threads) except -1:
@@ -527,6 +577,8 @@ def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] d
     cdef real[:, :] dS = matrix(1, n_strips * C * lanes, np.empty, <real>0)
     cdef real[:, :] sums = matrix(1, C * lanes, np.empty, <real>0)
     cdef ptrdiff_t task, col, width, first, count, k
+    cdef softline_team room_of_team
+    cdef softline_team *team = region_begins(&room_of_team, threads, n_threads)
     with nogil:
         for task in prange(n_strips, num_threads=threads, use_threads_if=threads > 1, schedule="static"):
             load_strip_of(&dscores[task * lanes, 0], lds, NULL, min(lanes, n - task * lanes), C,
@@ -542,7 +594,9 @@ def gradient(X, const ptrdiff_t[::1] idx, const real[:, :] dscores, real[:, :] d
                 pack_of(&rows, &idx[first], count, col, width, &packed[thread, 0], strip)
                 gradient_of(<const real *>&packed[thread, 0], strip, count, width,
                             <const real *>&dS[0, first * C], C, &dW[0, col], ldw, k > 0, NULL)
-        bias_gradient_of(<const real *>&dS[0, 0], n, C, &sums[0, 0], &db[0], False)
+            softline_go(team, thread)
+    region_over(team)
+    bias_gradient_of(<const real *>&dS[0, 0], n, C, &sums[0, 0], &db[0], False)
 
 
 def sgd_update(real[:, :] W, real[::1] b, const real[:, :] dW, const real[::1] db, double learning_rate,

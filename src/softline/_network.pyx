@@ -21,12 +21,14 @@ from softline._kernels cimport (
     SOFTLINE_IDENTITY, SOFTLINE_LEAKY_RELU, SOFTLINE_LOGISTIC, SOFTLINE_RELU, SOFTLINE_TANH, activate_of,
     activation_gradient_of, add_scores_of, affine_of, aligned, bias_gradient_of, bias_update_of,
     check_indices, check_labels, check_length, cross_entropy_gradient_of, dropout_of, gradient_of,
-    gradient_step, indices, load_strip_of, matrix, next_step, optimizer_rule, real, row_stride, rows_of,
-    rule_of, scores_by_blocks, scores_of, slab_of, softline_ahead, softline_block, softline_mix,
-    softline_packed, softline_rows, softline_rule, store_strip_of, threads_for,
+    gradient_step, indices, load_strip_of, matrix, next_step, optimizer_rule, real, region_over,
+    row_stride, rows_of, rule_of, scores_by_blocks, scores_of, slab_of, softline_ahead, softline_block,
+    softline_mix, softline_packed, softline_rows, softline_rule, store_strip_of, threads_for,
+    threads_for_epoch,
 )
 from softline._team cimport (
-    softline_done, softline_next, softline_take, softline_team, softline_wait, team_in, team_room,
+    softline_come, softline_done, softline_go, softline_next, softline_take, softline_team, softline_wait,
+    team_in, team_room,
 )
 
 import numpy as np
@@ -36,8 +38,6 @@ from softline.rows import as_rows
 # Bytes of the rows of a chunk for each thread, beside which the weights count, too: a chunk reads and writes
 # the gradient to all weights, so that rows may leave the level-2 cache where weights are as large.
 cdef ptrdiff_t ROW_BYTES = 400 << 10
-# Threads meet three times in a step: see _epoch.pyx.
-cdef double MEETING_COST = 20
 # Strips of a task in prediction.
 cdef enum:
     TASK_STRIPS = 4
@@ -311,7 +311,7 @@ cdef epoch(X, y, const real[::1] sample_weight, const ptrdiff_t[::1] order, list
         strip_bytes += (at.strip + 2 * at.n_out * lanes) * <ptrdiff_t>sizeof(real)
         weight_bytes += at.n_out * at.ldw * <ptrdiff_t>sizeof(real)
         most_slabs = max(most_slabs, (at.n_in + at.slab - 1) // at.slab)
-    cdef int threads = threads_for(n_threads, min(n * operations, MEETING_COST * batch_size * operations))
+    cdef int threads = threads_for_epoch(n_threads, n, batch_size, operations)
     cdef ptrdiff_t n_tasks = min(most_slabs, <ptrdiff_t>2 * threads) if threads > 1 else 1  # of phase 3
     cdef ptrdiff_t batch_strips = (batch_size + lanes - 1) // lanes
     cdef ptrdiff_t most_strips = max(<ptrdiff_t>1, (threads * ROW_BYTES + weight_bytes) // strip_bytes)
@@ -354,7 +354,7 @@ cdef epoch(X, y, const real[::1] sample_weight, const ptrdiff_t[::1] order, list
 
     # From here on, what a thread assigns is its own.
     cdef uint8_t[::1] room = team_room(threads)
-    cdef softline_team *team = team_in(room, threads)
+    cdef softline_team *team = team_in(room, threads, n_threads)
     cdef network *all = &net
     cdef int thread, j
     cdef uint32_t phase, key
@@ -366,6 +366,7 @@ cdef epoch(X, y, const real[::1] sample_weight, const ptrdiff_t[::1] order, list
     cdef bint add, last
     with nogil, parallel(num_threads=threads, use_threads_if=threads > 1):
         thread = threadid()
+        softline_come(team, thread)
         phase = 0
         for step in range(n_steps):
             batch_first = step * batch_size
@@ -393,8 +394,8 @@ cdef epoch(X, y, const real[::1] sample_weight, const ptrdiff_t[::1] order, list
                     mine = mine + 1
                     k = softline_take(team, thread, phase, n_blocks * groups)
                 if softline_done(team, mine, n_blocks * groups):
-                    softline_next(team, phase)
-                softline_wait(team, phase)
+                    softline_next(team, thread, phase)
+                softline_wait(team, thread, phase)
                 phase = phase + 1
 
                 mine = 0
@@ -441,8 +442,8 @@ cdef epoch(X, y, const real[::1] sample_weight, const ptrdiff_t[::1] order, list
                             bias_update_of(<const real *>here.db, here.rule.first * learning_rates[step],
                                            <const real *>NULL, <real *>NULL, 0, rule_at(here), here.n_out,
                                            <real *>here.b)
-                    softline_next(team, phase)
-                softline_wait(team, phase)
+                    softline_next(team, thread, phase)
+                softline_wait(team, thread, phase)
                 phase = phase + 1
 
                 mine = 0
@@ -463,10 +464,12 @@ cdef epoch(X, y, const real[::1] sample_weight, const ptrdiff_t[::1] order, list
                     mine = mine + 1
                     k = softline_take(team, thread, phase, n_tasks)
                 if softline_done(team, mine, n_tasks):
-                    softline_next(team, phase)
-                softline_wait(team, phase)
+                    softline_next(team, thread, phase)
+                softline_wait(team, thread, phase)
                 phase = phase + 1
                 chunk_first = chunk_first + n_rows
+        softline_go(team, thread)
+    region_over(team)
     return losses
 
 

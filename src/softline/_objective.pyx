@@ -11,11 +11,15 @@ threads meet only at the end.
 
 from cython.parallel cimport parallel, prange, threadid
 from libc.math cimport copysign, fabs, fmax, sqrt
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, uint8_t
 from softline._kernels cimport (
     add_scores_of, bias_gradient_of, check_labels, check_length, cross_entropy_gradient_of,
-    cross_entropy_of, gradient_of, indices, matrix, real, row_stride, rows_of, scores_by_blocks,
+    cross_entropy_of, gradient_of, indices, matrix, real, region_over, row_stride, rows_of, scores_by_blocks,
     scores_of, softline_ahead, softline_block, softline_packed, softline_rows, threads_for,
+)
+from softline._team cimport (
+    softline_come, softline_done, softline_go, softline_next, softline_take, softline_team, softline_wait,
+    team_in, team_room,
 )
 
 import numpy as np
@@ -79,14 +83,19 @@ cdef double pass_over(X, const int32_t[::1] y, const real[::1] sample_weight, co
     cdef double[::1] losses = np.zeros(n_blocks)
     cdef ptrdiff_t ld = row_stride(sums, "sums")
 
-    cdef ptrdiff_t task, first, last, n_rows, s, col, count, k, r, c, d
+    cdef uint8_t[::1] room = team_room(threads)
+    cdef softline_team *team = team_in(room, threads, n_threads)
+    cdef ptrdiff_t mine, task, first, last, n_rows, s, col, count, k, r, c, d
     cdef softline_ahead ahead
     cdef real *S
     cdef bint add
     cdef double sum
     with nogil, parallel(num_threads=threads, use_threads_if=threads > 1):
-        for task in prange(n_blocks, schedule="dynamic", chunksize=1):
-            thread = threadid()
+        thread = threadid()
+        softline_come(team, thread)
+        mine = 0
+        task = softline_take(team, thread, 0, n_blocks)
+        while task >= 0:
             first = strips * task // n_blocks * lanes
             last = min(n, strips * (task + 1) // n_blocks * lanes)
             add = False
@@ -119,7 +128,15 @@ cdef double pass_over(X, const int32_t[::1] y, const real[::1] sample_weight, co
                 add = True
                 first = first + n_rows
             losses[task] = sum
-        for c in prange(C, schedule="static"):
+            mine = mine + 1
+            task = softline_take(team, thread, 0, n_blocks)
+        if softline_done(team, mine, n_blocks):
+            softline_next(team, thread, 0)
+        softline_wait(team, thread, 0)
+
+        mine = 0
+        c = softline_take(team, thread, 1, C)
+        while c >= 0:
             for d in range(D):
                 dW[c, d] = 0
             for k in range(n_blocks):
@@ -129,6 +146,13 @@ cdef double pass_over(X, const int32_t[::1] y, const real[::1] sample_weight, co
             for k in range(n_blocks):
                 sum = sum + bias_sums[k, c]
             db[c] = scale * sum
+            mine = mine + 1
+            c = softline_take(team, thread, 1, C)
+        if softline_done(team, mine, C):
+            softline_next(team, thread, 1)
+        softline_wait(team, thread, 1)
+        softline_go(team, thread)
+    region_over(team)
     sum = 0
     for k in range(n_blocks):
         sum = sum + losses[k]

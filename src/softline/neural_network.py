@@ -115,7 +115,8 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         `intercepts_[0]` take raw rows. In `partial_fit` the statistics are those of all rows since the first
         call.
     n_threads : int or None, default=None
-        Threads to use. None: what the process may use, fewer where the work is small.
+        Threads to use. None: what the process may use, fewer where the work is small or the
+        machine busy.
 
     Attributes
     ----------

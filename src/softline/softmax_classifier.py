@@ -112,7 +112,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         Orders the rows and makes the validation split. An int gives the same bits each time.
     n_threads : int or None, default=None
         Threads to use. None: what the process may use (CPU affinity and quota, OMP_NUM_THREADS,
-        threadpoolctl), fewer where the work is small.
+        threadpoolctl), fewer where the work is small or the machine busy.
     verbose : int, default=0
         1 shows a progress bar with loss, validation accuracy, rows a second and the time left; 2 also how
         many GFLOP/s the kernels reach, and which share of the machine's peak that is (not for "lbfgs").

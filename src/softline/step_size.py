@@ -99,7 +99,9 @@ class AutoStep:
         else:  # every row so far is as likely to be among them
             share = len(rows) / self.n_rows
             taken = np.random.RandomState(self.n_rows % 2**32).random_sample(SPREAD_ROWS) < share
-            self.seen[taken] = X.array[new[taken]]
+            seen = self.seen.copy()  # of a model in a memory map it is read-only
+            seen[taken] = X.array[new[taken]]
+            self.seen = seen
         if doubled:
             self._center, self._spread = center_and_spread(self.seen)
         scale = 1 if X.scale is None else X.scale
