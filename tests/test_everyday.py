@@ -250,6 +250,19 @@ def test_a_constant_column_changes_nothing(constant, n_classes, dtype):
     )
 
 
+@pytest.mark.parametrize("n", [60, 3000])
+def test_float32_far_from_zero(n):
+    """Seconds since 1970, within two days: float32 tells 128 of them apart."""
+    X, y = embeddings(n, 6, 3, 0.3)
+    X = (1.7e9 + 5e4 * X).astype(np.float32)
+    model, warned = fitted(LogisticRegression(C=1), X, y)
+    X = X.astype(float)
+    exact = LogisticRegression(C=1, tol=1e-8).fit(X, y)
+    ours, least = (objective(X, y, None, 1, m.coef_, m.intercept_) for m in (model, exact))
+    assert not warned and ours <= (1 + ABOVE) * least
+    assert np.array_equal(model.predict(X.astype(np.float32)), exact.predict(X))
+
+
 def genes(n=60, d=1200):
     rng = np.random.default_rng(0)
     y = np.arange(n) % 2

@@ -95,16 +95,16 @@ class Objective:
         weight = None if sample_weight is None else sample_weight[self.rows]
         self.stats = ColumnStats(D)
         self.stats.update(X, self.rows, weight, n_threads)
-        shift, scale, self._change, self.result_dtype = X.shift, X.scale, None, X.dtype
-        if condition and shift is None and scale is None:
-            centred = fit_intercept and intercept_penalty == 0
-            harmless = self.stats.is_harmless(X.dtype)
-            if not harmless:
-                self.result_dtype = np.dtype(np.float64)
-            if self.is_small or not harmless:
-                shift, scale = self.stats.conditioning(X, self.rows, weight, centred, n_threads)
-                self._change = Rows(X.array, shift, scale, np.float64)
+        shift, scale, self.result_dtype = X.shift, X.scale, X.dtype
+        centred = fit_intercept and intercept_penalty == 0
+        harmless = self.stats.is_harmless(X.dtype)
+        changes = condition and shift is None and scale is None and (self.is_small or not harmless)
+        if changes:
+            shift, scale = self.stats.conditioning(X, self.rows, weight, centred, n_threads)
+            self.result_dtype = X.dtype if harmless else np.dtype(np.float64)
         self.X = Rows(X.array, shift, scale, dtype)
+        # By the very numbers, rounded to `dtype`, that the kernels use.
+        self._change = Rows(X.array, self.X.shift, self.X.scale, np.float64) if changes else None
         units: Any = 1.0 if self._change is None else self._change.scale
         units = np.broadcast_to(units, D)
         with np.errstate(over="ignore"):
