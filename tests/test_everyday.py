@@ -291,6 +291,15 @@ def test_many_more_features_than_rows(l1_ratio, warm):
     assert weighted.all() == (l1_ratio == 0)
 
 
+def test_wide_features_of_very_different_units():
+    """Products of rows would hold the largest feature and no other."""
+    X, y = genes(30, 80)
+    C, units = 1e4, 10.0 ** np.random.default_rng(0).uniform(-6, 12, 80)
+    model, warned = fitted(LogisticRegression(C=C, max_iter=1000), X * units, y)
+    ours = objective(X * units, y, None, C, model.coef_, model.intercept_)
+    assert not warned and ours - least_objective(X * units, y, None, C) <= ABOVE * max(ours, 1e-4)
+
+
 def test_a_warm_start_is_never_made_worse():
     X, y, _ = table(3, {"heavy tails", "scales"})
     model, _ = fitted(LogisticRegression(C=1e3, tol=1e-6, max_iter=1000, warm_start=True), X, y)

@@ -24,8 +24,9 @@ FIRST_FEATURES, SLIGHT = 128, 1e-6
 MOST_STEPS = 15
 # Problems with an L1 penalty and no more features are searched at once.
 NARROW = 256
-# Most rows whose space is searched in; it must halve the features, too.
-MOST_ROWS = 2048
+# Most rows whose space is searched in; it must halve the features, too. Features whose squares, in units of
+# their penalty, are this much less than those of others would be lost in the rounding of these.
+MOST_ROWS, MOST_SPREAD = 2048, 1e8
 # Features of a block of the products of rows.
 BLOCK = 1024
 
@@ -39,9 +40,19 @@ def minimize(
     n, D = objective.X.shape
     if D > NARROW and objective.l1[:-1].all():
         return _on_working_sets(objective, Z, tol, max_iter, callback)
-    if 2 * n <= D and n <= MOST_ROWS and not objective.l1.any() and objective.l2[:-1].all():
+    if 2 * n <= D and n <= MOST_ROWS and not objective.l1.any() and _of_one_size(objective):
         return _in_row_space(objective, Z, tol, max_iter, callback)
     return lbfgs.minimize(objective, Z, tol, max_iter, callback)
+
+
+def _of_one_size(objective: Objective) -> bool:
+    """Whether all features weigh in in the products of rows, each in units of its penalty."""
+    if not objective.l2[:-1].all():
+        return False
+    squares = objective.stats.squares if objective.X.scale is None else np.ones(objective.X.shape[1])
+    sizes = squares / objective.l2[:-1]
+    sizes = sizes[squares > 0]
+    return bool(len(sizes) and sizes.max() <= MOST_SPREAD * sizes.min())
 
 
 def _on_working_sets(
