@@ -88,3 +88,16 @@ def test_rare_words_count(table):
     X = (rng.random((5000, 60)) < 0.01).astype(float)
     y = (X @ rng.standard_normal(60) > 0).astype(int)
     assert SoftmaxClassifier(random_state=0, alpha=0).fit(X, y).score(X, y) > 0.95
+
+
+@pytest.mark.parametrize("options", [{}, {"standardize": True}, {"learning_rate": 1e-3}])
+@pytest.mark.parametrize("unit", [1e12, 1e16, 1e20, 1e30])
+def test_float32_in_huge_units_is_learned_or_refused_in_words(table, unit, options):
+    Z, y = table
+    X = (Z * unit).astype(np.float32)
+    try:
+        model = SoftmaxClassifier(random_state=0, **options).fit(X, y)
+    except ValueError as refusal:
+        assert unit > 1e16 and ("X spans" in str(refusal) or "scale them" in str(refusal))
+    else:
+        assert model.score(X, y) > 0.8

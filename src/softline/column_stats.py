@@ -53,7 +53,17 @@ class ColumnStats:
         """(shift, scale) so that (x - shift) * scale has mean 0 (if `center`) and variance 1.
 
         As scikit-learn's StandardScaler: a constant feature becomes 0, or stays what it is if not centred.
+
+        Raises
+        ------
+        ValueError
+            If the squares of a feature overflow.
         """
+        if not np.isfinite(self.squares).all():
+            raise ValueError(
+                f"X spans {np.max(self.high - self.low):.3g}, too much to standardise; divide it by a constant, "
+                "or pass float64 if it is of another type"
+            )
         varies = (self.high > self.low) & (self.squares > 0)
         deviation = np.sqrt(self.squares / self.weight, where=varies, out=np.ones_like(self.mean))
         if not center:
