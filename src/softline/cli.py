@@ -646,7 +646,7 @@ def _training_rows(model: Any, n_rows: int, seconds: float) -> dict[str, str]:
     from softline.progress import format_rate
 
     if not hasattr(model, "early_stopping"):
-        steps = {"steps": _training(model)} if hasattr(model, "n_iter_") else {}
+        steps = {"steps": _training(model)} if getattr(model, "n_iter_", None) is not None else {}
         return steps | {"time": f"{seconds:.3g} s"}
     median = np.median(model.epoch_seconds_)
     return {
