@@ -86,9 +86,10 @@ ARGUMENTS = {
         1e-3,
         20,
     ),
+    "cholesky_solve": (np.eye(D) + 0.5, np.ones(D)),
     "batch_weights": (weight, idx, 64),
 }
-SERIAL = {"coordinate_descent", "batch_weights"}
+SERIAL = {"coordinate_descent", "cholesky_solve", "batch_weights"}
 
 
 def call(name, n_threads):

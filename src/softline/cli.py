@@ -850,7 +850,7 @@ def _info(args: argparse.Namespace) -> None:
     }
     if hasattr(model, "coefs_"):
         rows["layers"] = " - ".join(str(len(coef)) for coef in coefs) + f" - {model.n_outputs_} units"
-    if hasattr(model, "n_iter_"):
+    if getattr(model, "n_iter_", None) is not None:
         rows["epochs" if hasattr(model, "loss_curve_") else "steps"] = _training(model)
     if hasattr(model, "test_looks_"):
         looks = ", ".join(f"{look.score:.2%} on {look.date}" for look in model.test_looks_)
