@@ -204,7 +204,7 @@ def test_train_least_squares(tmp_path, capsys):
     trained, err = capsys.readouterr()
     assert err == ""
     assert accuracy(trained) > 90
-    assert re.search(r"^training +LeastSquaresClassifier\(alpha=2\.0\)$", trained, re.M)
+    assert re.search(r"^training +LeastSquaresClassifier\(alpha=2\.0, random_state=3\)$", trained, re.M)
     assert re.search(r"^time +[\d.]+ s$", trained, re.M)
     for split, part in (("train", "training "), ("validation", "validation "), ("test", "test ")):
         assert main(["evaluate", path, "digits", "--split", split]) == 0
@@ -213,7 +213,7 @@ def test_train_least_squares(tmp_path, capsys):
         assert "cross-entropy" not in out
     assert main(["info", path]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"^model +LeastSquaresClassifier\(alpha=2\.0\)$", out, re.M)
+    assert re.search(r"^model +LeastSquaresClassifier\(alpha=2\.0, random_state=3\)$", out, re.M)
     assert "epochs" not in out
     np.save(tmp_path / "x.npy", np.zeros((2, 64)))
     assert main(["predict", path, str(tmp_path / "x.npy")]) == 0
