@@ -29,7 +29,6 @@ KINDS = (
     "duplicates",
     "heavy tails",
     "offsets",
-    "one row each",
     "rare classes",
     "scales",
     "separable",
