@@ -57,8 +57,8 @@ class ColumnStats:
         """
         if not np.isfinite(self.squares).all():
             raise ValueError(
-                f"X spans {np.max(self.high - self.low):.3g}, too much to standardise; divide it by a constant, "
-                "or pass float64 if it is of another type"
+                f"X spans {np.max(self.high - self.low):.3g}, too much to standardise; divide it by a "
+                "constant, or pass float64 if it is of another type"
             )
         varies = (self.high > self.low) & (self.squares > 0)
         deviation = np.sqrt(self.squares / self.weight, where=varies, out=np.ones_like(self.mean))
