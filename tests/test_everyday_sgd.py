@@ -1,7 +1,10 @@
 """Tables as people have them: SoftmaxClassifier with its defaults learns them."""
 
+import warnings
+
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import SGDClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -101,3 +104,27 @@ def test_float32_in_huge_units_is_learned_or_refused_in_words(table, unit, optio
         assert unit > 1e16 and ("X spans" in str(refusal) or "scale them" in str(refusal))
     else:
         assert model.score(X, y) > 0.8
+
+
+def test_heavy_tails_reach_the_minimum_or_a_warning_says_how_far_it_is():
+    """Log-normal features, sigma 1 to 4: the loss is near that of L-BFGS unless a warning says otherwise."""
+    rng = np.random.default_rng(1)
+    Z = rng.standard_normal((3000, 6))
+    y = (Z @ rng.standard_normal(6) + rng.standard_normal(3000) > 0).astype(int)
+    for sigma in (1, 2, 3, 4):
+        X = np.exp(sigma * Z)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model = SoftmaxClassifier(random_state=0).fit(X, y)
+        loss = -np.mean(model.predict_log_proba(X)[np.arange(len(y)), y])
+        least = SoftmaxClassifier(solver="lbfgs", tol=1e-6, max_iter=5000).fit(X, y).loss_curve_[-1]
+        assert loss < least + 0.01 or any("above its least" in str(w.message) for w in caught)
+
+
+def test_what_a_wild_row_with_a_wrong_label_leaves_is_told(table):
+    Z, y = table
+    X, y = with_a_long_row(Z), y.copy()
+    y[7] = 1 - y[7]
+    with pytest.warns(ConvergenceWarning, match="above its least: some rows are so much longer.*lbfgs"):
+        model = SoftmaxClassifier(random_state=0).fit(X, y)
+    assert model.score(Z, y) > 0.85

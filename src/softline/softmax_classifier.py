@@ -578,6 +578,13 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
                 ConvergenceWarning,
                 stacklevel=4,
             )
+        elif (
+            self.tol is not None
+            and not self.early_stopping
+            and self.max_norm is None
+            and (warning := trainer.disturbance(100 * self.tol))
+        ):
+            warnings.warn(warning, ConvergenceWarning, stacklevel=4)
 
     @checks_parameters
     def partial_fit(

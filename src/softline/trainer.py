@@ -20,6 +20,11 @@ CALL_FLOPS = 2e10
 
 # The automatic rate of mini-batches is lowered by LOWER after an epoch whose loss was RISEN times the least.
 RISEN, LOWER = 1.01, 0.7
+# Below this share of its first value it tells of rows that the steps could not follow.
+LOW = 0.25
+
+# Rows of which a pass over all of them holds the scores at a time.
+ROWS_AT_ONCE = 8192
 
 
 class DivergenceError(FloatingPointError, ValueError):
@@ -157,6 +162,7 @@ class Trainer:
                 self.rate = self._stable_rate(*curvatures, n_rows)
             else:
                 self.rate = step_size.rate_of_change(change, self.auto.length)
+        self.first_rate = self.rate
 
     def _weights(self) -> Array | None:
         return None if self.sample_weight is None else self.sample_weight[self.rows]
@@ -271,6 +277,54 @@ class Trainer:
             l1=self.l1,
             **self.options,
         )
+
+    def disturbance(self, tolerated: float) -> str:
+        """What to say if long rows have kept the rate low, and the loss `tolerated` above its least."""
+        if self.rate > LOW * self.first_rate or (excess := self.excess()) <= tolerated:
+            return ""
+        return (
+            f"the loss may be {excess:.2g} above its least: some rows are so much longer than the others "
+            f"that learning_rate='auto' went down from {self.first_rate:.2g} to {self.rate:.2g}. Clip or "
+            "transform the features that make them long (for example with PowerTransformer), or pass "
+            "solver='lbfgs'."
+        )
+
+    def excess(self) -> float:
+        """Roughly how far the loss is above its least: half the Newton decrement, feature by feature.
+
+        The curvature of a feature is that of all classes together, no less than that of one.
+        """
+        X, (W, b), n_classes = self.X, self.model, len(self.b)
+        smoothing, weight = self.options["label_smoothing"], self._weights()
+        share = np.ones(len(self.rows)) if weight is None else weight.astype(float)
+        share /= share.sum()
+        shift = np.zeros(X.shape[1]) if self.shift is None else self.shift.astype(float)
+        dW, db, curvature, curvature_b = np.zeros(W.shape), np.zeros(n_classes), np.zeros(X.shape[1]), 0.0
+        for first in range(0, len(self.rows), ROWS_AT_ONCE):
+            some = slice(first, first + ROWS_AT_ONCE)
+            rows, shares = self.rows[some], share[some, None]
+            probs = np.empty((len(rows), n_classes), X.dtype)
+            _kernels.scores(X, rows, W, b, probs, self.n_threads)
+            _kernels.softmax(probs, self.n_threads)
+            targets = self.y[rows] if self.y.ndim == 2 else np.eye(n_classes)[self.y[rows]]
+            targets = (1 - smoothing) * targets + smoothing / n_classes
+            g, sums = np.empty(W.shape, X.dtype), np.empty(n_classes, X.dtype)
+            dscores = (shares * (probs - targets)).astype(X.dtype)
+            _kernels.gradient(X, rows, dscores, g, sums, self.n_threads)
+            dW, db = dW + g, db + sums
+            curved = np.sum(shares * probs * (1 - probs), axis=1)
+            if curved.any():
+                mean, squares, _, _ = _kernels.column_stats(X, rows, curved.astype(X.dtype), self.n_threads)
+                curvature += squares + curved.sum() * (mean - shift) ** 2
+                curvature_b += curved.sum()
+        dW += self.l2 * W - db[:, None] * shift
+        # Of the penalty's subgradients the one that leaves least: where weights are 0 it takes what it can.
+        dW = np.where(W != 0, dW + self.l1 * np.sign(W), np.sign(dW) * np.maximum(np.abs(dW) - self.l1, 0))
+        curvature += self.l2
+        decrement = np.sum(np.divide(dW**2, curvature, where=curvature > 0, out=np.zeros(dW.shape)))
+        if self.fit_intercept and curvature_b > 0:
+            decrement += np.sum(db**2) / curvature_b
+        return float(decrement / 2)
 
     def advice(self) -> str:
         """What is wrong with the learning rate, and which would do."""
