@@ -118,7 +118,10 @@ def least_objective(X, y, weight, C):
             H[of_class, of_class] += Z.T @ (Z * (share * P[:, c])[:, None])
         scale = np.sqrt(np.maximum(np.diagonal(H), 1e-300))
         H = H / scale / scale[:, None] + 1e-13 * np.eye(len(H))
-        step = -(np.linalg.lstsq(H, G.ravel() / scale, rcond=None)[0] / scale).reshape(W.shape)
+        try:
+            step = -(np.linalg.lstsq(H, G.ravel() / scale, rcond=None)[0] / scale).reshape(W.shape)
+        except np.linalg.LinAlgError:  # LAPACK gives up: what there is, is a bound
+            break
         gain, t = -np.sum(G * step), 1.0
         while t > 1e-10 and not value_and_probabilities(W + t * step)[0] < value - 1e-4 * t * gain:
             t /= 2
