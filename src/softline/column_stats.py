@@ -70,18 +70,18 @@ class ColumnStats:
             return None, 1 / deviation
         return self.mean, np.where(varies, 1 / deviation, 0)
 
-    def is_harmless(self, dtype: np.dtype[Any]) -> bool:
+    def is_harmless(self, dtype: np.dtype[Any], root: int = 8) -> bool:
         """Whether sums and squares in `dtype` hold these features as they are, uncentred and unscaled.
 
         They do if no mean is further away than 7 deviations in float32, 90 in float64 (the eighth root of
-        the precision), and no deviation is larger than 3e9, 1e77 (the fourth root of the range) or smaller
-        than its inverse.
+        the precision, or the given root), and no deviation is larger than 3e9, 1e77 (the fourth root of the
+        range) or smaller than its inverse.
         """
         varies = self.high > self.low
         limits = np.finfo(dtype)
         with np.errstate(over="ignore", invalid="ignore"):
             deviation = np.sqrt(self.squares[varies] / self.weight)
-            offset = np.abs(self.mean) * limits.eps**0.125
+            offset = np.abs(self.mean) * limits.eps ** (1 / root)
         smallest = limits.tiny**0.25
         return bool(
             np.all((deviation > smallest) & (deviation < 1 / smallest) & (offset[varies] < deviation))

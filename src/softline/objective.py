@@ -101,7 +101,8 @@ class Objective:
         changes = condition and shift is None and scale is None and (self.is_small or not harmless)
         if changes:
             shift, scale = self.stats.conditioning(X, self.rows, weight, centred, n_threads)
-            self.result_dtype = X.dtype if harmless else np.dtype(np.float64)
+            holds = self.stats.is_harmless(X.dtype, root=4)
+            self.result_dtype = X.dtype if holds else np.dtype(np.float64)
         self.X = Rows(X.array, shift, scale, dtype)
         # By the very numbers, rounded to `dtype`, that the kernels use.
         self._change = Rows(X.array, self.X.shift, self.X.scale, np.float64) if changes else None
