@@ -12,7 +12,6 @@ from softline import _kernels
 from softline._objective import cholesky_solve
 from softline._typing import Array
 from softline.average_curvature import BLOCK, invert_cholesky, solve_by_root
-from softline.rows import Rows
 
 # What is added to the diagonal of 1, in ulps for each weight: what rounding leaves undecided. It is no less
 # than an ulp of the data.
@@ -24,7 +23,8 @@ class ExactCurvature:
 
     Parameters
     ----------
-    X : (N, D) Rows
+    z : (N, D + 1) float64 array
+        The rows, and a column of ones, or of zeros without an intercept.
     probs : (N, C) array
         Probabilities of the classes at Z.
     sample_weight : (N,) array or None
@@ -32,7 +32,6 @@ class ExactCurvature:
         Penalties of W and of b.
     precision : float
         An ulp of the data: features that differ by less are the same.
-    fit_intercept : bool
     n_threads : int or None
 
     Attributes
@@ -45,21 +44,17 @@ class ExactCurvature:
 
     def __init__(
         self,
-        X: Rows,
+        z: Array,
         probs: Array,
         sample_weight: Array | None,
         l2: Array,
-        *,
         precision: float = 0.0,
-        fit_intercept: bool = True,
         n_threads: int | None = None,
     ) -> None:
-        n, D = X.shape
+        n, width = z.shape
         probs, share = probs.astype(float, copy=False), np.full(n, 1 / n)
         if sample_weight is not None:
             share = sample_weight / sample_weight.sum(dtype=float)
-        z = _kernels.padded(n, D + 1, np.float64)
-        z[:, :D], z[:, D] = X[:], float(fit_intercept)
 
         def gram(left: Array, right: Array) -> Array:
             """left^T right, by the kernel: BLAS's bits depend on its threads."""
@@ -71,14 +66,14 @@ class ExactCurvature:
             H = gram(z * (share * probs[:, 0] * probs[:, 1])[:, None], z)
         else:
             C = probs.shape[1]
-            p_z = (probs[:, :, None] * z[:, None, :]).reshape(n, C * (D + 1))
+            p_z = (probs[:, :, None] * z[:, None, :]).reshape(n, C * width)
             weighted = p_z * share[:, None]
             H = -gram(weighted, p_z)
-            own = gram(weighted, z).reshape(C, D + 1, D + 1)
+            own = gram(weighted, z).reshape(C, width, width)
             for c in range(C):
-                here = slice(c * (D + 1), (c + 1) * (D + 1))
+                here = slice(c * width, (c + 1) * width)
                 H[here, here] += own[c]
-        self.shape = len(H) // (D + 1), D + 1
+        self.shape = len(H) // width, width
         diagonal = np.maximum(np.diagonal(H), 0) + np.tile(l2, self.shape[0])
         self.roots = np.sqrt(np.where(diagonal > np.finfo(float).tiny, diagonal, 1))[None]
         H /= self.roots

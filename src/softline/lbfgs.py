@@ -186,7 +186,7 @@ def minimize(
     first = best = Z, value, np.inf
     promises: list[tuple[float, float]] = []  # values before the last steps, and what these would gain
     n_iter, stalled, stopped, converged, last = 0, 0, False, False, False
-    newton_from = max_iter + 1
+    newton_from = np.inf  # the step from which on Newton's are taken
     if objective.has_hessian:
         newton_from = 0 if objective.is_small else PATIENCE
     while np.isfinite(value):
@@ -209,7 +209,7 @@ def minimize(
         # A gap that rounding hides is none, unless tol is 0; but the search goes on as long as it gains.
         converged = confirmed and best[2] <= max(allowed, slack * abs(best[1]) if tol > 0 else 0)
         enough = confirmed and best[2] <= AIM * allowed and (last or not exact or n_iter == 0)
-        if enough and not exact and objective.has_cheap_hessian and newton_from <= max_iter:
+        if enough and not exact and objective.has_cheap_hessian and newton_from < np.inf:
             newton_from = n_iter
             continue
         if enough or stopped or n_iter == max_iter or stalled == MOST_STALLED:
@@ -219,7 +219,7 @@ def minimize(
         if slope < 0:
             found = line_search(objective, Z, value, G, step, slope, slack * abs(value))
         if found is None and exact:  # a Hessian of rounding: where all probabilities are 0 or 1
-            newton_from, metric = max_iter + 1, None
+            newton_from, metric = np.inf, None
             continue
         if found is None and memory.pairs:  # what the steps have taught is wrong here
             memory.pairs, promises = [], []

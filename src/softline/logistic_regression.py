@@ -239,24 +239,17 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
         )
         Z = 0.01 * rng.standard_normal(objective.shape)
         if hasattr(self, "coef_"):
-            Z = self._fitted_before(objective)
+            Z = objective.collapse(self.coef_, self.intercept_)
         elif not self.fit_intercept:
             Z[:, -1] = 0
         return objective.differentiable(Z)
 
     def _keep(self, objective: Objective, Z: Array) -> None:
         W, b = objective.expand(Z)
-        if len(Z) == 1:  # -w/2 and w/2
-            W, b = 2 * W[1:], 2 * b[1:]
+        if len(Z) == 1:
+            W, b = W[1:] - W[:1], b[1:] - b[:1]
         dtype = np.float64 if self.solver == "liblinear" else objective.result_dtype
         self.coef_, self.intercept_ = np.ascontiguousarray(W, dtype), b.astype(dtype)
-
-    def _fitted_before(self, objective: Objective) -> Array:
-        """The Z of `coef_` and `intercept_`."""
-        W, b = np.array(self.coef_, float), np.array(self.intercept_, float)
-        if len(W) == 1:
-            W, b = np.vstack([-W / 2, W / 2]), np.append(-b / 2, b / 2)
-        return objective.collapse(W, b)
 
     # ---- parameters and input ----------------------------------------------------------------------
 
@@ -339,7 +332,7 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
             given, expected = np.shape(self.coef_), (Z.shape[0], Z.shape[1] - 1)
             if given != expected:
                 raise ValueError(f"Initialization coef is of shape {given}, expected shape {expected}")
-            Z = self._fitted_before(objective)
+            Z = objective.collapse(self.coef_, self.intercept_)
             if not self.fit_intercept:
                 Z[:, -1] = 0
             return Z

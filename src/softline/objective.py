@@ -113,6 +113,7 @@ class Objective:
         self.l2 = np.append(of_W[0], l2 * intercept_penalty)
         self.l1 = np.append(of_W[1], l1 * np.sqrt(intercept_penalty))
         self._W = _kernels.padded(n_classes, D, dtype)
+        self._design_matrix: Array | None = None
 
     def _set_size(self, n: int, D: int, has_l1: bool) -> None:
         self.shape = (1 if self.n_classes == 2 else self.n_classes, D + 1)
@@ -139,7 +140,7 @@ class Objective:
         if self.sample_weight is not None:
             other.sample_weight = self.sample_weight.astype(dtype, copy=False)
         other.l2, other.l1 = l2, np.zeros(len(l2)) if l1 is None else l1
-        other._W = _kernels.padded(self.n_classes, X.shape[1], dtype)
+        other._W, other._design_matrix = _kernels.padded(self.n_classes, X.shape[1], dtype), None
         return other
 
     def expand(self, Z: Array) -> Layer:
@@ -148,7 +149,7 @@ class Objective:
         return (W, b) if self._change is None else self._change.weights_for_array(W, b)
 
     def collapse(self, W: Array, b: Array) -> Array:
-        """The Z, float64, of W and b, which act on the rows given."""
+        """The Z, float64, of W and b, which act on the rows given; for two classes of one row or of two."""
         W, b = W.astype(float), b.astype(float)
         if self._change is not None:
             W, b = self._change.weights_from_array(W, b)
@@ -157,7 +158,7 @@ class Objective:
     def _joined(self, W: Array, b: Array) -> Array:
         """The Z, float64, of W and b, which act on `self.X`."""
         Z = np.column_stack([W, b]).astype(float)
-        return Z[1:] - Z[:1] if self.n_classes == 2 else Z
+        return Z[1:] - Z[:1] if len(Z) == 2 else Z
 
     def _layer(self, Z: Array) -> Layer:
         """W (C, D) and b (C,) of Z, which act on `self.X`."""
@@ -215,6 +216,14 @@ class Objective:
         _kernels.softmax(probs, self.n_threads)
         return probs
 
+    def _design(self) -> Array:
+        """The rows, and a column of ones for the intercept: (N, D + 1), float64; made once."""
+        if self._design_matrix is None:
+            n, D = self.X.shape
+            self._design_matrix = _kernels.padded(n, D + 1, np.float64)
+            self._design_matrix[:, :D], self._design_matrix[:, D] = self.X[:], float(self.fit_intercept)
+        return self._design_matrix
+
     def curvature(self, Z: Array) -> Array:
         """Mean over the classes of p (1 - p) at Z, times the weight of the row: (N,) of X.dtype."""
         out = np.zeros(len(self.X), self.X.dtype)
@@ -240,14 +249,9 @@ class Objective:
     def metric(self, Z: Array, exact: bool) -> AverageCurvature | ExactCurvature:
         """The curvature at Z: the Hessian itself, or its average over the classes."""
         if exact:
+            probs = self._probabilities(Z, np.arange(len(self.X)))
             return ExactCurvature(
-                self.X,
-                self._probabilities(Z, np.arange(len(self.X))),
-                self.sample_weight,
-                self.l2,
-                precision=self.precision,
-                fit_intercept=self.fit_intercept,
-                n_threads=self.n_threads,
+                self._design(), probs, self.sample_weight, self.l2, self.precision, self.n_threads
             )
         sample = self.rows
         if self.sample_size < len(self.rows):

@@ -62,19 +62,19 @@ class Hessian:
         """The minimum V of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), about."""
         metric = self.metric
         V, G, l1 = metric.to_coordinates(Z), metric.gradient(G), metric.penalty(l1)
-        rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, ROUNDS_TIMES_FEATURES // V.shape[1]))
         terms = np.array([term for _, term in self.terms]).reshape(-1, *V.shape)
         signs = np.array([sign for sign, _ in self.terms])
-        model = metric.correlations, self.scale, terms, signs, G, l1
+        curvature = metric.correlations, self.scale, terms, signs
         if not isinstance(metric, ExactCurvature):
-            coordinate_descent(*model, V, DESCENT_TOL, rounds)
+            rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, ROUNDS_TIMES_FEATURES // V.shape[1]))
+            coordinate_descent(*curvature, G, l1, V, DESCENT_TOL, rounds)
             return metric.from_coordinates(V)
         first = V.copy()
         for _ in range(MOST_SUBSPACES):
             # Descent goes on from V, where the slope of the model is another.
             slope = G + metric.product(V - first)
             before = V.copy()
-            coordinate_descent(*model[:4], slope, l1, V, DESCENT_TOL, FEWEST_ROUNDS)
+            coordinate_descent(*curvature, slope, l1, V, DESCENT_TOL, FEWEST_ROUNDS)
             slope += metric.product(V - before)
             minimize_on_support(metric.correlations, slope[0], l1, V[0])
             if np.abs(V - before).max() <= SUBSPACE_TOL * np.abs(V - first).max():

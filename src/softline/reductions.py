@@ -141,16 +141,10 @@ class RowSpace:
         gram /= lengths
         gram /= lengths[:, None]
         # gram = U^T U, so F = lengths U^T.
-        self.inverse = invert_cholesky(gram.copy(), objective.n_threads) / lengths[:, None]
+        inverse_root = invert_cholesky(gram.copy(), objective.n_threads)
+        self.inverse = inverse_root / lengths[:, None]
         F = _kernels.padded(n, n, np.float64)
-        _kernels.gradient(
-            self.inverse * lengths[:, None],
-            None,
-            np.ascontiguousarray(gram),
-            F,
-            np.empty(n),
-            objective.n_threads,
-        )
+        _kernels.gradient(inverse_root, None, gram, F, np.empty(n), objective.n_threads)
         F *= lengths[:, None]
         self.objective = objective.with_rows(Rows(F), np.append(np.full(n, least), objective.l2[-1]))
 

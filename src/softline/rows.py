@@ -70,7 +70,7 @@ class Rows:
     def weights_for_array(self, W: Array, b: Array) -> Layer:
         """Weights W (C, D) and b (C,) that act on these rows, as those that act on the array itself."""
         coef = W if self.scale is None else W * self.scale.astype(float)
-        intercept = b if self.shift is None else b - coef @ self.shift.astype(float)
+        intercept = b if self.shift is None else b - _along(coef, self.shift)
         return np.ascontiguousarray(coef, W.dtype), intercept.astype(b.dtype)
 
     def weights_from_array(self, coef: Array, intercept: Array) -> Layer:
@@ -80,8 +80,13 @@ class Rows:
             scale = self.scale.astype(float)
             W = np.divide(coef, scale, where=scale != 0, out=np.zeros(coef.shape))
         if self.shift is not None:
-            b = intercept + (coef * (1 if self.scale is None else self.scale != 0)) @ self.shift.astype(float)
+            b = intercept + _along(coef * (1 if self.scale is None else self.scale != 0), self.shift)
         return W, b
+
+
+def _along(W: Array, shift: Array) -> Array:
+    """W times shift, float64; not by BLAS, whose bits depend on its threads."""
+    return np.einsum("cd,d->c", W, shift.astype(float))
 
 
 def in_row_order(array: Array) -> Array:
