@@ -265,6 +265,21 @@ def test_float32_far_from_zero(n):
     assert np.array_equal(model.predict(X.astype(np.float32)), exact.predict(X))
 
 
+def test_float32_features_that_repeat_others_are_told_of():
+    """They differ by rounding alone, and a lower objective makes use of it."""
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((200, 4))
+    y = (A[:, 0] + rng.logistic(size=200) > 0).astype(int)
+    X = np.hstack([A, np.pi * A])
+    with pytest.warns(ConvergenceWarning, match=r"above its minimum.*Rounding allows no more: pass float64"):
+        model = LogisticRegression(C=np.inf).fit(X.astype(np.float32), y)
+    exact, warned = fitted(LogisticRegression(C=np.inf), A, y)
+    assert not warned
+    np.testing.assert_allclose(model.predict_proba(X), exact.predict_proba(A), atol=1e-3)
+    _, warned = fitted(LogisticRegression(), X.astype(np.float32), y)  # the penalty decides
+    assert not warned
+
+
 def genes(n=60, d=1200):
     rng = np.random.default_rng(0)
     y = np.arange(n) % 2

@@ -11,7 +11,7 @@ import numpy as np
 from softline import _kernels
 from softline._objective import cholesky_solve
 from softline._typing import Array
-from softline.average_curvature import BLOCK, invert_cholesky, solve_by_root
+from softline.average_curvature import BLOCK, dot, invert_cholesky, solve_by_root
 
 # What is added to the diagonal of 1, in ulps for each weight: what rounding leaves undecided. It is no less
 # than an ulp of the data.
@@ -78,21 +78,34 @@ class ExactCurvature:
         self.roots = np.sqrt(np.where(diagonal > np.finfo(float).tiny, diagonal, 1))[None]
         H /= self.roots
         H /= self.roots.T
-        ridge = max(RIDGE * len(H) * np.finfo(float).eps, precision)
-        H[np.diag_indices_from(H)] = np.where(diagonal > 0, 1, 0) + ridge
-        self.correlations = H
-        # By blocks where that pays.
-        self.inverse_root = invert_cholesky(H.copy(), n_threads) if len(H) > BLOCK else None
-        self.n_threads = n_threads
+        least = RIDGE * len(H) * np.finfo(float).eps
+        self.beyond_rounding = max(precision - least, 0.0)
+        H[np.diag_indices_from(H)] = np.where(diagonal > 0, 1, 0) + least + self.beyond_rounding
+        self.correlations, self.n_threads = H, n_threads
 
     def solve(self, G: Array) -> Array:
         """The inverse of the curvature times G (C, D + 1)."""
-        U = self.gradient(G)
-        if self.inverse_root is None:
-            cholesky_solve(self.correlations.copy(), U[0])
-        else:
-            U = solve_by_root(self.inverse_root, U, self.n_threads)
-        return self.from_coordinates(U)
+        return self.from_coordinates(self._solved(self.correlations.copy(), self.gradient(G)))
+
+    def _solved(self, A: Array, U: Array) -> Array:
+        """U A^-1, by blocks where that pays; A is overwritten."""
+        if len(A) > BLOCK:
+            return solve_by_root(invert_cholesky(A, self.n_threads), U, self.n_threads)
+        U = U.copy()
+        cholesky_solve(A, U[0])
+        return U
+
+    def hidden_gain(self, G: Array) -> float:
+        """What a step would gain, for a gradient G, if all were told apart that differs in float64.
+
+        It is more than that of `solve` where features repeat others within the precision of the data and the
+        penalty hardly touches them.
+        """
+        if self.beyond_rounding == 0:
+            return 0.0
+        A, U = self.correlations.copy(), self.gradient(G)
+        A[np.diag_indices_from(A)] -= self.beyond_rounding
+        return dot(U, self._solved(A, U)) / 2
 
     def to_coordinates(self, Z: Array) -> Array:
         """The U of Z."""

@@ -18,9 +18,9 @@ import numpy as np
 from softline import proximal
 from softline._typing import Array
 from softline.average_curvature import AverageCurvature, dot
+from softline.exact_curvature import ExactCurvature
 
 if TYPE_CHECKING:
-    from softline.exact_curvature import ExactCurvature
     from softline.objective import Objective
 
 # Pairs of step and change of gradient that are remembered, as long as they are no larger than so many bytes.
@@ -235,6 +235,10 @@ def minimize(
         stopped = callback is not None and bool(callback(Z, value, n_iter))
     if not best[1] <= first[1]:  # nothing but rounding was gained
         best = first
+    if converged and isinstance(metric, ExactCurvature) and not objective.l1.any():
+        hidden = metric.hidden_gain(G)
+        if hidden > largest_gap(tol, best[1]):
+            best, converged = (*best[:2], hidden), False
     return Result(*best, n_iter, converged, stopped)
 
 
