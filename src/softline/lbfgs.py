@@ -82,10 +82,11 @@ class Result:
 def largest_gap(tol: float, value: float) -> float:
     """How far above the minimum a search may end: 1000 tol^2 of the objective, or of `tol` if that is more.
 
-    At tol = 1e-4 that is one part in 100,000. The square makes `tol` a bound on lengths, as a bound on the
-    gradient would be. The floor is for classes that can be separated, whose loss has no minimum but 0.
+    At tol = 1e-4 that is one part in 100,000; for larger ones it is tol/10. The square makes `tol` a bound on
+    lengths, as a bound on the gradient would be. The floor is for classes that can be separated, whose loss
+    has no minimum but 0.
     """
-    return 1000 * tol**2 * max(value, tol)
+    return min(1000 * tol, 0.1) * tol * max(value, tol)
 
 
 class Memory:
@@ -206,8 +207,9 @@ def minimize(
             stalled += 1
         confirmed = bool(promises) or exact or n_iter == 0
         allowed = largest_gap(tol, best[1])
-        # A gap that rounding hides is none, unless tol is 0; but the search goes on as long as it gains.
-        converged = confirmed and best[2] <= max(allowed, slack * abs(best[1]) if tol > 0 else 0)
+        # A gap that rounding hides is none, where the search ends for want of a gain; tol = 0 asks for all.
+        hidden = slack * abs(best[1]) if tol > 0 and n_iter < max_iter else 0.0
+        converged = confirmed and best[2] <= max(allowed, hidden)
         enough = confirmed and best[2] <= AIM * allowed and (last or not exact or n_iter == 0)
         if enough and not exact and objective.has_cheap_hessian and newton_from < np.inf:
             newton_from = n_iter
@@ -236,9 +238,9 @@ def minimize(
     if not best[1] <= first[1]:  # nothing but rounding was gained
         best = first
     if converged and isinstance(metric, ExactCurvature) and not objective.l1.any():
-        hidden = metric.hidden_gain(G)
-        if hidden > largest_gap(tol, best[1]):
-            best, converged = (*best[:2], hidden), False
+        gap = metric.hidden_gain(G)
+        if gap > largest_gap(tol, best[1]):
+            best, converged = (*best[:2], gap), False
     return Result(*best, n_iter, converged, stopped)
 
 

@@ -59,8 +59,9 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
     dual : bool, default=False
         Changes nothing.
     tol : float, default=1e-4
-        How near the minimum the search ends: at most 1000 tol^2 of the objective above it, one part in
-        100,000 unless given, as far as can be estimated; see "To the minimum" in the documentation.
+        How near the minimum the search ends: at most 1000 tol^2 of the objective above it (above 1e-4,
+        tol/10), one part in 100,000 unless given, as far as can be estimated; see "To the minimum" in the
+        documentation.
     fit_intercept : bool, default=True
     intercept_scaling : float, default=1
         With "liblinear" the intercept is penalised as a weight is, by 1/intercept_scaling^2 of it.

@@ -67,14 +67,6 @@ SWAPS = {
                 "asserts that a singular Hessian makes newton-cholesky fall back to lbfgs, and that lbfgs's "
                 "warning follows; softline's steps need no fallback"
             ),
-            **{
-                f"test_warm_start_newton_solver[{case}-{solver}]": (
-                    "asserts that two steps at once are the same as two with a warm start between them; "
-                    "softline's second step learns from its first"
-                )
-                for case in ("1-True", "1-False", "inf-True", "inf-False")
-                for solver in ("newton-cg", "newton-cholesky")
-            },
         },
         r"_logistic_regression_path|_log_reg_scoring_path",
     ),
