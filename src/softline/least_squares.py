@@ -56,8 +56,9 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
     fit_intercept : bool, default=True
     copy_X : bool, default=True
         Changes nothing: X is not written to.
-    max_iter, tol, random_state
-        Of solvers that are left to scikit-learn's own code.
+    max_iter : int or None, default=None
+        Of solvers that are left to scikit-learn's own code, as are `tol` and `random_state`.
+    tol : float, default=1e-4
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied with `sample_weight`; "balanced" is by the number of rows.
     solver : str, default="auto"
@@ -65,6 +66,7 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
         to scikit-learn's own code.
     positive : bool, default=False
         Whether no weight may be negative, which is left to scikit-learn's own code.
+    random_state : int, RandomState or None, default=None
     n_threads : int or None, default=None
         Threads for scores, as in :class:`softline.SoftmaxClassifier`; those of `fit` are BLAS's own, whose
         number may change the last bits.
