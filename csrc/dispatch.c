@@ -1,24 +1,23 @@
 /* Which ISA runs: asked once, at import. */
 #include <string.h>
 
+#include "machine.h"
 #include "neighbors.h"
 #include "softline.h"
 
 #define DECLARE(isa)                                                                               \
-    extern const softline_f32 softline_##isa##_f32;                                                \
-    extern const softline_f64 softline_##isa##_f64;                                                \
-    extern const softline_network_f32 softline_network_##isa##_f32;                                \
-    extern const softline_network_f64 softline_network_##isa##_f64;                                \
+    extern const softline_kernels softline_##isa##_f32, softline_##isa##_f64;                      \
     extern const softline_filter softline_neighbors_##isa##_f32;                                   \
-    extern const softline_exact softline_neighbors_##isa##_f64;
+    extern const softline_exact softline_neighbors_##isa##_f64;                                    \
+    extern const softline_machine softline_machine_##isa##_f32, softline_machine_##isa##_f64;
 #define TABLES(isa)                                                                                \
     {#isa,                                                                                         \
      &softline_##isa##_f32,                                                                        \
      &softline_##isa##_f64,                                                                        \
-     &softline_network_##isa##_f32,                                                                \
-     &softline_network_##isa##_f64,                                                                \
      &softline_neighbors_##isa##_f32,                                                              \
-     &softline_neighbors_##isa##_f64}
+     &softline_neighbors_##isa##_f64,                                                              \
+     &softline_machine_##isa##_f32,                                                                \
+     &softline_machine_##isa##_f64}
 
 #ifdef SOFTLINE_X86
 DECLARE(avx512)

@@ -9,6 +9,8 @@
 
 #define TILE (LANES * (LANES + 1)) /* see softline_packed */
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define STEPS(n, size) (((n) + (size) - 1) / (size))
 
 /* For the vectors of a row of n elements: `i` is the first element, `count` how many there are. */
 #define FOR_VECS(n, i, count)                                                                      \

@@ -1,10 +1,10 @@
-/* The loops of machine.h. Compiled once per ISA and dtype, as dense.c is. */
+/* The loops of machine.h. Compiled once per ISA and dtype, as products.c is. */
 #include "machine.h"
 #include "simd.h"
 
-/* As many sums as a register tile of dense.c: more than multiply-adds are in flight at once. The
+/* As many sums as a register tile of products.c: more than multiply-adds are in flight at once. The
  * baseline, whose multiply-add is two operations in a row, has room for more than its tile. */
-#define SUMS (TILE_ROWS * TILE_CLASSES > 3 ? TILE_ROWS * TILE_CLASSES : 3)
+#define SUMS (TILE_ROWS * TILE_OUTPUTS > 3 ? TILE_ROWS * TILE_OUTPUTS : 3)
 /* Reading at several places at once gets more out of a cache, or memory, than at one. */
 #define STREAMS 4
 #define STREAM_REGS 2

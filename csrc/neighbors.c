@@ -19,7 +19,7 @@ INLINE vec vadd_difference(const int metric, vec x, vec q, vec sum) {
 /* S[c, r] for `queries` x `rows` (constants once inlined). */
 INLINE void difference_tile(const int metric, const int rows, const int queries, const real *x,
                             const real *Q, ptrdiff_t ldq, ptrdiff_t D, real *S, int add) {
-    vec sum[TILE_ROWS * TILE_CLASSES];
+    vec sum[TILE_ROWS * TILE_OUTPUTS];
     UNROLL(i, rows * queries) sum[i] = vset1(0);
     ptrdiff_t d = 0;
     for (; d + LANES <= D; d += LANES, x += TILE)
@@ -42,7 +42,7 @@ INLINE void difference_tile(const int metric, const int rows, const int queries,
                 *s = vadd_difference(metric, vload(x + r * LANES), q, *s);
             }
         }
-    real sums[TILE_ROWS * TILE_CLASSES + REG_LANES];
+    real sums[TILE_ROWS * TILE_OUTPUTS + REG_LANES];
     vsums(sum, rows * queries, sums);
     UNROLL(c, queries)
         UNROLL(r, rows) {
@@ -53,7 +53,7 @@ INLINE void difference_tile(const int metric, const int rows, const int queries,
 
 /* Calls TILE_OF(rows, queries) for whole tiles, and for single rows and queries at the edges. Tiles
  * of some queries meet all rows, then those of the next. */
-#define FOR_TILES(n, C, tile_rows, tile_queries)                                                   \
+#define FOR_PAIRS(n, C, tile_rows, tile_queries)                                                   \
     for (ptrdiff_t c = 0, queries; c < (C); c += queries) {                                        \
         queries = c + (tile_queries) <= (C) ? (tile_queries) : 1;                                  \
         for (ptrdiff_t first = 0; first < (n); first += LANES) {                                   \
@@ -78,7 +78,7 @@ INLINE void differences_of(const int metric, const real *packed, ptrdiff_t strip
 #define TILE_OF(rows, queries)                                                                     \
     difference_tile(metric, rows, queries, packed + r / LANES * strip + r % LANES * LANES,         \
                     Q + c * ldq, ldq, D, S + first * C + c * LANES + r % LANES, add)
-    FOR_TILES(n, C, TILE_ROWS, TILE_CLASSES)
+    FOR_PAIRS(n, C, TILE_ROWS, TILE_OUTPUTS)
 #undef TILE_OF
 }
 
@@ -97,7 +97,7 @@ static void differences(int metric, const real *packed, ptrdiff_t strip, ptrdiff
 INLINE double pair_as(const int x_dtype, const int q_dtype, const int metric,
                       const softline_rows *X, ptrdiff_t i, const softline_rows *Q, ptrdiff_t j,
                       ptrdiff_t D) {
-    const ptrdiff_t dx = X->column_bytes, dq = Q->column_bytes, block = softline_block(D, LANES);
+    const ptrdiff_t dx = X->column_bytes, dq = Q->column_bytes, block = softline_part(D, LANES);
     const char *x = X->data + i * X->row_bytes, *q = Q->data + j * Q->row_bytes;
     double total = 0;
     for (ptrdiff_t col = 0; col < D; col += block) {
@@ -198,7 +198,7 @@ INLINE mask r_add_bytes(const int form, mask x, mask q, mask sum) {
 INLINE void byte_tile(const int form, const int rows, const int queries, const char *x,
                       ptrdiff_t x_bytes, const char *Q, ptrdiff_t q_bytes, ptrdiff_t D,
                       int32_t *S) {
-    mask sum[TILE_ROWS * TILE_CLASSES * REGS];
+    mask sum[TILE_ROWS * TILE_OUTPUTS * REGS];
     UNROLL(i, rows * queries) sum[i] = (mask){0};
     const ptrdiff_t step = form == PRODUCTS_16 ? REG_BYTES / 2 : REG_BYTES;
     ptrdiff_t d = 0;
@@ -233,7 +233,7 @@ INLINE void byte_sums_of(const int form, const char *x, ptrdiff_t x_bytes, ptrdi
 #define TILE_OF(rows, queries)                                                                     \
     byte_tile(form, rows, queries, x + r * x_bytes, x_bytes, Q + c * q_bytes, q_bytes, D,          \
               S + first * C + c * LANES + r % LANES)
-    FOR_TILES(n, C, TILE_ROWS, TILE_CLASSES * REGS)
+    FOR_PAIRS(n, C, TILE_ROWS, TILE_OUTPUTS * REGS)
 #undef TILE_OF
 }
 

@@ -1,7 +1,7 @@
 /* The vector type and its few operations; the only file with intrinsics or #ifs on the ISA.
  *
  * A `vec` is 64 bytes on every ISA, in as many registers as that takes: the lanes, and so the order
- * of every sum, do not depend on the ISA. dense.c is compiled once per ISA and dtype; the build
+ * of every sum, do not depend on the ISA. The kernels are compiled once per ISA and dtype; the build
  * defines SOFTLINE_ISA_* and, for float64, SOFTLINE_DOUBLE. Arithmetic is the compilers' vector
  * extension (GCC, Clang): + - * / and comparisons work on a `reg`, lane by lane. */
 #ifndef SOFTLINE_SIMD_H
@@ -41,7 +41,7 @@ typedef int32_t bits;
 #define PS_OR_PD(op) op##_ps
 #endif
 
-/* Per ISA: bytes of a register, fused multiply-add, and the register tiles of dense.c - as many
+/* Per ISA: bytes of a register, fused multiply-add, and the register tiles of products.c: as many
  * accumulators as fit beside what they are made from. */
 #if defined(SOFTLINE_ISA_AVX512)
 #include <immintrin.h>
@@ -50,9 +50,14 @@ typedef int32_t bits;
 #define r_max PS_OR_PD(_mm512_max)
 #define r_sqrt PS_OR_PD(_mm512_sqrt)
 #define TILE_ROWS 4
-#define TILE_CLASSES 5
-#define GRADIENT_CLASSES 10
+#define TILE_OUTPUTS 5
+#define FOR_TILE_OUTPUTS(F, rows) F(rows, 1) F(rows, 2) F(rows, 3) F(rows, 4) F(rows, 5)
+#define FOR_TILES(F)                                                                               \
+    FOR_TILE_OUTPUTS(F, 1) FOR_TILE_OUTPUTS(F, 2) FOR_TILE_OUTPUTS(F, 3) FOR_TILE_OUTPUTS(F, 4)
+#define GRADIENT_OUTPUTS 10
 #define GRADIENT_VECS 2
+#define FOR_GRADIENT_TILES(F) F(10, 2) F(5, 2) F(3, 2) F(2, 2) F(1, 2)
+#define FOR_EDGE_TILES(F) F(10, 1) F(5, 1) F(3, 1) F(2, 1) F(1, 1)
 #elif defined(SOFTLINE_ISA_AVX2)
 #include <immintrin.h>
 #define REG_BYTES 32
@@ -60,9 +65,11 @@ typedef int32_t bits;
 #define r_max PS_OR_PD(_mm256_max)
 #define r_sqrt PS_OR_PD(_mm256_sqrt)
 #define TILE_ROWS 3
-#define TILE_CLASSES 2
-#define GRADIENT_CLASSES 5
+#define TILE_OUTPUTS 2
+#define FOR_TILES(F) F(1, 1) F(1, 2) F(2, 1) F(2, 2) F(3, 1) F(3, 2)
+#define GRADIENT_OUTPUTS 5
 #define GRADIENT_VECS 1
+#define FOR_GRADIENT_TILES(F) F(5, 1) F(3, 1) F(2, 1) F(1, 1)
 #elif defined(SOFTLINE_ISA_NEON)
 #include <arm_neon.h>
 #define REG_BYTES 16
@@ -76,9 +83,11 @@ typedef int32_t bits;
 #define r_sqrt vsqrtq_f32
 #endif
 #define TILE_ROWS 2
-#define TILE_CLASSES 3
-#define GRADIENT_CLASSES 5
+#define TILE_OUTPUTS 3
+#define FOR_TILES(F) F(1, 1) F(1, 2) F(1, 3) F(2, 1) F(2, 2) F(2, 3)
+#define GRADIENT_OUTPUTS 5
 #define GRADIENT_VECS 1
+#define FOR_GRADIENT_TILES(F) F(5, 1) F(3, 1) F(2, 1) F(1, 1)
 #else /* baseline: what every processor of the architecture has (SSE2 on x86-64) */
 #ifdef __SSE2__
 #include <emmintrin.h>
@@ -87,9 +96,14 @@ typedef int32_t bits;
 #define r_fma(a, b, c) ((a) * (b) + (c))
 #define r_max(a, b) r_select((a) > (b), a, b)
 #define TILE_ROWS 1
-#define TILE_CLASSES 2
-#define GRADIENT_CLASSES 2
+#define TILE_OUTPUTS 2
+#define FOR_TILES(F) F(1, 1) F(1, 2)
+#define GRADIENT_OUTPUTS 2
 #define GRADIENT_VECS 1
+#define FOR_GRADIENT_TILES(F) F(2, 1) F(1, 1)
+#endif
+#if GRADIENT_VECS == 1
+#define FOR_EDGE_TILES FOR_GRADIENT_TILES
 #endif
 
 typedef real reg __attribute__((vector_size(REG_BYTES)));

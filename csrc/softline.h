@@ -1,155 +1,63 @@
-/* The whole C contract: one table of kernels per dtype.
+/* The whole C contract.
  *
- * A kernel runs on the calling thread, allocates nothing, and never fails: its caller has checked
- * every shape, row number and label. Sums run in an order fixed by the shapes alone, so however the
- * caller splits rows and parameters over threads, the bits of the result are the same.
+ * Every function runs on the calling thread, allocates nothing, knows no Python, and never fails: its
+ * caller has checked every shape, row number and label. A `softline_work` says what one thread of a
+ * team does (team.h); the caller opens the region. Sums run in an order fixed by the shapes alone, so
+ * neither threads nor cache sizes nor the ISA can change a bit of a result.
  *
- * N rows, D features, C classes, L = SOFTLINE_LANES elements in a virtual vector of 64 bytes: the
- * same on every ISA, so that lanes sum alike. Two layouts, both by strips of L rows:
- *   X, packed:  for each strip (`strip` elements apart) tiles of L features, in a tile L rows of L,
- *               and a vector to spare (see softline_packed);
- *   S, scores:  for each strip C vectors of L rows, a row a lane (C * L elements).
- * W and dW are plain (C, D) matrices, rows `ldw` elements apart. */
+ *     X, as it came            packed                       scores S, and dS
+ *     D features               tiles of L features          K outputs
+ *     +-----------------+      +----+----+----+             +----+
+ *     | row             |      |L x |L x |L x |  strip 0    |K   |  strip 0: K vectors of L rows,
+ *     | row             | ---> |L   |L   |L   |   W X       |x L |           a row a lane
+ *     | ...             |      +----+----+----+ ----->      +----+
+ *     |                 |      |    |    |    |  strip 1    |    |  strip 1
+ *     +-----------------+      +----+----+----+             +----+
+ *
+ * N rows, D features, K outputs (classes, units), L = SOFTLINE_LANES elements in a virtual vector of 64
+ * bytes: the same on every ISA, so that lanes sum alike. W and dW are plain (K, D) matrices, rows `ld`
+ * elements apart. Pieces of work have four names:
+ *   strip   L rows;
+ *   block   SOFTLINE_BLOCK rows of a sum over all rows;
+ *   chunk   rows that stay in cache from their scores to their gradient;
+ *   slab    features that one task steps.
+ * Elements behind a `void *` are `real`: float or double, as the table is. */
 #ifndef SOFTLINE_H
 #define SOFTLINE_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define SOFTLINE_LANES(real) (64 / sizeof(real))
+#include "team.h"
 
-/* Features per block: `scores` of a block are sums by themselves, and the blocks are then added in
- * order, so that they may be computed apart. Equal blocks, to share them out evenly. */
-static inline ptrdiff_t softline_block(ptrdiff_t D, ptrdiff_t lanes) {
-    const ptrdiff_t most = 512, blocks = (D + most - 1) / most;
-    return blocks ? ((D + blocks - 1) / blocks + lanes - 1) / lanes * lanes : lanes;
+#define SOFTLINE_LANES(real) (64 / (ptrdiff_t)sizeof(real))
+
+/* Rows of a block. The sums of blocks are added in float64 along a fixed binary tree over the numbers
+ * of the blocks, whoever has computed them. */
+#define SOFTLINE_BLOCK 1024
+
+/* Features of a part: scores are summed part by part, and the parts are then added in order, so that
+ * they may be computed apart. Parts are equal, to share them out evenly. */
+static inline ptrdiff_t softline_part(ptrdiff_t D, ptrdiff_t lanes) {
+    const ptrdiff_t most = 512, parts = (D + most - 1) / most;
+    return parts ? ((D + parts - 1) / parts + lanes - 1) / lanes * lanes : lanes;
 }
 
-/* Elements of a packed strip of D features, and where a tile begins: that of feature D, a multiple
- * of the lanes. Without the vector to spare a row's vectors would lie 1 KiB apart, and share four
+/* Elements of a packed strip of D features, and where the tile of feature D begins, a multiple of the
+ * lanes. A tile has a vector to spare: without it a row's vectors would lie 1 KiB apart, and share four
  * sets of the level-1 cache. */
 static inline ptrdiff_t softline_packed(ptrdiff_t D, ptrdiff_t lanes) {
     return (D + lanes - 1) / lanes * lanes * (lanes + 1);
 }
 
-/* What the elements of X may be; a bool is a U8. */
-enum { SOFTLINE_F32, SOFTLINE_F64, SOFTLINE_F16, SOFTLINE_BF16, SOFTLINE_U8, SOFTLINE_I8 };
-#define SOFTLINE_DTYPE_BYTES {4, 8, 2, 2, 1, 1}
+/* Features of a slab; depends on nothing but the shape. */
+static inline ptrdiff_t softline_slab(ptrdiff_t D, ptrdiff_t lanes) {
+    return D <= 64 * lanes ? 2 * lanes : 8 * lanes;
+}
 
-/* X as it came: element (i, d) is at data + i * row_bytes + d * column_bytes. It is read as
- * (x - shift[d]) * scale[d]; shift and scale are `real`, or NULL. */
-typedef struct softline_rows {
-    const char *data;
-    ptrdiff_t row_bytes, column_bytes;
-    const void *shift, *scale;
-    int dtype;
-} softline_rows;
-
-/* Rows that come into the cache while a kernel computes: features col to col + D of the n rows idx
- * of X. */
-typedef struct softline_ahead {
-    const softline_rows *X;
-    const ptrdiff_t *idx;
-    ptrdiff_t n, col, D;
-} softline_ahead;
-
-/* How a step is made of the gradient, where that is not plain descent. Its state is laid out as W:
- * m and v (C, D) with rows `ld` apart, mb and vb (C) for the bias. */
-enum {
-    SOFTLINE_SGD,      /* w -= step g */
-    SOFTLINE_MOMENTUM, /* m = beta m + g;  w -= step m */
-    SOFTLINE_NESTEROV, /* m = beta m + g;  w -= step (g + beta m) */
-    SOFTLINE_SCALED,   /* v = keep v + take g^2;  w -= step g / (sqrt(v) + eps) */
-    SOFTLINE_ADAM,     /* m = beta m + (1 - beta) g, v as above;
-                          w = decay w - step m / (root sqrt(v) + eps) */
-    SOFTLINE_AVERAGE   /* w -= step g;  m += share (w - m) */
-};
-typedef struct softline_rule {
-    int kind;
-    void *m, *v, *mb, *vb; /* real, or NULL */
-    ptrdiff_t ld;
-    double beta, keep, take, eps, root, decay, share;
-    double l1; /* of the proximal step that follows: weights shrink by l1 times their rate */
-} softline_rule;
-
-#define SOFTLINE_DECLARE(real, table)                                                              \
-    /* W -= step * metric * (dW - db shift^T + alpha W). shift and metric may be NULL (zeros,      \
-     * ones); with shift, `drift` (C * L) receives the change of W times shift, summed by lane.    \
-     * `rule` (or NULL) says how else to step; its state is taken from feature `col` on. */        \
-    typedef struct table##_update {                                                                \
-        real *W; /* (C, D) */                                                                      \
-        ptrdiff_t ldw;                                                                             \
-        const real *db, *shift, *metric; /* (C), (D), (D) */                                       \
-        real step, alpha, *drift;                                                                  \
-        const softline_rule *rule;                                                                 \
-        ptrdiff_t col;                                                                             \
-    } table##_update;                                                                              \
-    typedef struct table {                                                                         \
-        /* out = the rows idx of X, features col to col + D, packed and converted */               \
-        void (*pack)(const softline_rows *X, const ptrdiff_t *idx /* (n) */, ptrdiff_t n,          \
-                     ptrdiff_t col, ptrdiff_t D, real *out, ptrdiff_t strip);                      \
-        /* S = W X for the rows idx of X, features col to col + D, which are left `packed`;        \
-         * `ahead` may be NULL */                                                                  \
-        void (*scores)(const softline_rows *X, const ptrdiff_t *idx /* (n) */, ptrdiff_t n,        \
-                       ptrdiff_t col, ptrdiff_t D, real *packed, ptrdiff_t strip, const real *W,   \
-                       ptrdiff_t ldw, ptrdiff_t C, real *S, const softline_ahead *ahead);          \
-        /* out = b + the sum of `parts` strips of scores, `part` elements apart */                 \
-        void (*add_scores)(const real *S, ptrdiff_t part, ptrdiff_t parts,                         \
-                           const real *b /* (C) */, ptrdiff_t C, real *out);                       \
-        /* n <= L rows of a plain matrix, the first ones or those of idx, as a strip S, and back   \
-         */                                                                                        \
-        void (*load_strip)(const real *M, ptrdiff_t ldm, const ptrdiff_t *idx, ptrdiff_t n,        \
-                           ptrdiff_t C, real *S);                                                  \
-        void (*store_strip)(const real *S, ptrdiff_t n, ptrdiff_t C, real *M, ptrdiff_t ldm);      \
-        /* a strip of scores becomes probabilities, or their logarithms */                         \
-        void (*softmax)(real * S, ptrdiff_t C, int log);                                           \
-        /* losses[r] = -log softmax(S[r])[y[r]] for the n <= L rows of a strip */                  \
-        void (*cross_entropy)(const real *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y /* (n) */, \
-                              real *losses /* (n) */);                                             \
-        /* the same, and S[r] = weight[r] (softmax(S[r]) - onehot(y[r])) in place */               \
-        void (*cross_entropy_gradient)(real * S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,       \
-                                       const real *weight /* (n) */, real *losses /* (n) */);      \
-        /* as the last, for the hinge loss: the sum of max(0, s_j - s_y + 1) over j != y */        \
-        void (*hinge_gradient)(real * S, ptrdiff_t n, ptrdiff_t C, const int32_t *y,               \
-                               const real *weight, real *losses);                                  \
-        /* the cross-entropy for targets T, a strip, smoothed: (1 - smoothing) T + smoothing / C;  \
-         * `weight` may be NULL, and S then stays as it is */                                      \
-        void (*soft_cross_entropy)(real * S, ptrdiff_t n, ptrdiff_t C, const real *T,              \
-                                   real smoothing, const real *weight, real *losses);              \
-        /* db = sums of dS over n rows, and with `add` those that `sums` has by lane */            \
-        void (*bias_gradient)(const real *dS, ptrdiff_t n, ptrdiff_t C, real *sums /* (C * L) */,  \
-                              real *db /* (C) */, int add);                                        \
-        /* dW = dS^T X, added to what dW holds if `add`; with an `update` the step is taken at     \
-         * once, and dW not written; it has a drift for each `slab` of features. `ahead` may be    \
-         * NULL. */                                                                                \
-        void (*gradient)(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, ptrdiff_t slab, \
-                         const real *dS, ptrdiff_t C, real *dW, ptrdiff_t ldw, int add,            \
-                         const table##_update *update, const softline_ahead *ahead);               \
-        /* the step for a gradient `scale` times dW */                                             \
-        void (*update)(const table##_update *update, const real *dW, ptrdiff_t lddw, real scale,   \
-                       ptrdiff_t C, ptrdiff_t D);                                                  \
-        /* b -= step * db, or as the rule has it, and with shift the drifts of all slabs */        \
-        void (*bias_update)(const table##_update *update, ptrdiff_t slabs, ptrdiff_t C, real *b);  \
-        /* sum of metric (dW - db shift)^2 over a row of dW */                                     \
-        real (*square_norm)(const real *dW, ptrdiff_t D, real db, const real *shift,               \
-                            const real *metric);                                                   \
-        /* A row of W longer than `most` is cut to that length, and its b moves by what the row    \
-         * loses times shift. With `mean` (or NULL) it then takes its `share` in the mean. */      \
-        void (*project)(real * W, ptrdiff_t D, real *b, real most, const real *shift, real *mean,  \
-                        real *mean_b, real share);                                                 \
-        /* Of each column: mean = `share` times the (weighted) sum, the (weighted) sum of squared  \
-         * deviations from it; `low` and `high` take in minimum and maximum. */                    \
-        void (*column_stats)(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,             \
-                             const real *weight /* (n) */, double share, real *mean /* (D) */,     \
-                             real *squares /* (D) */, real *low /* (D) */, real *high /* (D) */);  \
-    } table;
-
-SOFTLINE_DECLARE(float, softline_f32)
-SOFTLINE_DECLARE(double, softline_f64)
-
-/* What the hidden units of a network do. SOFTLINE_LEAK is the slope of a leaky one below 0. */
-enum { SOFTLINE_IDENTITY, SOFTLINE_RELU, SOFTLINE_LEAKY_RELU, SOFTLINE_TANH, SOFTLINE_LOGISTIC };
-#define SOFTLINE_LEAK 0.01
+/* Of column_stats: rows of a block, blocks of a wave, features packed at a time. */
+enum { SOFTLINE_STATS_ROWS = 128, SOFTLINE_STATS_WAVE = 32, SOFTLINE_STATS_FEATURES = 1024 };
 
 /* Well mixed bits of a number, by C. Wellons ("Prospecting for hash functions", lowbias32). */
 static inline uint32_t softline_mix(uint32_t x) {
@@ -158,36 +66,238 @@ static inline uint32_t softline_mix(uint32_t x) {
     return x ^ x >> 16;
 }
 
-/* The kernels of a network. Its layers are strips, as scores are. */
-#define SOFTLINE_DECLARE_NETWORK(real, table)                                                      \
-    typedef struct table {                                                                         \
-        /* out = W S + b for n rows: n_in vectors a strip become n_out. W(k, d) lies at            \
-         * W + k * by_output + d * by_input; b may be NULL (zeros). */                             \
-        void (*affine)(const real *S, ptrdiff_t n, ptrdiff_t n_in, const real *W,                  \
-                       ptrdiff_t by_output, ptrdiff_t by_input, const real *b /* (n_out) */,       \
-                       ptrdiff_t n_out, real *out);                                                \
-        /* a strip of z becomes f(z) */                                                            \
-        void (*activate)(real * S, ptrdiff_t units, int activation);                               \
-        /* dS is multiplied with f'(z), where f(z) = keep A */                                     \
-        void (*activation_gradient)(const real *A, ptrdiff_t units, int activation, real keep,     \
-                                    real *dS);                                                     \
-        /* Elements of a strip become 0 with probability `rate`, and are else divided by 1 - rate, \
-         * as the bits of (key, unit, row + lane) have it. */                                      \
-        void (*dropout)(real * S, ptrdiff_t units, double rate, uint32_t key, uint32_t row);       \
-    } table;
+/* ---- data ------------------------------------------------------------------------------------ */
 
-SOFTLINE_DECLARE_NETWORK(float, softline_network_f32)
-SOFTLINE_DECLARE_NETWORK(double, softline_network_f64)
+/* What the elements of X may be; a bool is a U8. */
+enum { SOFTLINE_F32, SOFTLINE_F64, SOFTLINE_F16, SOFTLINE_BF16, SOFTLINE_U8, SOFTLINE_I8 };
+#define SOFTLINE_DTYPE_BYTES {4, 8, 2, 2, 1, 1}
 
-/* The ISA in use, chosen once by softline_dispatch, and its tables. */
+/* X (N, D) as it came: element (i, d) is at data + i * row_bytes + d * column_bytes. It is read as
+ * (x - shift[d]) * scale[d]; shift and scale (D) may be NULL. */
+typedef struct softline_rows {
+    const char *data;
+    ptrdiff_t row_bytes, column_bytes;
+    const void *shift, *scale;
+    int dtype;
+} softline_rows;
+
+/* Rows that come into the cache while a kernel computes: features col to col + D of the n rows idx. */
+typedef struct softline_ahead {
+    const softline_rows *X;
+    const ptrdiff_t *idx;
+    ptrdiff_t n, col, D;
+} softline_ahead;
+
+/* A matrix of real, or with one column a vector: rows `ld` elements apart. */
+typedef struct softline_matrix {
+    void *at;
+    ptrdiff_t rows, columns, ld;
+} softline_matrix;
+
+/* ---- models ---------------------------------------------------------------------------------- */
+
+/* How a step is made of the gradient g. Its state is laid out as W: m and v (K, D) with rows `ld`
+ * apart, mb and vb (K) for the bias; NULL where a kind needs none. */
+enum {
+    SOFTLINE_SGD,      /* w -= rate g */
+    SOFTLINE_MOMENTUM, /* m = beta m + g;  w -= rate m */
+    SOFTLINE_NESTEROV, /* m = beta m + g;  w -= rate (g + beta m) */
+    SOFTLINE_SCALED,   /* v = keep v + take g^2;  w -= rate g / (sqrt(v) + eps) */
+    SOFTLINE_ADAM,     /* m = beta m + (1 - beta) g, v as above;
+                          w = decay w - rate m / (root sqrt(v) + eps) */
+    SOFTLINE_AVERAGE   /* w -= rate g;  m += share (w - m) */
+};
+typedef struct softline_rule {
+    int kind, decoupled, eps_hat;
+    void *m, *v, *mb, *vb;
+    ptrdiff_t ld;
+    double beta, keep, take, epsilon, t0;
+    double l1; /* of the proximal step that follows: weights shrink by l1 times their rate */
+    double t;  /* steps taken */
+    /* of the step at hand, see softline_next_step */
+    double rate, alpha, eps, root, decay, share;
+} softline_rule;
+
+/* Step number t + 1: what depends on it. */
+static inline void softline_next_step(softline_rule *rule, double learning_rate, double alpha) {
+    rule->t += 1;
+    rule->rate = learning_rate;
+    rule->alpha = rule->decoupled ? 0 : alpha;
+    rule->eps = rule->epsilon;
+    rule->root = rule->decay = 1;
+    if (rule->kind == SOFTLINE_ADAM) {
+        rule->rate = 1 / (1 - pow(rule->beta, rule->t)) * learning_rate;
+        rule->root = 1 / sqrt(1 - pow(rule->keep, rule->t));
+        if (rule->eps_hat) rule->eps = rule->root * rule->epsilon;
+        if (rule->decoupled) rule->decay = 1 - learning_rate * alpha;
+    } else if (rule->kind == SOFTLINE_AVERAGE) {
+        const double averaged = rule->t - rule->t0;
+        rule->share = 1 / (averaged > 1 ? averaged : 1);
+    }
+}
+
+/* What hidden units do. SOFTLINE_LEAK is the slope of a leaky one below 0. */
+enum { SOFTLINE_IDENTITY, SOFTLINE_RELU, SOFTLINE_LEAKY_RELU, SOFTLINE_TANH, SOFTLINE_LOGISTIC };
+#define SOFTLINE_LEAK 0.01
+
+/* What is minimised: the cross-entropy of labels, or of targets (labels smoothed, too), by a softmax
+ * over all outputs; the hinge loss; or the cross-entropy of each output by itself. */
+enum { SOFTLINE_LABELS, SOFTLINE_TARGETS, SOFTLINE_HINGE, SOFTLINE_OUTPUTS };
+
+/* A layer: K = n_out outputs of D = n_in inputs, and room for what an epoch makes of it. */
+typedef struct softline_layer {
+    ptrdiff_t n_in, n_out, ldw, lddw;
+    void *W, *b; /* (n_out, n_in), (n_out) */
+    softline_rule rule;
+    void *dW, *db;     /* as W and b; dW is NULL where a step is taken at once */
+    ptrdiff_t strip;   /* elements from one packed strip to the next */
+    void *packed;      /* (strips of a chunk): its inputs, as tiles */
+    void *out, *delta; /* (strips of a chunk) * n_out * L: outputs, the gradient to them */
+    void *lane_db;     /* (n_out, L): sums of db by lane */
+    double *slab_squares; /* (slabs), where the squares of the weights are asked for */
+    double share;         /* of a mean that waits for the projection */
+} softline_layer;
+
+/* ---- an epoch, and passes over all rows ------------------------------------------------------- */
+
+/* Steps over the rows `order`, batch by batch; or without `steps` one batch, of which the gradients
+ * are written into dW and db of the layers. */
+typedef struct softline_epoch {
+    const softline_rows *X;
+    const ptrdiff_t *order; /* (n) */
+    ptrdiff_t n, batch_size;
+    const int32_t *labels;     /* (N); (N, K) of outputs by themselves */
+    softline_matrix targets;   /* (N, K), or NULL */
+    const void *row_weight;    /* (N), or NULL: ones */
+    const void *scales;        /* (batches): what row weights are multiplied with */
+    const double *rates, *alphas; /* (batches): learning rate, L2 penalty */
+    softline_layer *layers;
+    int n_layers, activation, loss, steps, fit_intercept;
+    double smoothing, dropout, clip_norm, max_norm;
+    uint32_t seed, t; /* of dropout: a number, and the steps taken */
+    const void *shift, *metric; /* (D) of the first layer, or NULL: see softline_step */
+    double *losses;             /* (batches) */
+    double *square_norms;       /* (batches): sum(W * W) before each step, or NULL */
+    /* how it is cut: strips of a chunk, strips of a task, tasks of the gradient */
+    ptrdiff_t chunk_strips, group, tasks;
+    /* room */
+    void *parts;        /* scores of the first layer by part: (parts, strips of a chunk, n_out, L) */
+    void *soft;         /* (strips of a chunk, K, L), of targets */
+    void *row_losses, *weight; /* (rows of a chunk) */
+    int32_t *codes;            /* (rows of a chunk) */
+    double *strip_losses;      /* (strips of a chunk) */
+    double *squares;           /* (outputs of all layers) */
+    void *drift;               /* (slabs of the first layer, n_out, L), with shift */
+    double scale;              /* what a gradient is clipped by */
+} softline_epoch;
+
+/* Mean cross-entropy of all rows and its gradient: sums along the tree of blocks. A node is K rows of
+ * dW and db, D + 1 numbers each, and the loss. */
+typedef struct softline_pass {
+    const softline_rows *X;
+    const ptrdiff_t *idx; /* (n): all rows in order */
+    ptrdiff_t n, D, K, ldw;
+    const int32_t *labels;  /* (n) */
+    const void *row_weight; /* (n), or NULL */
+    const void *W, *b;      /* (K, D), (K) */
+    double scale;           /* of the sums: 1 / the sum of the weights */
+    double *dW, *db, *loss; /* (K, D) with rows `lddw` apart, (K), (1) */
+    ptrdiff_t lddw;
+    ptrdiff_t chunk_strips, task_blocks, depth; /* blocks of a task, a power of 2, and nodes it needs */
+    double *nodes;   /* (tasks, node) */
+    double *stack;   /* (threads, depth, node) */
+    void *room;      /* (threads, room_size): see passes.c */
+    ptrdiff_t room_size;
+} softline_pass;
+
+/* Mean cross-entropy of all rows for each of `candidates` models, whose weights lie one below the
+ * other: K classes each. */
+typedef struct softline_candidates {
+    const softline_rows *X;
+    const ptrdiff_t *idx; /* (n): all rows in order */
+    ptrdiff_t n, D, K, candidates, ldw;
+    const int32_t *labels;
+    const void *row_weight;
+    const void *W, *b; /* (candidates * K, D), (candidates * K) */
+    double scale;
+    double *losses; /* (candidates) */
+    ptrdiff_t chunk_strips;
+    double *sums; /* (blocks, candidates) */
+    void *room;   /* (threads, room_size) */
+    ptrdiff_t room_size;
+} softline_candidates;
+
+/* ---- single kernels --------------------------------------------------------------------------- */
+
+/* Operands of a kernel by itself; each uses what its line in the table names. */
+typedef struct softline_call {
+    const softline_rows *X;
+    const ptrdiff_t *idx; /* (n) */
+    ptrdiff_t n, D;
+    softline_matrix A, B, out;
+    const void *b;  /* (K), or NULL */
+    void *db;       /* (K) */
+    ptrdiff_t by_output, by_input; /* strides of B */
+    const int32_t *labels;         /* (n) */
+    softline_matrix targets;       /* (n, K) */
+    const void *weight;            /* (n), or NULL */
+    void *losses;                  /* (n) */
+    double smoothing, number;
+    int loss, log, activation, fit_intercept;
+    uint32_t key;
+    const void *shift, *metric;
+    softline_rule *rule;
+    softline_layer *layers;
+    int n_layers;
+    double *squares, *mean, *totals, *weights;
+    void *low, *high;
+    unsigned char *finite; /* (threads) */
+    ptrdiff_t strips;      /* of a task */
+    void *shared, *room;   /* for all threads; (threads, room_size) */
+    ptrdiff_t room_size;
+} softline_call;
+
+/* What one thread of a team does. */
+typedef void softline_work(void *operands, softline_team *team, int thread);
+
+/* The kernels of one ISA and dtype. X idx stands for the rows idx of X. */
+typedef struct softline_kernels {
+    softline_work *epoch;      /* softline_epoch */
+    softline_work *pass;       /* softline_pass */
+    softline_work *candidates; /* softline_candidates */
+    /* of a softline_call: */
+    softline_work *scores;    /* out = X idx A^T + b; room (parts + 1) strips of scores, packed */
+    softline_work *softmax;   /* A in place, its logarithm if `log`; room K * L */
+    softline_work *losses;    /* losses of scores A; with weight, out = the gradient; room 2 K L */
+    softline_work *gradient;  /* out = A^T X idx, db = column sums of A; shared: A in strips */
+    softline_work *step;      /* A and b (db) by the gradient B, b; shared: drift */
+    softline_work *squares;   /* squares[k] = |row k of A|^2 in the geometry of shift and metric */
+    softline_work *project;   /* rows of A longer than `number` are cut; db follows by shift */
+    softline_work *column_stats; /* mean, squares, low, high of X idx, weighted */
+    softline_work *affine;       /* out = A B^T + b; room */
+    softline_work *activate;     /* A in place; room K * L */
+    softline_work *activation_gradient; /* A *= f'(z), where f(z) = number * B; room 2 K L */
+    softline_work *dropout;             /* A in place, rate `number`, key; room K * L */
+    softline_work *network_scores;      /* out = scores of X idx; finite; room */
+    /* pieces for neighbors.h: rows packed; a part of the scores; parts added */
+    void (*pack)(const softline_rows *X, const ptrdiff_t *idx /* (n) */, ptrdiff_t n, ptrdiff_t col,
+                 ptrdiff_t D, void *out, ptrdiff_t strip);
+    void (*part_scores)(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col,
+                        ptrdiff_t D, void *packed, ptrdiff_t strip, const void *W, ptrdiff_t ldw,
+                        ptrdiff_t K, void *S);
+    void (*add_parts)(const void *S, ptrdiff_t part, ptrdiff_t parts, const void *b /* (K) */,
+                      ptrdiff_t K, void *out);
+} softline_kernels;
+
+/* ---- the ISA ----------------------------------------------------------------------------------- */
+
+/* An ISA and its tables. */
 typedef struct softline_isa {
     const char *name;
-    const softline_f32 *f32;
-    const softline_f64 *f64;
-    const softline_network_f32 *network_f32;
-    const softline_network_f64 *network_f64;
+    const softline_kernels *f32, *f64;
     const struct softline_filter *filter; /* see neighbors.h */
     const struct softline_exact *exact;
+    const struct softline_machine *machine_f32, *machine_f64; /* see machine.h */
 } softline_isa;
 
 /* The best ISA of this processor, or the one asked for; NULL if it was not built or cannot run. */

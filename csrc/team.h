@@ -8,7 +8,6 @@
 #ifndef SOFTLINE_TEAM_H
 #define SOFTLINE_TEAM_H
 
-#include <omp.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -62,6 +61,23 @@ typedef struct softline_team {
     softline_share *shares; /* (threads) */
 } softline_team;
 
+/* A team of one, which needs no room for others. */
+typedef struct softline_solo {
+    softline_team team;
+    softline_share share;
+} softline_solo;
+
+/* Seconds since some moment. */
+static inline double softline_time(void) {
+    struct timespec t;
+#ifdef CLOCK_MONOTONIC
+    clock_gettime(CLOCK_MONOTONIC, &t);
+#else
+    timespec_get(&t, TIME_UTC);
+#endif
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 /* Seconds that this thread has had a processor; where nobody counts them, seconds. */
 static inline double softline_processor_time(void) {
 #ifdef CLOCK_THREAD_CPUTIME_ID
@@ -69,20 +85,8 @@ static inline double softline_processor_time(void) {
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 #else
-    return omp_get_wtime();
+    return softline_time();
 #endif
-}
-
-/* The first of a thread's calls. */
-static inline void softline_come(softline_team *team, int thread) {
-    if (team->threads == 1) return;
-    team->shares[thread].begun = omp_get_wtime();
-    team->shares[thread].computed = softline_processor_time();
-}
-
-/* The last; where threads do not meet, the end of each task. */
-static inline void softline_go(softline_team *team, int thread) {
-    if (thread == 0 && team->may_leave) team->ended = omp_get_wtime();
 }
 
 /* The next of the `total` tasks of a phase, or -1 if none is left. */
@@ -128,7 +132,7 @@ static inline void softline_wake(softline_team *team, int thread) {
     WAKE(&team->phase);
     if (!team->may_leave) return;
     const softline_share *mine = &team->shares[thread];
-    const double seconds = omp_get_wtime() - mine->begun;
+    const double seconds = softline_time() - mine->begun;
     const double lost = seconds - mine->slept - (softline_processor_time() - mine->computed);
     if (!softline_is_late(lost, seconds, atomic_load(&team->members))) return;
     int leaves = thread;
@@ -163,11 +167,64 @@ static inline void softline_wait(softline_team *team, int thread, uint32_t phase
         else
             YIELD();
     }
-    const double start = omp_get_wtime();
+    const double start = softline_time();
     atomic_fetch_add(&team->sleepers, 1);
     while (atomic_load(&team->phase) == phase) SLEEP(&team->phase, phase);
     atomic_fetch_sub(&team->sleepers, 1);
-    team->shares[thread].slept += omp_get_wtime() - start;
+    team->shares[thread].slept += softline_time() - start;
+}
+
+/* ---- what a thread of a team is at ------------------------------------------------------------ */
+
+/* A phase reads
+ *     for (ptrdiff_t k; softline_next_task(&w, tasks, &k);) ...;
+ *     if (softline_finish(&w, tasks)) ...;   what one thread does when all tasks are done
+ *     softline_go_on(&w);
+ * in every thread alike, with at least one task. */
+typedef struct softline_worker {
+    softline_team *team;
+    int thread, last;
+    uint32_t phase;
+    ptrdiff_t mine; /* tasks of this phase that it has done */
+} softline_worker;
+
+static inline softline_worker softline_join(softline_team *team, int thread) {
+    if (team->threads > 1) {
+        team->shares[thread].begun = softline_time();
+        team->shares[thread].computed = softline_processor_time();
+    }
+    return (softline_worker){.team = team, .thread = thread};
+}
+
+
+static inline int softline_next_task(softline_worker *w, ptrdiff_t total, ptrdiff_t *task) {
+    *task = softline_take(w->team, w->thread, w->phase, total);
+    w->mine += *task >= 0;
+    return *task >= 0;
+}
+
+/* Whether this thread was the last of those that had tasks. */
+static inline int softline_finish(softline_worker *w, ptrdiff_t total) {
+    return w->last = softline_done(w->team, w->mine, total);
+}
+
+static inline void softline_go_on(softline_worker *w) {
+    if (w->last) softline_next(w->team, w->thread, w->phase);
+    softline_wait(w->team, w->thread, w->phase);
+    w->phase++;
+    w->mine = 0;
+}
+
+/* The end of a region that has no phase to come. */
+static inline void softline_leave(softline_worker *w) {
+    if (w->thread == 0 && w->team->may_leave) w->team->ended = softline_time();
+}
+
+/* The end of a last phase. */
+static inline void softline_end(softline_worker *w, ptrdiff_t total) {
+    softline_finish(w, total);
+    softline_go_on(w);
+    softline_leave(w);
 }
 
 #endif

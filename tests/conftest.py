@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from softline import datasets
+from softline import _kernels, datasets
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,6 +23,14 @@ def digits():
     """X, X_test, y, y_test."""
     X, y = load_digits(return_X_y=True)
     return train_test_split(X, y, test_size=0.25, random_state=0, stratify=y)
+
+
+@pytest.fixture
+def isa(request):
+    """Kernels of an instruction set, by name; see kernel_harness.py."""
+    _kernels._use_isa(request.param)
+    yield request.param
+    _kernels._use_isa()
 
 
 @pytest.fixture(params=["raw", "standardised", "huge", "tiny", "offset"])

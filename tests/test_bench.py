@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from softline import _kernels, _machine, bench
+from softline import _kernels, bench
 from softline.cli import main
 
 KERNELS = ["scores", "cross_entropy_gradient", "gradient", "sgd_update", "loss_gradient", "sgd_epoch"]
@@ -215,24 +215,24 @@ def isa(request):
 
 @pytest.mark.parametrize("double_precision", [False, True])
 def test_multiply_add_counts_what_every_thread_does(isa, double_precision):
-    once = _machine.multiply_add(double_precision, 1, 1)
+    once = _kernels.multiply_add(double_precision, 1, 1)
     lanes = 8 if double_precision else 16
     assert once > 0
     assert once % (2 * lanes) == 0
-    assert _machine.multiply_add(double_precision, 1000, 3) == 3000 * once
+    assert _kernels.multiply_add(double_precision, 1000, 3) == 3000 * once
 
 
 def test_read_counts_what_every_thread_reads(isa):
     data = np.ones(10_000 + 64, np.uint8)
     data = data[-data.ctypes.data % 64 :][:10_000]
-    assert _machine.read(data, 5, 1) == 5 * 8192
-    assert _machine.read(data, 5, 2) == 5 * 8192
-    assert _machine.read(data, 5, 3) == 0
+    assert _kernels.read(data, 5, 1) == 5 * 8192
+    assert _kernels.read(data, 5, 2) == 5 * 8192
+    assert _kernels.read(data, 5, 3) == 0
 
 
 def test_no_threads_is_an_error():
     with pytest.raises(ValueError, match="n_threads"):
-        _machine.multiply_add(False, 1, 0)
+        _kernels.multiply_add(False, 1, 0)
 
 
 def test_caches_as_linux_lists_them(tmp_path, monkeypatch):

@@ -9,10 +9,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from softline import _epoch, _kernels, _objective, optimizers, reference
+from kernel_harness import assert_close, dtypes, isas, linear_epoch, same_for_any_threads, wide
+from softline import _kernels, optimizers, reference
 
 ULPS = {np.float32: 6, np.float64: 1e-12 / np.finfo(np.float64).eps}
-THREADS = (1, 2, 3, 7)
 # (rows, features, classes): around the widths of registers and tiles, and each number of classes
 SHAPES = [(n, D, C) for n in (0, 1, 15, 16, 17, 31, 33) for D, C in ((1, 2), (17, 3), (100, 10))]
 SHAPES += [(33, D, C) for D in (2, 15, 16, 31, 32, 33, 511, 513, 784) for C in (2, 5, 10)]
@@ -21,15 +21,6 @@ SHAPES += [(300, 40, C) for C in (2, 3, 4, 6, 7, 8, 9, 11, 16, 100)] + [(5, 64, 
 # (features, classes), for kernels that see no rows
 WEIGHTS = sorted({(D, C) for _, D, C in SHAPES} - {(3073, 1000)})
 
-isas = pytest.mark.parametrize("isa", [name for name, runs in _kernels.isas().items() if runs], indirect=True)
-dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-
-
-@pytest.fixture
-def isa(request):
-    _kernels._use_isa(request.param)
-    yield request.param
-    _kernels._use_isa()
 
 
 class Problem:
@@ -59,27 +50,6 @@ def problems(dtype):
 @cache
 def weights(dtype):
     return [Problem(1, *shape, dtype) for shape in WEIGHTS]
-
-
-def wide(a):
-    return a.astype(np.float64)
-
-
-def assert_close(actual, exact, magnitude, ulps):
-    assert actual.shape == exact.shape
-    bound = ulps * np.finfo(actual.dtype).eps * magnitude
-    assert np.all(np.abs(actual - exact) <= bound)
-
-
-def same_for_any_threads(run):
-    """The result of run(n_threads), after checking that the number of threads does not change a bit."""
-    first = run(THREADS[0])
-    for n_threads in THREADS[1:]:
-        for a, b in zip(first, run(n_threads), strict=True):
-            assert a.tobytes() == b.tobytes()
-    for a, b in zip(first, run(None), strict=True):
-        assert a.tobytes() == b.tobytes()
-    return first
 
 
 @isas
@@ -187,14 +157,14 @@ def test_epoch_of_the_hinge_loss(isa, dtype):
                 options, norms = dict(options), np.full(len(args[0]), np.nan)
                 if "optimizer" in options:
                     options["state"] = optimizers.State(options["optimizer"], W)
-                losses = module.sgd_epoch(
+                losses = linear_epoch(module, 
                     X, p.y, None, p.idx, W, b, *args, n_threads, loss="hinge", square_norms=norms, **options
                 )
                 return [W, b, losses, norms]
 
             exact = run(reference, wide(p.W), wide(p.b), wide(p.X))
             found = same_for_any_threads(
-                lambda n_threads, p=p, run=run: run(_epoch, p.W.copy(), p.b.copy(), p.X, n_threads)
+                lambda n_threads, p=p, run=run: run(_kernels, p.W.copy(), p.b.copy(), p.X, n_threads)
             )
             tolerance = 1e-4 if dtype is np.float32 else 1e-12
             for a, b in zip(found, exact, strict=True):
@@ -229,11 +199,11 @@ def test_sgd_update(isa, dtype, geometry):
         shift, metric = (p.shift, p.metric) if geometry else (None, None)
         exact, exact_b = wide(p.W), wide(p.b)
         far = [None if a is None else wide(a) for a in (shift, metric)]
-        reference.sgd_update(exact, exact_b, wide(dW), db_wide, 0.5, 0.25, *far, True)
+        reference.step(exact, exact_b, wide(dW), db_wide, 0.5, 0.25, *far, True)
 
         def run(n_threads, p=p, dW=dW, db=db, shift=shift, metric=metric):
             W, b = p.W.copy(), p.b.copy()
-            _kernels.sgd_update(W, b, dW, db, 0.5, 0.25, shift, metric, True, n_threads)
+            _kernels.step(W, b, dW, db, 0.5, 0.25, shift, metric, True, n_threads)
             return [W, b]
 
         W, b = same_for_any_threads(run)
@@ -274,14 +244,14 @@ def test_updates(isa, dtype, name, geometry):
         shift, metric = (p.shift, p.metric) if geometry else (None, None)
         exact, exact_b, far = wide(p.W), wide(p.b), Wide(random_state(optimizer, p, 3))
         far_geometry = [None if a is None else wide(a) for a in (shift, metric)]
-        options = {"l1": 0.125, **vars(optimizer)}
-        getattr(reference, optimizer.update)(
+        options = {"l1": 0.125, "optimizer": optimizer}
+        reference.step(
             exact, exact_b, wide(dW), wide(db), 0.25, 0.25, *far_geometry, True, state=far, **options
         )
 
         def run(n_threads, p=p, dW=dW, db=db, shift=shift, metric=metric, options=options):
             W, b, state = p.W.copy(), p.b.copy(), random_state(optimizer, p, 3)
-            getattr(_kernels, optimizer.update)(
+            _kernels.step(
                 W, b, dW, db, 0.25, 0.25, shift, metric, True, n_threads, state=state, **options
             )
             assert state.t == 4
@@ -303,13 +273,13 @@ def test_sgd_update_with_l1(isa, dtype):
         dW, db = p.W[::-1].copy(), p.b[::-1].copy()
         exact, exact_b = wide(p.W), wide(p.b)
         args = 0.5, 0.25
-        reference.sgd_update(
+        reference.step(
             exact, exact_b, wide(dW), wide(db), *args, wide(p.shift), wide(p.metric), True, l1=1.0
         )
 
         def run(n_threads, p=p, dW=dW, db=db, args=args):
             W, b = p.W.copy(), p.b.copy()
-            _kernels.sgd_update(W, b, dW, db, *args, p.shift, p.metric, True, n_threads, l1=1.0)
+            _kernels.step(W, b, dW, db, *args, p.shift, p.metric, True, n_threads, l1=1.0)
             return [W, b]
 
         W, b = same_for_any_threads(run)
@@ -436,13 +406,13 @@ def test_sgd_epoch(isa, dtype, batch_size):
         for weight, shift, metric in ((None, None, None), (p.weight, p.shift, p.metric)):
             far = [None if a is None else wide(a) for a in (weight, shift, metric)]
             exact, exact_b = wide(p.W), wide(p.b)
-            exact_losses = reference.sgd_epoch(
+            exact_losses = linear_epoch(reference, 
                 wide(p.X), p.y, far[0], p.idx, exact, exact_b, rates, batch_size, 1e-3, *far[1:], True
             )
 
             def run(n_threads, p=p, args=(batch_size, 1e-3, shift, metric, True), weight=weight, rates=rates):
                 W, b = p.W.copy(), p.b.copy()
-                losses = _epoch.sgd_epoch(p.X, p.y, weight, p.idx, W, b, rates, *args, n_threads)
+                losses = linear_epoch(_kernels, p.X, p.y, weight, p.idx, W, b, rates, *args, n_threads)
                 return [W, b, losses]
 
             W, b, losses = same_for_any_threads(run)
@@ -452,8 +422,8 @@ def test_sgd_epoch(isa, dtype, batch_size):
             np.testing.assert_allclose(losses, exact_losses, rtol=tolerance, atol=tolerance)
 
 
-# Beside SHAPES, so many rows that they are several blocks.
-MANY_ROWS = [(700, 33, 3), (1500, 17, 2), (530, 784, 10)]
+# Beside SHAPES, rows of one, two, three and seven blocks.
+MANY_ROWS = [(700, 33, 3), (1500, 17, 2), (2530, 100, 10), (6200, 5, 3)]
 
 
 @isas
@@ -468,7 +438,7 @@ def test_loss_gradient(isa, dtype):
 
             def run(n_threads, p=p, weight=weight, W=W):
                 dW, db = np.full((p.C, p.D), np.nan), np.full(p.C, np.nan)
-                loss = _objective.loss_gradient(p.X, p.y, weight, W, p.b, dW, db, n_threads)
+                loss = _kernels.loss_gradient(p.X, p.y, weight, W, p.b, dW, db, n_threads)
                 return [dW, db, np.array(loss)]
 
             dW, db, loss = same_for_any_threads(run)
@@ -494,7 +464,7 @@ def test_candidate_losses(isa, dtype):
 
             def run(n_threads, p=p, weight=weight, Ws=Ws, bs=bs):
                 losses = np.full(len(Ws), np.nan)
-                _objective.candidate_losses(p.X, p.y, weight, Ws, bs, losses, n_threads)
+                _kernels.candidate_losses(p.X, p.y, weight, Ws, bs, losses, n_threads)
                 return [losses]
 
             (losses,) = same_for_any_threads(run)
@@ -503,14 +473,14 @@ def test_candidate_losses(isa, dtype):
                 losses, exact, 0 * exact + spread, ULPS[dtype] * np.finfo(dtype).eps / np.finfo(float).eps
             )
             alone = np.empty(1)
-            _objective.candidate_losses(p.X, p.y, weight, Ws[-1:], bs[-1:], alone)
+            _kernels.candidate_losses(p.X, p.y, weight, Ws[-1:], bs[-1:], alone)
             assert alone[0] == losses[-1]
 
 
 def test_loss_at_the_start_is_log_C():
     for C in (2, 3, 10, 1000):
         p, loss = Problem(100, 20, C, np.float64), np.empty(1)
-        _objective.candidate_losses(p.X, p.y, p.weight, 0 * p.W[None], 0 * p.b[None], loss)
+        _kernels.candidate_losses(p.X, p.y, p.weight, 0 * p.W[None], 0 * p.b[None], loss)
         assert loss[0] == pytest.approx(np.log(C), rel=1e-14)
 
 
@@ -520,14 +490,14 @@ def test_cholesky_solve(M):
     Z = rng.standard_normal((2 * M, M))
     A, b = Z.T @ Z / M, rng.standard_normal(M)
     solutions = [b.copy(), b.copy()]
-    for module, x in zip((reference, _objective), solutions, strict=True):
+    for module, x in zip((reference, _kernels), solutions, strict=True):
         module.cholesky_solve(A.copy(), x)
         np.testing.assert_allclose(A @ x, b, atol=1e-10)
     np.testing.assert_allclose(*solutions, rtol=1e-9)
 
 
 def test_cholesky_solve_leaves_out_what_rounding_decides():
-    for module in (reference, _objective):
+    for module in (reference, _kernels):
         x = np.array([3.0, 5.0, 2.0])
         module.cholesky_solve(np.array([[1.0, 1, 0], [1, 1, 0], [0, 0, 4]]), x)
         np.testing.assert_allclose(x, [3, 0, 0.5])
@@ -546,10 +516,10 @@ def test_coordinate_descent(dtype):
             for tol, rounds in ((0.1, 10), (1e-12, 1000), (0.0, 1)):
                 exact, V = Z.copy(), Z.copy()
                 reference.coordinate_descent(exact_matrix, *args, exact, tol, rounds)
-                _objective.coordinate_descent(matrix, *args, V, tol, rounds)
+                _kernels.coordinate_descent(matrix, *args, V, tol, rounds)
                 np.testing.assert_allclose(V, exact, atol=1e-10)
             V = Z.copy()
-            _objective.coordinate_descent(matrix, *args, V, 1e-13, 10_000)
+            _kernels.coordinate_descent(matrix, *args, V, 1e-13, 10_000)
             slope = G + 1.5 * (V - Z) @ exact_matrix
             for sign, term in zip(signs, T, strict=True):
                 slope += sign * np.sum(term * (V - Z)) * term
@@ -564,8 +534,8 @@ def test_ten_steps_follow_the_reference(dtype):
         p = Problem(*shape, dtype)
         W, b, exact, exact_b = p.W.copy(), p.b.copy(), wide(p.W), wide(p.b)
         args = np.full(10, 0.05), p.n // 10, 1e-2
-        losses = _epoch.sgd_epoch(p.X, p.y, None, p.idx, W, b, *args, None, None, True)
-        exact_losses = reference.sgd_epoch(
+        losses = linear_epoch(_kernels, p.X, p.y, None, p.idx, W, b, *args, None, None, True)
+        exact_losses = linear_epoch(reference, 
             wide(p.X), p.y, None, p.idx, exact, exact_b, *args, None, None, True
         )
         tolerance = 2e-5 if dtype is np.float32 else 1e-12
@@ -599,7 +569,7 @@ def test_epochs_of_optimizers(isa, dtype, name, options):
             far = [None if a is None else wide(a) for a in (shift, metric)]
             exact, exact_b, state = wide(p.W), wide(p.b), Wide(optimizers.State(optimizer, p.W))
             exact_losses = [
-                reference.sgd_epoch(
+                linear_epoch(reference, 
                     wide(p.X), y if y.ndim == 1 else wide(y), wide(p.weight), p.idx, exact, exact_b, rates,
                     batch_size, 1e-2, *far, True, optimizer=optimizer, state=state, **options,
                 )
@@ -609,7 +579,7 @@ def test_epochs_of_optimizers(isa, dtype, name, options):
             def run(n_threads, p=p, y=y, args=(rates, batch_size, 1e-2, shift, metric, True)):
                 W, b, state = p.W.copy(), p.b.copy(), optimizers.State(optimizer, p.W)
                 losses = [
-                    _epoch.sgd_epoch(
+                    linear_epoch(_kernels, 
                         p.X, y, p.weight, p.idx, W, b, *args, n_threads, optimizer=optimizer, state=state,
                         **options,
                     )
@@ -667,7 +637,7 @@ def test_ten_steps_follow_torch(isa, name):
     state = optimizers.State(optimizer, W)
     for g, w, w_b in zip(gradients, expected, expected_b, strict=True):
         dW, db = np.ascontiguousarray(g[:, :37]), g[:, 37].copy()
-        getattr(_kernels, optimizer.update)(W, b, dW, db, 0.1, 0.25, None, None, True, state=state)
+        _kernels.step(W, b, dW, db, 0.1, 0.25, None, None, True, optimizer=optimizer, state=state)
         found, found_b = (state.W[0], state.b[0]) if optimizer.averages else (W, b)
         np.testing.assert_allclose(found, w, rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(found_b, w_b, rtol=1e-12, atol=1e-13)
@@ -685,10 +655,10 @@ def test_geometry_is_descent_on_changed_features(name):
     V, a = W.copy(), b.copy()
     args = np.full(6, 0.1), 10, 0.0
     state, state_of_z = optimizers.State(optimizer, W), optimizers.State(optimizer, W)
-    _epoch.sgd_epoch(
+    linear_epoch(_kernels, 
         p.X, p.y, None, p.idx, W, b, *args, p.shift, metric, True, optimizer=optimizer, state=state
     )
-    _epoch.sgd_epoch(
+    linear_epoch(_kernels, 
         Z, p.y, None, p.idx, V, a, *args, None, None, True, optimizer=optimizer, state=state_of_z
     )
     np.testing.assert_allclose(W, V * root, rtol=1e-9)
@@ -703,14 +673,14 @@ def test_chunks_of_a_large_batch_change_no_bit(dtype):
     """A full batch of many chunks and its gradient in one call are the same sums in the same order."""
     p = Problem(1000, 24, 3, dtype)
     W, b = p.W.copy(), p.b.copy()
-    _epoch.sgd_epoch(p.X, p.y, None, p.idx, W, b, np.ones(1), p.n, 0.0, None, None, False)
+    linear_epoch(_kernels, p.X, p.y, None, p.idx, W, b, np.ones(1), p.n, 0.0, None, None, False)
     dscores, losses = np.empty((p.n, 3), dtype), np.empty(p.n, dtype)
     dW, db = np.empty_like(W), np.empty_like(b)
     _kernels.scores(p.X, p.idx, p.W, p.b, dscores)
     _kernels.cross_entropy_gradient(dscores, p.y[p.idx], np.full(p.n, 1 / p.n, dtype), losses)
     _kernels.gradient(p.X, p.idx, dscores, dW, db)
     stepped = p.W.copy()
-    _kernels.sgd_update(stepped, b, dW, db, 1.0, 0.0, None, None, False)
+    _kernels.step(stepped, b, dW, db, 1.0, 0.0, None, None, False)
     assert W.tobytes() == stepped.tobytes()
 
 
@@ -727,9 +697,9 @@ def test_fused_isas_agree_to_the_bit(isa):
                 _kernels._use_isa(name)
                 W, b = p.W.copy(), p.b.copy()
                 args = np.full(4, 0.1), -(-p.n // 4), 1e-3, p.shift, p.metric, True
-                losses = _epoch.sgd_epoch(p.X, p.y, p.weight, p.idx, W, b, *args)
+                losses = linear_epoch(_kernels, p.X, p.y, p.weight, p.idx, W, b, *args)
                 dW, db = np.empty(W.shape), np.empty(len(b))
-                loss = _objective.loss_gradient(p.X, p.y, p.weight, p.W, p.b, dW, db)
+                loss = _kernels.loss_gradient(p.X, p.y, p.weight, p.W, p.b, dW, db)
                 arrays = W, b, losses, dW, db, np.array(loss)
                 results.append(b"".join(a.tobytes() for a in arrays))
             assert results[0] == results[1]
@@ -830,24 +800,20 @@ def test_numerical_gradient(shape):
 
 
 def epoch(**changes):
-    """A small valid call of sgd_epoch, with some arguments changed."""
+    """A small valid call of the epoch, with some arguments changed."""
     p = Problem(20, 6, 3, np.float64)
     args = {
         "X": p.X,
         "y": p.y,
-        "sample_weight": None,
+        "row_weight": None,
         "order": p.idx,
-        "W": p.W,
-        "b": p.b,
+        "layers": [(changes.pop("W", p.W), changes.pop("b", p.b))],
         "learning_rates": np.full(2, 0.1),
         "batch_size": 10,
-        "alpha": 0.0,
-        "shift": None,
-        "metric": None,
-        "fit_intercept": True,
+        "alphas": np.zeros(2),
+        "scales": np.full(2, 0.1),
     }
-    keywords = {name: value for name, value in changes.items() if name not in args}
-    return _epoch.sgd_epoch(*{name: changes.get(name, args[name]) for name in args}.values(), **keywords)
+    return _kernels.epoch(**(args | changes))
 
 
 @pytest.mark.parametrize(
@@ -858,35 +824,40 @@ def epoch(**changes):
         ({"y": np.zeros(5, np.int32)}, ValueError, "y has 5 elements, expected 23"),
         ({"order": np.r_[np.arange(19), 23]}, IndexError, r"row numbers must be in \[0, 23\), found 23"),
         ({"order": np.r_[-1, np.arange(19)]}, IndexError, "found -1"),
-        ({"W": np.zeros((3, 7))}, ValueError, "W has 7 columns, expected 6"),
-        ({"b": np.zeros(4)}, ValueError, "b has 4 elements, expected 3"),
+        ({"W": np.zeros((3, 7))}, ValueError, "W of layer 0 has 7 columns, expected 6"),
+        ({"b": np.zeros(4)}, ValueError, "b of layer 0 has 4 elements, expected 3"),
         ({"learning_rates": np.ones(3)}, ValueError, "learning_rates has 3 elements, expected 2"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1; got 0"),
         ({"shift": np.zeros(5)}, ValueError, "shift has 5 elements, expected 6"),
         ({"metric": np.zeros(5)}, ValueError, "metric has 5 elements, expected 6"),
-        ({"sample_weight": np.zeros(23)}, ValueError, "positive sum"),
-        ({"sample_weight": np.ones(2)}, ValueError, "sample_weight has 2 elements, expected 23"),
+        ({"row_weight": np.ones(2)}, ValueError, "row_weight has 2 elements, expected 23"),
         ({"X": np.zeros((23, 6), np.int64)}, TypeError, "X must be of native float32.* got int64"),
         ({"X": np.zeros((23, 6), ">f8")}, TypeError, "got >f8"),
-        ({"W": np.zeros((3, 6), np.float32)}, ValueError, "dtype"),
+        ({"W": np.zeros((3, 6), np.float32)}, ValueError, "b of layer 0 must be of native float32; got float64"),
+        ({"W": np.zeros((6, 3)).T}, ValueError, "rows of W of layer 0 must be contiguous"),
+        ({"W": np.zeros((3, 6))[::-1]}, ValueError, "must lie one after the other, without overlap"),
+        ({"W": np.broadcast_to(np.zeros(6), (3, 6))}, ValueError, "W of layer 0 is read-only"),
+        ({"W": np.zeros(6)}, ValueError, r"W of layer 0 must have 2 dimensions; got shape \(6,\)"),
+        ({"W": [[0.0] * 6] * 3}, TypeError, "W of layer 0 must be a NumPy array; got list"),
+        ({"b": None}, TypeError, "b of layer 0 must be a NumPy array; got NoneType"),
         ({"y": np.zeros((23, 4))}, ValueError, "y has 4 columns, expected 3"),
         ({"y": np.zeros((20, 3))}, ValueError, "y has 20 rows, expected 23"),
         ({"label_smoothing": 1.5}, ValueError, r"label_smoothing must be in \[0, 1\]; got 1.5"),
-        ({"loss": "log"}, ValueError, "loss must be 'cross_entropy' or 'hinge'; got 'log'"),
+        ({"loss": "log"}, ValueError, "loss must be one of cross_entropy, hinge, outputs; got 'log'"),
         ({"loss": "hinge", "label_smoothing": 0.1}, ValueError, "no label_smoothing"),
         ({"loss": "hinge", "y": np.ones((23, 3))}, ValueError, "needs labels"),
         ({"square_norms": np.ones(3)}, ValueError, "square_norms has 3 elements, expected 2"),
-        ({"optimizer": optimizers.Adam()}, ValueError, "adam_update needs a state"),
+        ({"optimizer": optimizers.Adam()}, ValueError, "adam needs a state"),
         (
             {
                 "optimizer": optimizers.Adam(),
-                "state": optimizers.State(optimizers.Momentum(), np.ones((3, 6))),
+                "states": [optimizers.State(optimizers.Momentum(), np.ones((3, 6)))],
             },
             ValueError,
             "state.W has 1 matrices, expected 2",
         ),
         (
-            {"optimizer": optimizers.Adam(), "state": optimizers.State(optimizers.Adam(), np.ones((3, 5)))},
+            {"optimizer": optimizers.Adam(), "states": [optimizers.State(optimizers.Adam(), np.ones((3, 5)))]},
             ValueError,
             "state.W has 5 columns, expected 6",
         ),
@@ -936,9 +907,9 @@ def test_loss_gradient_refuses(changes, error, message):
     p = Problem(20, 6, 3, np.float64)
     args = {"X": p.X, "y": p.y, "sample_weight": None, "W": p.W, "b": p.b}
     args |= {"dW": np.empty((3, 6)), "db": np.empty(3)}
-    assert np.isfinite(_objective.loss_gradient(*args.values()))
+    assert np.isfinite(_kernels.loss_gradient(*args.values()))
     with pytest.raises(error, match=message):
-        _objective.loss_gradient(*(args | changes).values())
+        _kernels.loss_gradient(*(args | changes).values())
 
 
 @pytest.mark.parametrize(
@@ -949,7 +920,7 @@ def test_loss_gradient_refuses(changes, error, message):
         ({"sample_weight": np.ones(22)}, "sample_weight has 22 elements, expected 23"),
         ({"sample_weight": np.zeros(23)}, "their weights have a positive sum; it is 0"),
         ({"Ws": np.ones((4, 3, 5))}, "Ws has 5 columns, expected 6"),
-        ({"bs": np.ones((4, 2))}, "bs has 8 elements, expected 12"),
+        ({"bs": np.ones((4, 2))}, "bs has 2 columns, expected 3"),
         ({"losses": np.ones(3)}, "losses has 3 elements, expected 4"),
     ],
 )
@@ -957,9 +928,9 @@ def test_candidate_losses_refuses(changes, message):
     p = Problem(20, 6, 3, np.float64)
     args = {"X": p.X, "y": p.y, "sample_weight": None, "Ws": np.ones((4, 3, 6)), "bs": np.ones((4, 3))}
     args |= {"losses": np.empty(4)}
-    _objective.candidate_losses(*args.values())
+    _kernels.candidate_losses(*args.values())
     with pytest.raises(ValueError, match=message):
-        _objective.candidate_losses(*(args | changes).values())
+        _kernels.candidate_losses(*(args | changes).values())
 
 
 def test_empty_problems_do_nothing():

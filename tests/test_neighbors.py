@@ -11,25 +11,18 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier as SklearnKNeighborsClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from softline import _kernels, _neighbors, datasets, reference
+from kernel_harness import isas
+from softline import _kernels, datasets, reference
 from softline.neighbors import KNeighborsClassifier
 from softline.rows import KERNEL_DTYPES
 
-isas = pytest.mark.parametrize("isa", [name for name, runs in _kernels.isas().items() if runs], indirect=True)
-metrics = pytest.mark.parametrize("metric", _neighbors.METRICS)
+metrics = pytest.mark.parametrize("metric", _kernels.METRICS)
 # (training rows, queries, features, neighbours): around the widths of registers, tiles, chunks and blocks
 SHAPES = [
     (N, n, D, min(N, 5)) for N in (1, 15, 16, 17, 63, 65) for n, D in ((1, 1), (2, 33), (17, 64), (31, 3))
 ]
 SHAPES += [(70, 9, D, 3) for D in (2, 15, 16, 31, 32, 63, 65, 511, 513, 1025, 3073)]
 SHAPES += [(400, 130, 20, 1), (300, 3, 7, 300), (130, 260, 40, 130), (4, 0, 3, 2)]
-
-
-@pytest.fixture
-def isa(request):
-    _kernels._use_isa(request.param)
-    yield request.param
-    _kernels._use_isa()
 
 
 def matrix(name, n, d, seed=0):
@@ -44,13 +37,13 @@ def matrix(name, n, d, seed=0):
 
 def all_distances(Q, X, metric, n_threads=None):
     out = np.full((len(Q), len(X)), np.nan)
-    _neighbors.distances(Q, X, metric, out, n_threads)
+    _kernels.distances(Q, X, metric, out, n_threads)
     return out
 
 
 def neighbours(Q, X, metric, k, n_threads=None):
     neigh_dist, neigh_ind = np.full((len(Q), k), np.nan), np.full((len(Q), k), -1)
-    _neighbors.nearest(Q, X, metric, neigh_dist, neigh_ind, n_threads)
+    _kernels.nearest(Q, X, metric, neigh_dist, neigh_ind, n_threads)
     return neigh_dist, neigh_ind
 
 
@@ -71,7 +64,7 @@ def assert_nearest(Q, X, metric, k, n_threads=None):
 def test_kernels_are_right(isa, dtype):
     for N, n, D, k in SHAPES:
         X, Q = matrix(dtype, N, D), matrix(dtype, n, D, 1)
-        for metric in _neighbors.METRICS:
+        for metric in _kernels.METRICS:
             exact = np.empty((n, N))
             reference.distances(Q, X, metric, exact)
             np.testing.assert_allclose(all_distances(Q, X, metric), exact, rtol=1e-13)
@@ -200,11 +193,11 @@ def test_kernels_refuse_what_does_not_fit():
     with pytest.raises(ValueError, match="Q has 3 columns, expected 4"):
         all_distances(Q[:, :3], X, "euclidean")
     with pytest.raises(ValueError, match="out has 5 rows, expected 3"):
-        _neighbors.distances(Q, X, "euclidean", np.empty((5, 3)))
+        _kernels.distances(Q, X, "euclidean", np.empty((5, 3)))
     with pytest.raises(ValueError, match="there are 5 rows, of which 6 cannot be the nearest"):
         neighbours(Q, X, "euclidean", 6)
     with pytest.raises(ValueError, match="neigh_ind has 2 columns, expected 1"):
-        _neighbors.nearest(Q, X, "euclidean", np.empty((3, 1)), np.empty((3, 2), np.intp))
+        _kernels.nearest(Q, X, "euclidean", np.empty((3, 1)), np.empty((3, 2), np.intp))
     with pytest.raises(TypeError, match="X must be of native float32"):
         all_distances(Q, X.astype(int), "euclidean")
 

@@ -5,11 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from softline import _epoch, _kernels, _network, optimizers, reference
+from kernel_harness import dtypes, isas, linear_epoch, network_epoch, network_gradient, same_for_any_threads, wide
+from softline import _kernels, optimizers, reference
 from softline.rows import Rows
 
 ULPS = {np.float32: 8, np.float64: 1e-13 / np.finfo(np.float64).eps}
-THREADS = (1, 2, 3, 7)
 SHAPES = [(n, D, C) for n in (0, 1, 15, 16, 17, 31, 33) for D, C in ((1, 2), (17, 3), (100, 10))]
 SHAPES += [(33, D, C) for D in (2, 15, 16, 33, 784) for C in (1, 4, 5, 9, 11, 31)]
 SHAPES += [(70, 64, 77), (17, 3073, 3), (5, 64, 1000)]
@@ -35,16 +35,7 @@ OPTIMIZERS = [
     optimizers.ASGD(t0=2),
 ]
 
-isas = pytest.mark.parametrize("isa", [name for name, runs in _kernels.isas().items() if runs], indirect=True)
-dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-activations = pytest.mark.parametrize("activation", _network.ACTIVATIONS)
-
-
-@pytest.fixture
-def isa(request):
-    _kernels._use_isa(request.param)
-    yield request.param
-    _kernels._use_isa()
+activations = pytest.mark.parametrize("activation", _kernels.ACTIVATIONS)
 
 
 class Problem:
@@ -78,18 +69,6 @@ def flat(layers):
     return [a for layer in layers for a in layer]
 
 
-def wide(a):
-    return a.astype(np.float64)
-
-
-def same_for_any_threads(run):
-    first = run(THREADS[0])
-    for n_threads in (*THREADS[1:], None):
-        for a, b in zip(first, run(n_threads), strict=True):
-            assert a.tobytes() == b.tobytes()
-    return first
-
-
 # ---- kernels ---------------------------------------------------------------------------------------------
 
 
@@ -108,7 +87,7 @@ def test_affine(isa, dtype, transposed):
 
             def run(n_threads, A=A, W=W, bias=bias, shape=(n, C)):
                 out = np.full(shape, np.nan, dtype)
-                _network.affine(A, W, bias, out, n_threads)
+                _kernels.affine(A, W, bias, out, n_threads)
                 return [out]
 
             (out,) = same_for_any_threads(run)
@@ -134,8 +113,8 @@ def test_activation(isa, dtype, activation):
 
         def run(n_threads, Z=Z, dA=dA):
             out, gradient = Z.copy(), dA.copy()
-            _network.activate(out, activation, n_threads)
-            _network.activation_gradient(out, activation, gradient, n_threads, keep=0.75)
+            _kernels.activate(out, activation, n_threads)
+            _kernels.activation_gradient(out, activation, gradient, n_threads, keep=0.75)
             return out, gradient
 
         out, gradient = same_for_any_threads(run)
@@ -157,7 +136,7 @@ def test_dropout_is_its_twin_to_the_bit(isa, dtype):
 
             def run(n_threads, A=A, rate=rate):
                 out = A.copy()
-                _network.dropout(out, rate, 12345, n_threads)
+                _kernels.dropout(out, rate, 12345, n_threads)
                 return [out]
 
             (out,) = same_for_any_threads(run)
@@ -168,7 +147,7 @@ def test_dropout_drops_its_share_everywhere():
     ones = np.ones((4096, 64))
     for key in (0, 1, 2**32 - 1):
         A = ones.copy()
-        _network.dropout(A, 0.3, key)
+        _kernels.dropout(A, 0.3, key)
         dropped = A == 0
         assert set(np.unique(A)) == {0, 1 / 0.7}
         # Five standard deviations of a mean of 4096, or 64, draws.
@@ -195,7 +174,7 @@ def test_scores(isa, dtype):
 
             def run(n_threads, p=p, idx=idx, shape=exact.shape):
                 out = np.full(shape, np.nan, dtype)
-                assert _network.network_scores(p.X, idx, p.layers, "tanh", out, n_threads) is True
+                assert _kernels.network_scores(p.X, idx, p.layers, "tanh", out, n_threads) is True
                 return [out]
 
             (out,) = same_for_any_threads(run)
@@ -207,8 +186,8 @@ def test_scores_tell_of_what_an_activation_hides(value):
     p = Problem((20, 9, 3), np.float64)
     out = np.empty((len(p.X), 3))
     p.X[40, 7] = value
-    assert _network.network_scores(p.X, None, p.layers, "relu", out) is False
-    assert _network.network_scores(p.X, np.arange(40), p.layers, "relu", out[:40]) is True
+    assert _kernels.network_scores(p.X, None, p.layers, "relu", out) is False
+    assert _kernels.network_scores(p.X, np.arange(40), p.layers, "relu", out[:40]) is True
 
 
 @isas
@@ -217,14 +196,14 @@ def test_scores_tell_of_what_an_activation_hides(value):
 def test_epoch(isa, dtype, dropout):
     """Every network and activation, ragged batches, sample weights; optimizers have a test of their own."""
     for i, sizes in enumerate(NETWORKS):
-        activation = list(_network.ACTIVATIONS)[i % 5]
+        activation = list(_kernels.ACTIVATIONS)[i % 5]
         p = Problem(sizes, dtype, several=sizes[-1] in (1, 77))
         weight = p.sample_weight if i % 2 else None
 
-        def run(n_threads, module=_network, dtype=dtype, p=p, weight=weight, activation=activation):
+        def run(n_threads, module=_kernels, dtype=dtype, p=p, weight=weight, activation=activation):
             weights, optimizer = p.weights(dtype), optimizers.Momentum()
             states = [optimizers.State(optimizer, W) for W, _ in weights]
-            losses = module.network_epoch(
+            losses = network_epoch(module, 
                 p.X.astype(dtype),
                 p.y,
                 None if weight is None else weight.astype(dtype),
@@ -262,7 +241,7 @@ def test_every_optimizer_moves_every_layer(dtype, optimizer):
             if optimizer.averages:
                 state.W[0], state.b[0] = W, b
         for _ in range(2):
-            module.network_epoch(
+            network_epoch(module, 
                 p.X.astype(dtype),
                 p.y,
                 None,
@@ -277,7 +256,7 @@ def test_every_optimizer_moves_every_layer(dtype, optimizer):
             )
         return [*flat(weights), *(state.W for state in states)]
 
-    for found, exact in zip(run(_network, dtype), run(reference, np.float64), strict=True):
+    for found, exact in zip(run(_kernels, dtype), run(reference, np.float64), strict=True):
         tolerance = 1e4 * np.finfo(dtype).eps  # steps by the sign of small gradients magnify rounding
         np.testing.assert_allclose(found, exact, rtol=tolerance, atol=tolerance)
 
@@ -287,13 +266,13 @@ def test_the_size_of_chunks_and_calls_changes_no_bit():
     p = Problem((3072, 20, 3), np.float32, n=500)
 
     def run(n_threads, pieces, dropout):
-        weights, optimizer, arena = p.weights(), optimizers.Adam(), _network.Arena()
+        weights, optimizer, arena = p.weights(), optimizers.Adam(), _kernels.Arena()
         states = [optimizers.State(optimizer, W) for W, _ in weights]
         losses = []
         for first in range(0, 500, pieces):
             order = p.order[first : first + pieces]
             rates = np.full(len(order) // 250, 0.01)
-            losses += _network.network_epoch(
+            losses += network_epoch(_kernels, 
                 p.X,
                 p.y,
                 None,
@@ -325,8 +304,8 @@ def test_isas_give_the_same_bits():
         _kernels._use_isa(name)
         try:
             weights = p.weights()
-            for activation in _network.ACTIVATIONS:
-                _network.network_epoch(
+            for activation in _kernels.ACTIVATIONS:
+                network_epoch(_kernels, 
                     p.X, p.y, None, p.order, weights, np.full(4, 0.1), 32, 1.0, activation, dropout=0.1
                 )
             found.add(b"".join(a.tobytes() for a in flat(weights)))
@@ -340,9 +319,9 @@ def test_no_hidden_layer_is_a_softmax_classifier(dtype):
     p = Problem((50, 7), dtype)
     (W, b), *_ = weights = p.weights()
     linear_W, linear_b = W.copy(), b.copy()
-    losses = _network.network_epoch(p.X, p.y, None, p.order, weights, np.full(4, 0.1), 32, 0.0, "relu")
+    losses = network_epoch(_kernels, p.X, p.y, None, p.order, weights, np.full(4, 0.1), 32, 0.0, "relu")
     args = (p.X, p.y, None, p.order, linear_W, linear_b, np.full(4, 0.1), 32, 0.0, None, None, True)
-    linear_losses = _epoch.sgd_epoch(*args)
+    linear_losses = linear_epoch(_kernels, *args)
     assert losses.tobytes() == linear_losses.tobytes()
     assert W.tobytes() == linear_W.tobytes()
     assert b.tobytes() == linear_b.tobytes()
@@ -354,13 +333,13 @@ def test_layers_without_activation_are_one_layer():
     (W1, b1), (W2, b2), (W3, b3) = p.layers
     W, b = W3 @ W2 @ W1, W3 @ (W2 @ b1 + b2) + b3
     stack, one = np.empty((len(p.X), 4)), np.empty((len(p.X), 4))
-    _network.network_scores(p.X, None, p.layers, "identity", stack)
+    _kernels.network_scores(p.X, None, p.layers, "identity", stack)
     _kernels.scores(p.X, None, W, b, one)
     np.testing.assert_allclose(stack, one, rtol=1e-12, atol=1e-12)
     # The chain rule through the stack: dW1 = (W3 W2)^T dW.
     gradients, (dW, db) = p.gradients(), (np.empty_like(W), np.empty_like(b))
-    _network.network_gradient(p.X, p.y, None, None, p.layers, "identity", gradients)
-    _network.network_gradient(p.X, p.y, None, None, [(W, b)], "identity", [(dW, db)])
+    network_gradient(_kernels, p.X, p.y, None, None, p.layers, "identity", gradients)
+    network_gradient(_kernels, p.X, p.y, None, None, [(W, b)], "identity", [(dW, db)])
     np.testing.assert_allclose(gradients[0][0], (W3 @ W2).T @ dW, rtol=1e-10, atol=1e-14)
 
 
@@ -371,7 +350,7 @@ def test_rows_are_read_as_they_come():
     found = []
     for X in (Rows(bytes_, shift, scale), Rows(bytes_, shift, scale)[:]):
         weights = p.weights()
-        _network.network_epoch(X, p.y, None, p.order, weights, np.full(4, 0.1), 32, 0.0, "relu")
+        network_epoch(_kernels, X, p.y, None, p.order, weights, np.full(4, 0.1), 32, 0.0, "relu")
         found.append(b"".join(a.tobytes() for a in flat(weights)))
     assert found[0] == found[1]
 
@@ -386,9 +365,9 @@ def test_gradient_is_the_numerical_one(activation, sizes, dropout):
     """Centred differences in float64, each weight in turn, with a fixed dropout mask; `several` for 4."""
     p = Problem(sizes, np.float64, n=23, several=sizes[-1] in (1, 4))
 
-    def loss(module=_network):
+    def loss(module=_kernels):
         gradients = p.gradients()
-        value = module.network_gradient(
+        value = network_gradient(module, 
             p.X,
             p.y,
             p.sample_weight,
@@ -425,8 +404,8 @@ def test_gradient_is_the_numerical_one(activation, sizes, dropout):
 def test_a_step_is_the_gradient_with_the_penalty(dtype):
     p = Problem((50, 20, 3), dtype)
     gradients, weights = p.gradients(), p.weights()
-    _network.network_gradient(p.X, p.y, p.sample_weight, p.order, p.layers, "tanh", gradients)
-    _network.network_epoch(
+    network_gradient(_kernels, p.X, p.y, p.sample_weight, p.order, p.layers, "tanh", gradients)
+    network_epoch(_kernels, 
         p.X, p.y, p.sample_weight, p.order, weights, np.array([0.5]), len(p.order), 3.0, "tanh"
     )
     l2 = 3.0 / p.sample_weight[p.order].sum(dtype=float)
@@ -445,12 +424,15 @@ def test_a_step_is_the_gradient_with_the_penalty(dtype):
         ({"activation": "sine"}, "activation must be one of identity, relu"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"weights": []}, "at least one layer"),
+        ({"layers": []}, "at least one layer"),
         ({"y": np.full(104, 3, np.int32)}, r"labels must be in \[0, 3\)"),
-        ({"y": np.full((104, 3), 2, np.int32)}, r"labels must be in \[0, 2\)"),
-        ({"y": np.zeros((104, 2), np.int32)}, "y has 2 columns, expected 3"),
+        ({"y": np.full((104, 3), 2, np.int32), "loss": "outputs"}, r"labels must be in \[0, 2\)"),
+        ({"y": np.zeros((104, 2), np.int32), "loss": "outputs"}, "y has 2 columns, expected 3"),
+        ({"y": np.zeros(104, np.int32), "loss": "outputs"}, r"needs labels y \(n, K\)"),
         ({"y": np.zeros(7, np.int32)}, "y has 7 elements, expected 104"),
-        ({"sample_weight": np.zeros(104)}, "positive sum in each batch"),
+        ({"row_weight": np.ones(103)}, "row_weight has 103 elements, expected 104"),
+        ({"scales": np.ones(3)}, "scales has 3 elements, expected 4"),
+        ({"seed": -1}, r"seed must be in \[0, 2\*\*32\); got -1"),
         ({"learning_rates": np.ones(2)}, "learning_rates has 2 elements"),
     ],
 )
@@ -459,16 +441,16 @@ def test_what_makes_no_sense_is_refused(change, message):
     args = {
         "X": p.X,
         "y": p.y,
-        "sample_weight": None,
+        "row_weight": None,
         "order": p.order,
-        "weights": p.layers,
+        "layers": p.layers,
         "learning_rates": np.full(4, 0.1),
         "batch_size": 32,
-        "alpha": 0.0,
-        "activation": "relu",
+        "alphas": np.zeros(4),
+        "scales": np.full(4, 1 / 32),
     }
     with pytest.raises(ValueError, match=message):
-        _network.network_epoch(**{**args, **change})
+        _kernels.epoch(**{**args, **change})
 
 
 def test_layers_that_do_not_fit_are_refused():
@@ -481,6 +463,6 @@ def test_layers_that_do_not_fit_are_refused():
         ([(W1[:0], b1[:0]), (W2[:, :0], b2)], "layer 0 has 20 inputs and 0 outputs"),
     ):
         with pytest.raises(ValueError, match=message):
-            _network.network_scores(p.X, None, layers, "relu", out)
+            _kernels.network_scores(p.X, None, layers, "relu", out)
     with pytest.raises(IndexError, match="row numbers"):
-        _network.network_scores(p.X, np.array([len(p.X)]), p.layers, "relu", out[:1])
+        _kernels.network_scores(p.X, np.array([len(p.X)]), p.layers, "relu", out[:1])

@@ -18,23 +18,14 @@ import joblib
 import numpy as np
 import pytest
 
-from softline import (
-    SoftmaxClassifier,
-    _epoch,
-    _kernels,
-    _machine,
-    _neighbors,
-    _network,
-    _objective,
-    reference,
-)
+from kernel_harness import linear_epoch, network_epoch
+from softline import SoftmaxClassifier, _kernels, optimizers, reference
 from softline.linear_model import LeastSquaresClassifier, LogisticRegression
 from softline.neighbors import KNeighborsClassifier
 from softline.neural_network import MLPClassifier
 
 THREADS = 4
 ROUNDS = 5
-MODULES = (_kernels, _epoch, _network, _objective, _neighbors)
 
 rng = np.random.default_rng(0)
 N, D, C, H = 300, 70, 5, 9  # rows, features, classes, hidden units
@@ -59,18 +50,17 @@ ARGUMENTS = {
     "cross_entropy_gradient": (S, y, weight, losses),
     "hinge_gradient": (S, y, weight, losses),
     "gradient": (X, idx, S, dW, db),
-    **{name: step for name in _kernels.UPDATES},
+    **{f"step {name}": step for name in optimizers.BY_NAME},
     "clip_gradient": (dW, db, 0.5, shift, metric),
     "project_rows": (W, b, 0.5, shift),
     "column_stats": (X, idx, weight),
-    "sgd_epoch": (X, y, weight, idx, W, b, rates, 64, 0.01, shift, metric, True),
     "affine": (hidden, W2, b2, S),
     "activate": (hidden, "tanh"),
     "activation_gradient": (hidden, "tanh", dhidden),
     "dropout": (hidden, 0.3, 1),
     "network_scores": (X, idx, layers, "relu", S),
-    "network_gradient": (X, y, weight, idx, layers, "relu", copy.deepcopy(layers)),
-    "network_epoch": (X, y, weight, idx, layers, rates, 64, 0.01, "relu"),
+    "gradients": (X, y, weight, idx, layers, copy.deepcopy(layers), 1 / N),
+    "epoch": (X, y, weight, idx, layers, rates, 64, rates, rates.astype(np.float32)),
     "loss_gradient": (X, y, weight, W, b, dW.astype(float), db.astype(float)),
     "candidate_losses": (X, y, weight, np.stack([W, dW]), np.stack([b, db]), np.empty(2)),
     "distances": (X[:20], X, "euclidean", np.empty((20, N))),
@@ -87,23 +77,24 @@ ARGUMENTS = {
         20,
     ),
     "cholesky_solve": (np.eye(D) + 0.5, np.ones(D)),
-    "batch_weights": (weight, idx, 64),
 }
-SERIAL = {"coordinate_descent", "cholesky_solve", "batch_weights"}
+SERIAL = {"coordinate_descent", "cholesky_solve"}
 
 
 def call(name, n_threads):
     """A digest of what kernel `name` returns and of all that it wrote."""
-    kernel = next(getattr(module, name) for module in MODULES if hasattr(module, name))
+    kernel, _, rule = name.partition(" ")
     arguments = copy.deepcopy(ARGUMENTS[name], {id(shared): shared for shared in (X, X_bytes)})
-    options = {} if name in SERIAL else {"n_threads": n_threads}
-    _, moments = _kernels.UPDATES.get(name, (None, 0))
+    options = {} if kernel in SERIAL else {"n_threads": n_threads}
     state = None
-    if moments:
-        state = np.ones((moments, C, D), np.float32), np.ones((moments, C), np.float32)
-        options["state"] = SimpleNamespace(W=state[0], b=state[1], t=1)
-    result = kernel(*arguments, **options)
-    return joblib.hash((arguments, state, result))
+    if rule:
+        optimizer = optimizers.BY_NAME[rule]
+        state = SimpleNamespace(t=1)
+        state.W = np.ones((optimizer.n_moments, C, D), np.float32)
+        state.b = np.ones((optimizer.n_moments, C), np.float32)
+        options |= {"optimizer": optimizer, "state": state}
+    result = getattr(_kernels, kernel)(*arguments, **options)
+    return joblib.hash((arguments, state and vars(state), result))
 
 
 def in_threads(work):
@@ -121,7 +112,7 @@ def in_threads(work):
 def test_every_kernel_is_called():
     functions = inspect.getmembers(reference, inspect.isfunction)
     twins = {name for name, twin in functions if twin.__module__ == reference.__name__}
-    assert set(ARGUMENTS) == twins & {name for module in MODULES for name in dir(module)}
+    assert {name.partition(" ")[0] for name in ARGUMENTS} == twins & set(dir(_kernels))
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
@@ -182,8 +173,8 @@ def test_one_model_for_all():
 
 
 def test_machine():
-    assert set(in_threads(lambda _: _machine.multiply_add(False, 1000, 2))) == {
-        _machine.multiply_add(False, 1000, 2)
+    assert set(in_threads(lambda _: _kernels.multiply_add(False, 1000, 2))) == {
+        _kernels.multiply_add(False, 1000, 2)
     }
 
 
@@ -194,10 +185,10 @@ def run_python(code, *options):
 
 
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="needs a free-threaded Python")
-@pytest.mark.parametrize("module", [*MODULES, _machine], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", ["core", "dense", "training", "descent", "neighbors", "machine"])
 def test_the_gil_stays_off(module):
     """Python turns it on, with a warning, for a module that does not declare that it can do without."""
-    code = f"import sys, numpy, {module.__name__}; print(sys._is_gil_enabled())"
+    code = f"import sys, numpy, softline._kernels.{module}; print(sys._is_gil_enabled())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("False\n", "")
 
@@ -242,7 +233,7 @@ class TestBusyMachine:
 
     @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs an affinity of threads")
     @pytest.mark.parametrize("n_threads", [None, 2, 16])
-    @pytest.mark.parametrize("name", ["sgd_epoch", "network_epoch", "loss_gradient"])
+    @pytest.mark.parametrize("name", ["linear_epoch", "network_epoch", "loss_gradient"])
     def test_threads_of_one_core(self, name, n_threads):
         """A thread that runs only while the others do not: who leaves a team changes no bit."""
         rng = np.random.default_rng(0)
@@ -252,19 +243,19 @@ class TestBusyMachine:
 
         def weights(n_threads):
             W, b = np.zeros((C, D), np.float32), np.zeros(C, np.float32)
-            if name == "sgd_epoch":
+            if name == "linear_epoch":
                 for _ in range(5):
                     rates = np.full(16, 0.01)
-                    _epoch.sgd_epoch(X, y, None, order, W, b, rates, 256, 0.01, None, None, True, n_threads)
+                    linear_epoch(_kernels, X, y, None, order, W, b, rates, 256, 0.01, None, None, True, n_threads)
                 return W.tobytes() + b.tobytes()
             if name == "network_epoch":
                 rates = np.full(16, 0.01)
                 for _ in range(5):
-                    _network.network_epoch(X, y, None, order, [(W, b)], rates, 256, 0.01, "relu", n_threads)
+                    network_epoch(_kernels, X, y, None, order, [(W, b)], rates, 256, 0.01, "relu", n_threads)
                 return W.tobytes() + b.tobytes()
             dW, db = W.astype(float), b.astype(float)
             return [
-                (_objective.loss_gradient(X, y, None, W, b, dW, db, n_threads), dW.tobytes(), db.tobytes())
+                (_kernels.loss_gradient(X, y, None, W, b, dW, db, n_threads), dW.tobytes(), db.tobytes())
                 for _ in range(5)
             ]
 

@@ -2,8 +2,7 @@
 
 Small frozen dataclasses: they compare, print, clone and pickle like values. Their fields are the
 hyper-parameters, under their usual names and with their usual defaults (docs/optimizers.md gives formulas and
-sources); the learning rate is the classifier's. Each has a kernel, named by `update`, whose twin in
-:mod:`softline.reference` is its definition.
+sources); the learning rate is the classifier's. :func:`softline.reference.step` is the definition of their steps.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ class Optimizer:
 
     Attributes
     ----------
-    update : str
-        Name of the kernel that takes its steps.
+    rule : str
+        Name of what its steps do with a gradient: see :func:`softline.reference.step`.
     n_moments : int
         Arrays like W, and like b, that it remembers.
     averages : bool
         Whether the model is the mean of the weights, its first moment, instead of the last.
     """
 
-    update: ClassVar[str] = "sgd_update"
+    rule: ClassVar[str] = "sgd"
     n_moments: ClassVar[int] = 0
     averages: ClassVar[bool] = False
 
@@ -82,7 +81,7 @@ class Momentum(Optimizer):
     """
 
     momentum: float = 0.9
-    update: ClassVar[str] = "momentum_update"
+    rule: ClassVar[str] = "momentum"
     n_moments: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -98,7 +97,7 @@ class Nesterov(Momentum):
     momentum : float, default=0.9
     """
 
-    update: ClassVar[str] = "nesterov_update"
+    rule: ClassVar[str] = "nesterov"
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class Adam(Optimizer):
     beta2: float = 0.999
     eps: float = 1e-8
     eps_hat: bool = False
-    update: ClassVar[str] = "adam_update"
+    rule: ClassVar[str] = "adam"
     n_moments: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
@@ -145,7 +144,7 @@ class AdamW(Adam):
         As of :class:`Adam`.
     """
 
-    update: ClassVar[str] = "adamw_update"
+    rule: ClassVar[str] = "adamw"
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ class RMSProp(Optimizer):
 
     rho: float = 0.99
     eps: float = 1e-8
-    update: ClassVar[str] = "rmsprop_update"
+    rule: ClassVar[str] = "rmsprop"
     n_moments: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -182,7 +181,7 @@ class AdaGrad(Optimizer):
     """
 
     eps: float = 1e-10
-    update: ClassVar[str] = "adagrad_update"
+    rule: ClassVar[str] = "adagrad"
     n_moments: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -205,7 +204,7 @@ class ASGD(Optimizer):
     """
 
     t0: int = 0
-    update: ClassVar[str] = "asgd_update"
+    rule: ClassVar[str] = "asgd"
     n_moments: ClassVar[int] = 1
     averages: ClassVar[bool] = True
 

@@ -1,8 +1,7 @@
 """The definition of right, in plain NumPy: a twin of every compiled kernel, and of the classifier.
 
-Each function has the name and the argument order of its kernel in ``softline._kernels``,
-``softline._epoch`` or ``softline._network``; the test suite runs both and compares. Read this file to learn
-what softline computes, and the kernels to learn how.
+Each function has the name and the argument order of its kernel in ``softline._kernels``; the test suite runs
+both and compares. Read this file to learn what softline computes, and the kernels to learn how.
 
 For N rows x (D features), weights W (C, D), bias b (C), weights of rows s and labels y in 0..C-1::
 
@@ -22,7 +21,7 @@ int32; `n_threads` is ignored here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 
@@ -30,8 +29,89 @@ from softline._typing import Activation, Array, Layer, Metric
 from softline.rows import Rows, as_rows
 
 if TYPE_CHECKING:
-    from softline._network import Arena
+    from softline._kernels import Arena
     from softline.optimizers import Optimizer, State
+
+
+class SoftmaxClassifierReference:
+    """The algorithm of :class:`softline.SoftmaxClassifier` in forty lines of NumPy.
+
+    For readers and benchmarks: labels are 0..C-1, rows all weigh the same, nothing is validated, and
+    training runs for `max_iter` epochs. Given the same `random_state` and a number as `learning_rate`,
+    it takes the steps that SoftmaxClassifier takes.
+
+    Parameters
+    ----------
+    alpha : float, default=1e-4
+        L2 penalty alpha/2 sum(W * W).
+    learning_rate : float, default=0.1
+    batch_size : int, default=256
+    max_iter : int, default=100
+        Epochs.
+    random_state : int, default=0
+
+    Attributes
+    ----------
+    coef_ : (C, D) array
+    intercept_ : (C,) array
+    loss_curve_ : list of float
+        Mean loss of each epoch, the penalty of the weights it began with included.
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 1e-4,
+        learning_rate: float = 0.1,
+        batch_size: int = 256,
+        max_iter: int = 100,
+        random_state: int = 0,
+    ) -> None:
+        self.alpha = alpha
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.random_state = random_state
+
+    def fit(self, X: Array, y: Array) -> Self:
+        """Train on X (N, D) and y (N,), codes 0..C-1."""
+        rng = np.random.RandomState(self.random_state)
+        n = len(X)
+        W, b = np.zeros((y.max() + 1, X.shape[1]), X.dtype), np.zeros(y.max() + 1, X.dtype)
+        self.loss_curve_: list[float] = []
+        for _ in range(self.max_iter):
+            order = rng.permutation(n)
+            penalty = self.alpha / 2 * np.sum(W * W)
+            total = 0
+            for first in range(0, n, self.batch_size):
+                batch = order[first : first + self.batch_size]
+                x, labels = X[batch], y[batch]
+                f = x @ W.T + b
+                f -= f.max(axis=1, keepdims=True)
+                p = np.exp(f)
+                p /= p.sum(axis=1, keepdims=True)
+                total -= np.log(p[np.arange(len(x)), labels]).sum()
+                p[np.arange(len(x)), labels] -= 1
+                p /= len(x)
+                W -= self.learning_rate * (p.T @ x + self.alpha * W)
+                b -= self.learning_rate * p.sum(axis=0)
+            self.loss_curve_.append(total / n + penalty)
+        self.coef_, self.intercept_ = W, b
+        return self
+
+    def decision_function(self, X: Array) -> Array:
+        """Scores (N, C)."""
+        return X @ self.coef_.T + self.intercept_
+
+    def predict(self, X: Array) -> Array:
+        """Labels (N,)."""
+        return self.decision_function(X).argmax(axis=1)
+
+
+# ---- the kernels -----------------------------------------------------------------------------------------
+
+
+Loss: TypeAlias = Literal["cross_entropy", "hinge", "outputs"]
 
 
 def _rows(X: Array | Rows, idx: Array | None) -> Array:
@@ -127,16 +207,10 @@ def gradient(
     db[...] = dscores.sum(axis=0)
 
 
-# ---- updates: one step on W (C, D) and b (C,), in place ------------------------------------------------
-#
-# Common to all: `dW` and `db`, the gradient of the loss; `alpha`, the L2 penalty alpha/2 sum(W * W); `shift`
-# and `metric`, the geometry, as in `sgd_update`; `l1`, the penalty l1 sum(|W|). The bias is not penalised.
-# `state` has what an optimizer remembers: t, the steps taken; W (n_moments, C, D); b (n_moments, C).
-# The others take gradients and make steps in the same geometry: with V = W / sqrt(metric), the gradient to V
-# is sqrt(metric) times that to W, a step of W sqrt(metric) times that of V.
+# ---- steps ---------------------------------------------------------------------------------------------
 
 
-def sgd_update(
+def step(
     W: Array,
     b: Array,
     dW: Array,
@@ -148,220 +222,92 @@ def sgd_update(
     fit_intercept: bool,
     n_threads: int | None = None,
     *,
+    optimizer: Optimizer | None = None,
+    state: State | None = None,
     l1: float = 0.0,
 ) -> None:
-    """One step of gradient descent.
+    """One step of an optimizer on W (C, D) and b (C,), in place.
 
-    With `shift` and `metric` None this is W -= learning_rate (dW + alpha W), b -= learning_rate db.
+    With g the gradient to W, the L2 penalty's included, and the hyper-parameters by their names in
+    :mod:`softline.optimizers`, which has the sources::
 
-    `shift` (D,) makes it the step that descent on the features x - shift would take, though W and b go
-    on acting on x itself: with scores W (x - shift) + a, the gradient to W is dW - db shift^T, and
-    b = a - W shift follows W. The bias is not penalised, so the minimum stays where it was.
-    `metric` (D,) scales the step of each feature: descent on features divided by 1/sqrt(metric).
+        sgd        W -= learning_rate g
+        momentum   m = momentum m + g;   W -= learning_rate m
+        nesterov   m = momentum m + g;   W -= learning_rate (g + momentum m)
+        adam       m = beta1 m + (1 - beta1) g;   v = beta2 v + (1 - beta2) g^2
+                   W -= learning_rate m' / (sqrt(v') + eps),  m' = m / (1 - beta1^t),  v' = v / (1 - beta2^t)
+        adamw      the same with alpha = 0, on weights multiplied with 1 - learning_rate alpha
+        rmsprop    v = rho v + (1 - rho) g^2;   W -= learning_rate g / (sqrt(v) + eps)
+        adagrad    v = v + g^2;   W -= learning_rate g / (sqrt(v) + eps)
+        asgd       a step of sgd; then the state takes the mean of all W and b since step t0
 
-    `l1` is a proximal step that follows: W shrinks towards 0 by learning_rate metric l1, and stays at 0
-    where it would change its sign (Tibshirani's lasso by proximal gradient: Parikh and Boyd, 2014, 4.2).
+    Parameters
+    ----------
+    dW, db : (C, D) and (C,) arrays
+        The gradient of the loss.
+    learning_rate : float
+    alpha : float
+        L2 penalty alpha/2 sum(W * W). The bias is not penalised.
+    shift : (D,) array or None
+        Makes the step the one that descent on the features x - shift would take, though W and b go on acting
+        on x itself: with scores W (x - shift) + a, the gradient to W is dW - db shift^T, and b = a - W shift
+        follows W. The bias is not penalised, so the minimum stays where it was.
+    metric : (D,) array or None
+        Scales the step of each feature: descent on features divided by 1/sqrt(metric). With V = W /
+        sqrt(metric), the gradient to V is sqrt(metric) times that to W, a step of W sqrt(metric) times V's.
+    fit_intercept : bool
+        Whether b moves.
+    optimizer : softline.optimizers.Optimizer or None
+        None is plain descent.
+    state : softline.optimizers.State or None
+        What the optimizer remembers: t, the steps taken; W (n_moments, C, D); b (n_moments, C).
+    l1 : float, default=0
+        A proximal step that follows: W shrinks towards 0 by l1 times the size of the step for a gradient of
+        1, and stays at 0 where it would change its sign (Tibshirani's lasso by proximal gradient: Parikh and
+        Boyd, 2014, 4.2; of momentum, whose steady steps are 1 / (1 - momentum) times as large; of AdaGrad:
+        Duchi et al., 2011, 5.1; of Adam: Yun, Lozano and Yang, ProxGen, 2021).
     """
-    g, rate = _penalised(W, dW, db, alpha, shift), _rate(learning_rate, metric)
-    _move(W, b, -rate * g, -learning_rate * db, rate * l1, shift, fit_intercept)
-
-
-def momentum_update(
-    W: Array,
-    b: Array,
-    dW: Array,
-    db: Array,
-    learning_rate: float,
-    alpha: float,
-    shift: Array | None,
-    metric: Array | None,
-    fit_intercept: bool,
-    n_threads: int | None = None,
-    *,
-    state: State,
-    l1: float = 0.0,
-    momentum: float = 0.9,
-) -> None:
-    """m = momentum m + g; W -= learning_rate m.
-
-    A steady gradient makes steps of learning_rate / (1 - momentum): the proximal step is of that size.
-    """
-    g, rate = _penalised(W, dW, db, alpha, shift), _rate(learning_rate, metric)
-    m, mb = _sum(state, momentum, g, db)
-    _move(W, b, -rate * m, -learning_rate * mb, rate * l1 / (1 - momentum), shift, fit_intercept)
-
-
-def nesterov_update(
-    W: Array,
-    b: Array,
-    dW: Array,
-    db: Array,
-    learning_rate: float,
-    alpha: float,
-    shift: Array | None,
-    metric: Array | None,
-    fit_intercept: bool,
-    n_threads: int | None = None,
-    *,
-    state: State,
-    l1: float = 0.0,
-    momentum: float = 0.9,
-) -> None:
-    """m = momentum m + g; W -= learning_rate (g + momentum m)."""
-    g, rate = _penalised(W, dW, db, alpha, shift), _rate(learning_rate, metric)
-    m, mb = _sum(state, momentum, g, db)
-    step, step_b = g + momentum * m, db + momentum * mb
-    _move(W, b, -rate * step, -learning_rate * step_b, rate * l1 / (1 - momentum), shift, fit_intercept)
-
-
-def adam_update(
-    W: Array,
-    b: Array,
-    dW: Array,
-    db: Array,
-    learning_rate: float,
-    alpha: float,
-    shift: Array | None,
-    metric: Array | None,
-    fit_intercept: bool,
-    n_threads: int | None = None,
-    *,
-    state: State,
-    l1: float = 0.0,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
-    eps_hat: bool = False,
-) -> None:
-    """m = beta1 m + (1-beta1) g; v = beta2 v + (1-beta2) g^2; W -= learning_rate m' / (sqrt(v') + eps).
-
-    m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t) make up for their start at 0; with `eps_hat`, eps is
-    divided by sqrt(1 - beta2^t) as well. The proximal step of a
-    feature is of the size of its step for a gradient of l1 (Yun, Lozano and Yang, ProxGen, 2021).
-    """
+    rule, of = "sgd" if optimizer is None else optimizer.rule, optimizer
     root = np.sqrt(_rate(1.0, metric))
-    g = root * _penalised(W, dW, db, alpha, shift)
-    state.t += 1
-    first, second = 1 - beta1**state.t, 1 - beta2**state.t
-    steps, sizes = [], []
-    for m, v, a in ((state.W[0], state.W[1], g), (state.b[0], state.b[1], db)):
-        m += (1 - beta1) * (a - m)
-        v[...] = beta2 * v + (1 - beta2) * a**2
-        sizes.append(np.sqrt(v / second) + (eps / np.sqrt(second) if eps_hat else eps))
-        steps.append(-learning_rate * m / first / sizes[-1])
-    threshold = learning_rate / first * root**2 * l1 / sizes[0]
-    _move(W, b, root * steps[0], steps[1], threshold, shift, fit_intercept)
-
-
-def adamw_update(
-    W: Array,
-    b: Array,
-    dW: Array,
-    db: Array,
-    learning_rate: float,
-    alpha: float,
-    shift: Array | None,
-    metric: Array | None,
-    fit_intercept: bool,
-    n_threads: int | None = None,
-    *,
-    state: State,
-    l1: float = 0.0,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
-    eps_hat: bool = False,
-) -> None:
-    """Adam for alpha = 0, on weights that have first been multiplied with 1 - learning_rate alpha."""
-    before = W.copy()
-    W *= 1 - learning_rate * alpha
-    if shift is not None and fit_intercept:
-        b -= (W - before) @ shift
-    adam_update(
-        W,
-        b,
-        dW,
-        db,
-        learning_rate,
-        0,
-        shift,
-        metric,
-        fit_intercept,
-        state=state,
-        l1=l1,
-        beta1=beta1,
-        beta2=beta2,
-        eps=eps,
-        eps_hat=eps_hat,
-    )
-
-
-def rmsprop_update(
-    W: Array,
-    b: Array,
-    dW: Array,
-    db: Array,
-    learning_rate: float,
-    alpha: float,
-    shift: Array | None,
-    metric: Array | None,
-    fit_intercept: bool,
-    n_threads: int | None = None,
-    *,
-    state: State,
-    l1: float = 0.0,
-    rho: float = 0.99,
-    eps: float = 1e-8,
-) -> None:
-    """v = rho v + (1-rho) g^2; W -= learning_rate g / (sqrt(v) + eps)."""
-    _scaled_update(
-        W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, state, l1, rho, 1 - rho, eps
-    )
-
-
-def adagrad_update(
-    W: Array,
-    b: Array,
-    dW: Array,
-    db: Array,
-    learning_rate: float,
-    alpha: float,
-    shift: Array | None,
-    metric: Array | None,
-    fit_intercept: bool,
-    n_threads: int | None = None,
-    *,
-    state: State,
-    l1: float = 0.0,
-    eps: float = 1e-10,
-) -> None:
-    """v = v + g^2; W -= learning_rate g / (sqrt(v) + eps).
-
-    The proximal step is that of Duchi et al. (2011, section 5.1).
-    """
-    _scaled_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, state, l1, 1, 1, eps)
-
-
-def asgd_update(
-    W: Array,
-    b: Array,
-    dW: Array,
-    db: Array,
-    learning_rate: float,
-    alpha: float,
-    shift: Array | None,
-    metric: Array | None,
-    fit_intercept: bool,
-    n_threads: int | None = None,
-    *,
-    state: State,
-    l1: float = 0.0,
-    t0: int = 0,
-) -> None:
-    """A step of `sgd_update`; then the state takes the mean of all W and b since step t0."""
-    sgd_update(W, b, dW, db, learning_rate, alpha, shift, metric, fit_intercept, l1=l1)
-    state.t += 1
-    _average(W, b, state, t0, fit_intercept)
+    if state is not None:
+        state.t += 1
+    if rule == "adamw":
+        before, alpha_of_step = W.copy(), 0.0
+        W *= 1 - learning_rate * alpha
+        if shift is not None and fit_intercept:
+            b -= (W - before) @ shift
+    else:
+        alpha_of_step = alpha
+    g = _penalised(W, dW, db, alpha_of_step, shift)
+    moments = [] if state is None else list(zip(state.W, state.b, strict=True))
+    if rule in ("sgd", "asgd"):
+        steps, rate = (root**2 * g, db), learning_rate * root**2
+    elif rule in ("momentum", "nesterov"):
+        for moment, a in zip(moments[0], (g, db), strict=True):
+            moment[...] = of.momentum * moment + a
+        m, mb = moments[0]
+        steps = (m, mb) if rule == "momentum" else (g + of.momentum * m, db + of.momentum * mb)
+        steps, rate = (root**2 * steps[0], steps[1]), learning_rate * root**2 / (1 - of.momentum)
+    elif rule in ("adam", "adamw"):
+        first, second = 1 - of.beta1**state.t, 1 - of.beta2**state.t
+        learning_rate = learning_rate / first
+        means, sizes = [], []
+        for m, v, a in zip(*moments, (root * g, db), strict=True):
+            m += (1 - of.beta1) * (a - m)
+            v[...] = of.beta2 * v + (1 - of.beta2) * a**2
+            means.append(m)
+            sizes.append(np.sqrt(v / second) + (of.eps / np.sqrt(second) if of.eps_hat else of.eps))
+        steps, rate = (root * means[0] / sizes[0], means[1] / sizes[1]), learning_rate * root**2 / sizes[0]
+    else:
+        keep, take = (1, 1) if rule == "adagrad" else (of.rho, 1 - of.rho)
+        sizes = []
+        for v, a in zip(moments[0], (root * g, db), strict=True):
+            v[...] = keep * v + take * a**2
+            sizes.append(np.sqrt(v) + of.eps)
+        steps, rate = (root**2 * g / sizes[0], db / sizes[1]), learning_rate * root**2 / sizes[0]
+    _move(W, b, -learning_rate * steps[0], -learning_rate * steps[1], rate * l1, shift, fit_intercept)
+    if rule == "asgd":
+        _average(W, b, state, of.t0, fit_intercept)
 
 
 def _average(W: Array, b: Array, state: State, t0: int, fit_intercept: bool) -> None:
@@ -369,35 +315,6 @@ def _average(W: Array, b: Array, state: State, t0: int, fit_intercept: bool) -> 
     state.W[0] += share * (W - state.W[0])
     if fit_intercept:
         state.b[0] += share * (b - state.b[0])
-
-
-def _scaled_update(
-    W: Array,
-    b: Array,
-    dW: Array,
-    db: Array,
-    learning_rate: float,
-    alpha: float,
-    shift: Array | None,
-    metric: Array | None,
-    fit_intercept: bool,
-    state: State,
-    l1: float,
-    keep: float,
-    take: float,
-    eps: float,
-) -> None:
-    root = np.sqrt(_rate(1.0, metric))
-    g = root * _penalised(W, dW, db, alpha, shift)
-    state.t += 1
-    v, vb = state.W[0], state.b[0]
-    v[...] = keep * v + take * g**2
-    vb[...] = keep * vb + take * db**2
-    size, size_b = np.sqrt(v) + eps, np.sqrt(vb) + eps
-    threshold = learning_rate * root**2 * l1 / size
-    _move(
-        W, b, -learning_rate * root * g / size, -learning_rate * db / size_b, threshold, shift, fit_intercept
-    )
 
 
 def _penalised(W: Any, dW: Any, db: Array, alpha: float, shift: Array | None) -> Array:
@@ -408,13 +325,6 @@ def _penalised(W: Any, dW: Any, db: Array, alpha: float, shift: Array | None) ->
 
 def _rate(learning_rate: float, metric: Array | None) -> Any:
     return learning_rate * (1 if metric is None else metric)
-
-
-def _sum(state: State, momentum: float, g: Array, db: Array) -> Layer:
-    state.t += 1
-    state.W[0] = momentum * state.W[0] + g
-    state.b[0] = momentum * state.b[0] + db
-    return state.W[0], state.b[0]
 
 
 def _move(
@@ -449,11 +359,19 @@ def clip_gradient(
     It is the norm of all parameters together, as in ``torch.nn.utils.clip_grad_norm_``, without the penalty,
     and in the geometry of `shift` and `metric`.
     """
-    g = _penalised(0, dW, db, 0, shift).astype(np.float64) * np.sqrt(_rate(1.0, metric))
-    norm = np.sqrt(np.sum(g**2) + np.sum(db.astype(np.float64) ** 2))
+    return _clip([(dW, db)], clip_norm, [(shift, metric)])
+
+
+def _clip(gradients: Sequence[Layer], clip_norm: float, geometries: Any) -> float:
+    total = 0.0
+    for (dW, db), (shift, metric) in zip(gradients, geometries, strict=True):
+        g = _penalised(0, dW, db, 0, shift).astype(np.float64) * np.sqrt(_rate(1.0, metric))
+        total += np.sum(g**2) + np.sum(db.astype(np.float64) ** 2)
+    norm = float(np.sqrt(total))
     scale = min(1, clip_norm / (norm + 1e-6))
-    dW *= scale
-    db *= scale
+    for dW, db in gradients:
+        dW *= scale
+        db *= scale
     return norm
 
 
@@ -484,114 +402,11 @@ def column_stats(
     return mean, weight @ (rows - mean) ** 2, low, high
 
 
-def sgd_epoch(
-    X: Array | Rows,
-    y: Array,
-    sample_weight: Array | None,
-    order: Array,
-    W: Array,
-    b: Array,
-    learning_rates: Array,
-    batch_size: int,
-    alpha: float,
-    shift: Array | None,
-    metric: Array | None,
-    fit_intercept: bool,
-    n_threads: int | None = None,
-    *,
-    optimizer: Any = None,
-    state: Any = None,
-    l1: float = 0.0,
-    label_smoothing: float = 0.0,
-    clip_norm: float | None = None,
-    max_norm: float | None = None,
-    mean_weight: float | None = None,
-    loss: Literal["cross_entropy", "hinge"] = "cross_entropy",
-    square_norms: Array | None = None,
-) -> Array:
-    """One pass of mini-batch SGD over the rows `order` of X, in place on W and b.
-
-    Parameters
-    ----------
-    X : (N, D) array or Rows
-    y : (N,) int32 array or (N, C) float array
-        Labels in 0..C-1, or targets: probabilities, of the dtype of W.
-    sample_weight : (N,) float array or None
-        Divided by `mean_weight`: each batch estimates the same gradient.
-    order : (n,) int array
-        The rows, in the order to take them; batches are consecutive pieces of `batch_size`.
-    W, b : (C, D) and (C,) float arrays
-    learning_rates : (number of batches,) float array
-    batch_size : int
-    alpha : float
-        L2 penalty alpha/2 sum(W * W).
-    shift, metric : (D,) float arrays or None
-        As in :func:`sgd_update`.
-    fit_intercept : bool
-    optimizer : softline.optimizers.Optimizer or None
-        Whose steps to take; None for plain descent.
-    state : softline.optimizers.State or None
-        What the optimizer remembers, changed in place; None if that is nothing.
-    l1 : float
-        L1 penalty ``l1 sum(|W|)``, by a proximal step.
-    label_smoothing : float
-    clip_norm, max_norm : float or None
-        As in :func:`clip_gradient`, before each step, and :func:`project_rows`, after it.
-    mean_weight : float or None
-        What sample weights are divided by; None for their mean over the rows of `order`.
-    loss : {"cross_entropy", "hinge"}
-        "hinge" is the loss of :func:`hinge_gradient`, for labels without smoothing.
-    square_norms : (number of batches,) float64 array or None
-        Overwritten with sum(W * W) before each update, for the losses with their penalty.
-
-    Returns
-    -------
-    losses : (number of batches,) float64 array
-        Mean (weighted) loss of each batch before its update, without the penalty.
-    """
-    scale = 1
-    if sample_weight is not None and len(order) > 0:
-        scale = 1 / (mean_weight or sample_weight[order].mean(dtype=np.float64))
-    update: Any = sgd_update
-    numbers: dict[str, Any] = {}
-    averages = optimizer is not None and optimizer.averages
-    if optimizer is not None and optimizer.n_moments and not averages:
-        update, numbers = globals()[optimizer.update], {"state": state, **vars(optimizer)}
-    losses = []
-    for step, first in enumerate(range(0, len(order), batch_size)):
-        idx = order[first : first + batch_size]
-        weight = np.full(len(idx), scale / len(idx), W.dtype)
-        if sample_weight is not None:
-            weight *= sample_weight[idx]
-        dscores = np.empty((len(idx), len(W)), W.dtype)
-        row_losses = np.empty(len(idx), W.dtype)
-        dW, db = np.empty_like(W), np.empty_like(b)
-        scores(X, idx, W, b, dscores)
-        if loss == "hinge":
-            hinge_gradient(dscores, y[idx], weight, row_losses)
-        else:
-            cross_entropy_gradient(dscores, y[idx], weight, row_losses, label_smoothing=label_smoothing)
-        gradient(X, idx, dscores, dW, db)
-        if square_norms is not None:
-            square_norms[step] = np.sum(W * W)
-        if clip_norm is not None:
-            clip_gradient(dW, db, clip_norm, shift, metric)
-        update(W, b, dW, db, learning_rates[step], alpha, shift, metric, fit_intercept, l1=l1, **numbers)
-        if max_norm is not None:
-            project_rows(W, b, max_norm, shift)
-        if averages:  # asgd_update, but for the projection before the mean
-            state.t += 1
-            _average(W, b, state, optimizer.t0, fit_intercept)
-        losses.append(np.dot(weight.astype(np.float64), row_losses))
-    return np.array(losses)
-
-
 # ---- networks: layers (W, b) with an activation in between ---------------------------------------------
 #
-# Common to all: `weights`, a list of pairs W (n_out, n_in) and b (n_out,), the first with D inputs, the last
-# with C outputs, the scores; `activation`, "identity", "relu", "leaky_relu", "tanh" or "logistic", of all
-# layers but the last; `y` (N,) int32 labels for a softmax over the scores, or (N, C) int32, 0 or 1, for
-# outputs that are classes by themselves, with probability 1/(1 + exp(-score)). Units are columns here.
+# Common to all: `layers` or `weights`, a list of pairs W (n_out, n_in) and b (n_out,), the first with D inputs,
+# the last with C outputs, the scores; `activation`, "identity", "relu", "leaky_relu", "tanh" or "logistic", of
+# all layers but the last. Units are columns here.
 
 LEAK = 0.01
 
@@ -687,28 +502,25 @@ def _forward(
     return *inputs, finite
 
 
-def batch_weights(sample_weight: Array | None, order: Array, batch_size: int) -> Array:
-    """Sums of the weights of the rows of each batch; without weights, how many rows it has."""
-    weight = np.ones(len(order)) if sample_weight is None else sample_weight[order].astype(float)
-    return np.array([weight[i : i + batch_size].sum() for i in range(0, len(order), batch_size)])
-
-
-def network_gradient(
+def gradients(
     X: Array | Rows,
     y: Array,
-    sample_weight: Array | None,
+    row_weight: Array | None,
     idx: Array | None,
-    weights: Sequence[Layer],
-    activation: Activation,
-    gradients: Sequence[Layer],
+    layers: Sequence[Layer],
+    out: Sequence[Layer],
+    scale: float,
     n_threads: int | None = None,
     *,
+    loss: Loss = "cross_entropy",
+    label_smoothing: float = 0.0,
+    activation: Activation = "relu",
     dropout: float = 0.0,
     seed: int = 0,
     t: int = 0,
     arena: Arena | None = None,
 ) -> float:
-    """Mean (weighted) loss of the rows X[idx]; its gradient is written into `gradients`, by backpropagation.
+    """The loss of the rows X[idx], sum_i scale row_weight[i] L_i, and its gradient by backpropagation.
 
     Without the penalty, and with the dropout of step `t` of `seed`. From the scores down, dZ being the
     gradient to what a layer puts out before its activation, A its input::
@@ -719,23 +531,26 @@ def network_gradient(
 
     Parameters
     ----------
-    gradients : list of (dW, db)
-        Arrays of the shapes of `weights`.
-    dropout, seed, t, arena
-        As in :func:`network_epoch`.
+    out : list of (dW, db)
+        Arrays of the shapes of `layers`, overwritten with the gradient.
+    y, row_weight, loss, label_smoothing, activation, dropout, seed, arena
+        As in :func:`epoch`.
     """
     idx = np.arange(len(y)) if idx is None else idx
     if len(idx) == 0:
-        for dW, db in gradients:
+        for dW, db in out:
             dW[...], db[...] = 0, 0
         return 0.0
-    weight = np.ones(len(idx)) if sample_weight is None else sample_weight[idx].astype(float)
-    weight = (weight / weight.sum()).astype(weights[0][0].dtype)
+    weight = np.full(len(idx), scale, layers[0][0].dtype)
+    if row_weight is not None:
+        weight *= row_weight[idx]
     key = int(mix((int(mix(seed)) + t) % 2**32))
-    *inputs, dscores, _ = _forward(_rows(X, idx), weights, activation, dropout, key)
+    *inputs, dscores, _ = _forward(_rows(X, idx), layers, activation, dropout, key)
     losses = np.zeros(len(idx), dscores.dtype)
-    if y.ndim == 1:
-        cross_entropy_gradient(dscores, y[idx], weight, losses)
+    if loss == "hinge":
+        hinge_gradient(dscores, y[idx], weight, losses)
+    elif loss == "cross_entropy":
+        cross_entropy_gradient(dscores, y[idx], weight, losses, label_smoothing=label_smoothing)
     else:  # each output is a softmax over 0 and its score
         for c in range(dscores.shape[1]):
             pair, of_output = np.zeros((len(idx), 2), dscores.dtype), np.empty_like(losses)
@@ -743,8 +558,8 @@ def network_gradient(
             cross_entropy_gradient(pair, y[idx, c], weight, of_output)
             dscores[:, c] = pair[:, 1]
             losses += of_output
-    for i in reversed(range(len(weights))):
-        (W, _), (dW, db) = weights[i], gradients[i]
+    for i in reversed(range(len(layers))):
+        (W, _), (dW, db) = layers[i], out[i]
         gradient(inputs[i], None, dscores, dW, db)
         if i > 0:
             below = np.empty_like(inputs[i])
@@ -756,82 +571,128 @@ def network_gradient(
     return float(np.dot(weight.astype(float), losses))
 
 
-def network_epoch(
+def epoch(
     X: Array | Rows,
     y: Array,
-    sample_weight: Array | None,
+    row_weight: Array | None,
     order: Array,
-    weights: Sequence[Layer],
+    layers: Sequence[Layer],
     learning_rates: Array,
     batch_size: int,
-    alpha: float,
-    activation: Activation,
+    alphas: Array,
+    scales: Array,
     n_threads: int | None = None,
     *,
+    loss: Loss = "cross_entropy",
+    label_smoothing: float = 0.0,
     optimizer: Optimizer | None = None,
-    states: Any = None,
+    states: Sequence[State] | None = None,
+    l1: float = 0.0,
+    clip_norm: float | None = None,
+    max_norm: float | None = None,
+    shift: Array | None = None,
+    metric: Array | None = None,
+    fit_intercept: bool = True,
+    activation: Activation = "relu",
     dropout: float = 0.0,
     seed: int = 0,
+    square_norms: Array | None = None,
     arena: Arena | None = None,
 ) -> Array:
-    """One pass of mini-batch descent over the rows `order` of X, in place on the weights of a network.
+    """One pass of mini-batch descent over the rows `order` of X, in place on the layers.
+
+    A linear classifier is a network of one layer.
 
     Parameters
     ----------
     X : (N, D) array or Rows
-    y : (N,) or (N, C) int32 array
-    sample_weight : (N,) float array or None
-        Counts relative to its sum over each batch, as in scikit-learn's MLPClassifier.
+    y : (N,) int32 array, (N, C) int32 array or (N, C) float array
+        Labels in 0..C-1; 0 or 1 for each output; or targets: probabilities, of the dtype of the weights.
+    row_weight : (N,) float array or None
+        Of the dtype of the weights; None for ones.
     order : (n,) int array
         The rows, in the order to take them; batches are consecutive pieces of `batch_size`.
-    weights : list of (W, b)
-    learning_rates : (number of batches,) float array
+    layers : list of (W, b)
+        W (n_out, n_in) and b (n_out,), the first with D inputs, the last with C outputs, the scores.
+    learning_rates : (number of batches,) float64 array
     batch_size : int
-    alpha : float
-        L2 penalty alpha/2 sum(W * W) / (sum of the weights of the batch) of all W, as scikit-learn has it.
-    activation : str
+    alphas : (number of batches,) float64 array
+        L2 penalty of each batch, alpha/2 sum(W * W), of all W.
+    scales : (number of batches,) float array
+        What row weights are multiplied with: 1 / the rows of the batch gives their mean. Of the dtype of the
+        weights.
+    loss : {"cross_entropy", "hinge", "outputs"}
+        The cross-entropy of a softmax over the scores; the loss of :func:`hinge_gradient`, of labels; or the
+        cross-entropy of each output by itself, with probability 1/(1 + exp(-score)).
+    label_smoothing : float
+        As in :func:`cross_entropy`.
     optimizer : softline.optimizers.Optimizer or None
+        Whose steps to take; None for plain descent.
     states : list of softline.optimizers.State or None
         What the optimizer remembers of each layer, changed in place.
+    l1 : float
+        L1 penalty l1 sum(|W|), by a proximal step.
+    clip_norm, max_norm : float or None
+        As in :func:`clip_gradient`, over all layers, before each step, and :func:`project_rows`, after it.
+    shift, metric : (D,) float arrays or None
+        Geometry of the first layer, as in :func:`step`.
+    fit_intercept : bool
+    activation : str
+        Of the units of all layers but the last.
     dropout : float
         Share of the hidden units that each row goes without.
     seed : int
         Of dropout, uint32; the step number t of the states goes into it.
-    arena : softline._network.Arena or None
+    square_norms : (number of batches,) float64 array or None
+        Overwritten with sum(W * W) of all W before each step, for losses with their penalty.
+    arena : softline._kernels.Arena or None
         Room for buffers, kept from call to call; not needed here.
 
     Returns
     -------
     losses : (number of batches,) float64 array
-        Mean (weighted) cross-entropy of each batch before its update, without the penalty.
+        Of each batch before its step, without the penalty: the sum over its rows of scale, weight and loss.
     """
-    update = sgd_update if optimizer is None else globals()[optimizer.update]
-    numbers = {} if optimizer is None else vars(optimizer)
-    gradients = [(np.empty_like(W), np.empty_like(b)) for W, b in weights]
-    start = states[0].t if states else 0
+    dWs = [(np.empty_like(W), np.empty_like(b)) for W, b in layers]
+    averages = optimizer is not None and optimizer.averages
     losses = []
-    for step, total in enumerate(batch_weights(sample_weight, order, batch_size)):
-        idx = order[step * batch_size : (step + 1) * batch_size]
+    for k, first in enumerate(range(0, len(order), batch_size)):
+        idx = order[first : first + batch_size]
         losses.append(
-            network_gradient(
+            gradients(
                 X,
                 y,
-                sample_weight,
+                row_weight,
                 idx,
-                weights,
-                activation,
-                gradients,
+                layers,
+                dWs,
+                scales[k],
+                loss=loss,
+                label_smoothing=label_smoothing,
+                activation=activation,
                 dropout=dropout,
                 seed=seed,
-                t=start + step,
+                t=states[0].t if states else k,
             )
         )
-        for i, ((W, b), (dW, db)) in enumerate(zip(weights, gradients, strict=True)):
-            has_state = optimizer is not None and optimizer.n_moments > 0
-            state: dict[str, Any] = {"state": states[i]} if has_state else {}
-            update(W, b, dW, db, learning_rates[step], alpha / total, None, None, True, **state, **numbers)
-            if states and not has_state:
-                states[i].t += 1
+        if square_norms is not None:
+            square_norms[k] = sum(np.sum(W * W) for W, _ in layers)
+        geometries = [(shift, metric)] + [(None, None)] * (len(layers) - 1)
+        if clip_norm is not None:
+            _clip(dWs, clip_norm, geometries)
+        for i, ((W, b), (dW, db), geometry) in enumerate(zip(layers, dWs, geometries, strict=True)):
+            state = states[i] if states else None
+            if averages and state is not None:  # the mean takes in what the projection leaves
+                step(W, b, dW, db, learning_rates[k], alphas[k], *geometry, fit_intercept, l1=l1)
+                state.t += 1
+            else:
+                rates = learning_rates[k], alphas[k]
+                of = {"optimizer": optimizer, "state": state, "l1": l1}
+                step(W, b, dW, db, *rates, *geometry, fit_intercept, **of)
+            if max_norm is not None:
+                project_rows(W, b, max_norm, geometry[0])
+            if averages and state is not None:
+                _average(W, b, state, optimizer.t0, fit_intercept)
     return np.array(losses)
 
 
@@ -937,82 +798,7 @@ def coordinate_descent(
     V[...] = v.reshape(C, D)
 
 
-class SoftmaxClassifierReference:
-    """The algorithm of :class:`softline.SoftmaxClassifier` in forty lines of NumPy.
-
-    For readers and benchmarks: labels are 0..C-1, rows all weigh the same, nothing is validated, and
-    training runs for `max_iter` epochs. Given the same `random_state` and a number as `learning_rate`,
-    it takes the steps that SoftmaxClassifier takes.
-
-    Parameters
-    ----------
-    alpha : float, default=1e-4
-        L2 penalty alpha/2 sum(W * W).
-    learning_rate : float, default=0.1
-    batch_size : int, default=256
-    max_iter : int, default=100
-        Epochs.
-    random_state : int, default=0
-
-    Attributes
-    ----------
-    coef_ : (C, D) array
-    intercept_ : (C,) array
-    loss_curve_ : list of float
-        Mean loss of each epoch, the penalty of the weights it began with included.
-    """
-
-    def __init__(
-        self,
-        *,
-        alpha: float = 1e-4,
-        learning_rate: float = 0.1,
-        batch_size: int = 256,
-        max_iter: int = 100,
-        random_state: int = 0,
-    ) -> None:
-        self.alpha = alpha
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.random_state = random_state
-
-    def fit(self, X: Array, y: Array) -> Self:
-        """Train on X (N, D) and y (N,), codes 0..C-1."""
-        rng = np.random.RandomState(self.random_state)
-        n = len(X)
-        W, b = np.zeros((y.max() + 1, X.shape[1]), X.dtype), np.zeros(y.max() + 1, X.dtype)
-        self.loss_curve_: list[float] = []
-        for _ in range(self.max_iter):
-            order = rng.permutation(n)
-            penalty = self.alpha / 2 * np.sum(W * W)
-            total = 0
-            for first in range(0, n, self.batch_size):
-                batch = order[first : first + self.batch_size]
-                x, labels = X[batch], y[batch]
-                f = x @ W.T + b
-                f -= f.max(axis=1, keepdims=True)
-                p = np.exp(f)
-                p /= p.sum(axis=1, keepdims=True)
-                total -= np.log(p[np.arange(len(x)), labels]).sum()
-                p[np.arange(len(x)), labels] -= 1
-                p /= len(x)
-                W -= self.learning_rate * (p.T @ x + self.alpha * W)
-                b -= self.learning_rate * p.sum(axis=0)
-            self.loss_curve_.append(total / n + penalty)
-        self.coef_, self.intercept_ = W, b
-        return self
-
-    def decision_function(self, X: Array) -> Array:
-        """Scores (N, C)."""
-        return X @ self.coef_.T + self.intercept_
-
-    def predict(self, X: Array) -> Array:
-        """Labels (N,)."""
-        return self.decision_function(X).argmax(axis=1)
-
-
-# ---- nearest neighbours (kernels in softline._neighbors) -----------------------------------------------
+# ---- nearest neighbours ---------------------------------------------------------------------------
 #
 # `Q` (n, D), queries, and `X` (N, D) are arrays of any dtypes in ``softline.rows.KERNEL_DTYPES``; `metric`
 # is "manhattan", sum(|q - x|), "euclidean", sqrt(sum((q - x)^2)), or "sqeuclidean", its square.

@@ -25,7 +25,7 @@ class Rows:
     Parameters
     ----------
     array : (N, D) ndarray
-        Any strides; the dtype is one of `KERNEL_DTYPES` (bfloat16 is that of ml_dtypes).
+        Any strides, copied only if it is not aligned to its items; the dtype is one of `KERNEL_DTYPES` (bfloat16 is that of ml_dtypes).
     shift, scale : (D,) arrays or None
         Mean and 1/deviation of each feature, to standardise; or a mean image alone.
     dtype : dtype or None
@@ -46,7 +46,7 @@ class Rows:
     ) -> None:
         if not kernels_read(array.dtype):
             raise TypeError(f"X must be of native {', '.join(KERNEL_DTYPES)}; got {array.dtype}")
-        self.array = array
+        self.array = array if array.flags.aligned else array.copy()
         self.shape: tuple[int, ...] = array.shape
         self.dtype: np.dtype[Any] = np.dtype(
             dtype or (np.float64 if array.dtype == np.float64 else np.float32)

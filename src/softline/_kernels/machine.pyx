@@ -7,21 +7,12 @@ The loops are those of the ISA in use. They are to be timed by the caller: see :
 
 from cython.parallel cimport prange
 from libc.stdint cimport uint8_t
-from softline._kernels cimport threads_for
-
-from softline._kernels import isa_name
-
-cdef extern from "machine.h" nogil:
-    ctypedef struct softline_machine:
-        double (*multiply_add)(ptrdiff_t rounds) noexcept nogil
-        void (*read)(const void *data, ptrdiff_t bytes, ptrdiff_t rounds) noexcept nogil
-    const softline_machine *softline_machine_of(const char *isa, int is_double)
-    const ptrdiff_t SOFTLINE_READ_BYTES
+from softline._kernels.core cimport SOFTLINE_READ_BYTES, isa, softline_machine, threads_for
 
 
 def multiply_add(bint double_precision, ptrdiff_t rounds, n_threads):
     """Multiply and add, `rounds` times on each thread; return the floating-point operations of all."""
-    cdef const softline_machine *machine = softline_machine_of(isa_name().encode(), double_precision)
+    cdef const softline_machine *machine = isa.machine_f64 if double_precision else isa.machine_f32
     cdef int threads = threads_for(n_threads, 0), _thread
     cdef double operations = 0
     with nogil:
@@ -35,7 +26,7 @@ def read(const uint8_t[::1] data, ptrdiff_t rounds, n_threads):
 
     `data` start on 64 bytes. A remainder of less than 4 KiB a thread is left out.
     """
-    cdef const softline_machine *machine = softline_machine_of(isa_name().encode(), False)
+    cdef const softline_machine *machine = isa.machine_f32
     cdef int threads = threads_for(n_threads, 0), thread
     cdef ptrdiff_t part = data.shape[0] // threads // SOFTLINE_READ_BYTES * SOFTLINE_READ_BYTES
     if part == 0:

@@ -14,15 +14,14 @@ The functions have twins in :mod:`softline.reference`.
 from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY, NAN, nextafterf, sqrt
 from libc.stdint cimport INT32_MAX, PTRDIFF_MAX, int32_t, uint8_t
-from softline._kernels cimport (
-    SOFTLINE_BYTES_PAD, SOFTLINE_L1, SOFTLINE_L2, add_scores_of, check_length, isa, matrix, pack_of,
-    row_stride, rows_of, scores_of, softline_block, softline_exact, softline_filter, softline_packed,
-    softline_rows, threads_for,
+from softline._kernels.core cimport (
+    SOFTLINE_BYTES_PAD, SOFTLINE_L1, SOFTLINE_L2, check_length, isa, rows_of, softline_exact,
+    softline_filter, softline_packed, softline_part, softline_rows, threads_for,
 )
 
 import numpy as np
 
-from softline._kernels import padded
+from softline._kernels.core import padded
 from softline.rows import Rows
 
 METRICS = ("manhattan", "euclidean", "sqeuclidean")
@@ -66,13 +65,13 @@ def distances(Q, X, str metric, double[:, :] out, n_threads=None):
 
 cdef int distances_of(const double[:, :] Q, X, int metric, bint root, double[:, :] out,
                       n_threads) except -1:
-    cdef softline_rows rows = rows_of(X, <double>0)
+    cdef softline_rows rows = rows_of(X, 8)
     cdef const softline_exact *exact = isa.exact
-    cdef ptrdiff_t n = X.shape[0], D = X.shape[1], C = Q.shape[0], ldq = row_stride(Q, "Q"), lanes = 8
-    cdef ptrdiff_t block = softline_block(D, lanes), strip = softline_packed(block, lanes)
+    cdef ptrdiff_t n = X.shape[0], D = X.shape[1], C = Q.shape[0], ldq = Q.strides[0] // 8, lanes = 8
+    cdef ptrdiff_t block = softline_part(D, lanes), strip = softline_packed(block, lanes)
     cdef int threads = threads_for(n_threads, 2.0 * n * C * D), thread
-    cdef double[:, :] packed = matrix(threads, CHUNK // lanes * strip, np.empty, <double>0)
-    cdef double[:, :] S = matrix(threads, CHUNK * C, np.zeros, <double>0)
+    cdef double[:, :] packed = padded(threads, CHUNK // lanes * strip, np.float64)
+    cdef double[:, :] S = padded(threads, CHUNK * C, np.float64)
     cdef ptrdiff_t[:, ::1] idx = np.empty((threads, CHUNK), np.intp)
     cdef ptrdiff_t task, first, count, col, width, i, c
     cdef double value
@@ -87,7 +86,7 @@ cdef int distances_of(const double[:, :] Q, X, int metric, bint root, double[:, 
             col = 0
             while col < D:
                 width = min(block, D - col)
-                pack_of(&rows, &idx[thread, 0], count, col, width, &packed[thread, 0], strip)
+                isa.f64.pack(&rows, &idx[thread, 0], count, col, width, &packed[thread, 0], strip)
                 exact.differences(metric, &packed[thread, 0], strip, count, width, &Q[0, col], ldq, C,
                                   &S[thread, 0], col > 0)
                 col = col + block
@@ -146,7 +145,7 @@ def nearest(Q, X, str metric, double[:, ::1] neigh_dist, ptrdiff_t[:, ::1] neigh
         raise ValueError(f"there are {len(X)} rows, of which {k} cannot be the nearest")
     if k == 0:
         return
-    search = Search(Q, X, kind)
+    cdef Search search = Search(Q, X, kind)
     step = queries_at_a_time(len(Q), X.shape[1], 4)
     for first in range(0, len(Q), step):
         search.run(first, min(step, len(Q) - first), neigh_dist[first:first + step],
@@ -178,7 +177,7 @@ cdef class Search:
     cdef double slack  # absolute error of a distance
 
     def __init__(self, Q, X, metric):
-        cdef ptrdiff_t D = X.shape[1], block = softline_block(D, 16)
+        cdef ptrdiff_t D = X.shape[1], block = softline_part(D, 16)
         self.metric, self.Q, self.X = metric, Q, X
         self.bytes = _are_bytes(Q) and _are_bytes(X) and D <= MOST_BYTES
         if self.bytes:
@@ -204,14 +203,14 @@ cdef class Search:
             self.by = self.keep = 1 - (terms + 8) * UNIT
             self.loss = 2 * UNIT * sqrt(D) if rounded else 0
 
-    def run(self, ptrdiff_t from_query, ptrdiff_t n, double[:, ::1] distances, ptrdiff_t[:, ::1] indices,
-            n_threads):
-        """The neighbours of the n queries from `from_query` on; distances are sums, without a root."""
+    # The neighbours of the n queries from `from_query` on; distances are sums, without a root.
+    cdef int run(self, ptrdiff_t from_query, ptrdiff_t n, double[:, ::1] distances,
+                 ptrdiff_t[:, ::1] indices, n_threads) except -1:
         cdef ptrdiff_t N = self.X.shape[0], D = self.X.shape[1], k = distances.shape[1], lanes = 16
         cdef const softline_filter *filter = isa.filter
         cdef const softline_exact *exact = isa.exact
-        cdef softline_rows rows = rows_of(Rows(self.X), <float>0), queries = rows_of(Rows(self.Q), <float>0)
-        cdef softline_rows seen = rows if self.bytes else rows_of(self.seen, <float>0)
+        cdef softline_rows rows = rows_of(Rows(self.X, dtype=np.float32), 4), queries = rows_of(Rows(self.Q, dtype=np.float32), 4)
+        cdef softline_rows seen = rows if self.bytes else rows_of(self.seen, 4)
         cdef int metric = self.metric, threads = threads_for(n_threads, <double>n * N * D), thread
         cdef bint bytes = self.bytes
 
@@ -235,17 +234,17 @@ cdef class Search:
             byte_Q = converted
         else:
             Q = converted
-        cdef ptrdiff_t ldq = 0 if bytes else row_stride(Q, "Q")
+        cdef ptrdiff_t ldq = 0 if bytes else Q.strides[0] // 4
 
-        cdef ptrdiff_t block = softline_block(D, lanes), n_parts = 1
+        cdef ptrdiff_t block = softline_part(D, lanes), n_parts = 1
         if not bytes and metric == SOFTLINE_L2:
             n_parts = max(<ptrdiff_t>1, (D + block - 1) // block)
         cdef ptrdiff_t strip = softline_packed(block, lanes), part = CHUNK * width
-        cdef float[:, :] packed = matrix(threads, CHUNK // lanes * strip, np.empty, <float>0)
-        cdef float[:, :] parts = matrix(threads, n_parts * part, np.zeros, <float>0)
-        cdef float[:, :] sums = matrix(threads, lanes * width, np.empty, <float>0)
-        cdef float[:, :] low = matrix(threads, CHUNK, np.zeros, <float>0)
-        cdef float[:, :] limits = matrix(threads, width, np.empty, <float>0)
+        cdef float[:, :] packed = padded(threads, CHUNK // lanes * strip, np.float32)
+        cdef float[:, :] parts = padded(threads, n_parts * part, np.float32)
+        cdef float[:, :] sums = padded(threads, lanes * width, np.float32)
+        cdef float[:, :] low = padded(threads, CHUNK, np.float32)
+        cdef float[:, :] limits = padded(threads, width, np.float32)
         cdef int32_t[:, ::1] found = np.empty((threads, width), np.int32)
         cdef ptrdiff_t[:, ::1] idx = np.empty((threads, CHUNK), np.intp)
         cdef float[::1] no_bias = np.zeros(width, np.float32)
@@ -297,10 +296,11 @@ cdef class Search:
                         while col < D:
                             i = min(block, D - col)
                             if metric == SOFTLINE_L2:
-                                scores_of(&seen, &idx[thread, 0], count, col, i, &packed[thread, 0], strip,
-                                          &Q[q, col], ldq, C, &parts[thread, col // block * part])
+                                isa.f32.part_scores(&seen, &idx[thread, 0], count, col, i, &packed[thread, 0],
+                                                    strip, &Q[q, col], ldq, C,
+                                                    &parts[thread, col // block * part])
                             else:
-                                pack_of(&seen, &idx[thread, 0], count, col, i, &packed[thread, 0], strip)
+                                isa.f32.pack(&seen, &idx[thread, 0], count, col, i, &packed[thread, 0], strip)
                                 filter.differences(metric, &packed[thread, 0], strip, count, i, &Q[q, col],
                                                    ldq, C, &parts[thread, 0], col > 0)
                             filter.square_norms(&packed[thread, 0], strip, count, i, &low[thread, 0], True)
@@ -315,8 +315,7 @@ cdef class Search:
                             n_found = filter.candidates_i32(S_bytes, C, low_bytes + s * lanes, limit_bytes,
                                                             &found[thread, 0])
                         else:
-                            add_scores_of(<const float *>&parts[thread, s * lanes * C], part, n_parts,
-                                          &no_bias[0], C, S)
+                            isa.f32.add_parts(&parts[thread, s * lanes * C], part, n_parts, &no_bias[0], C, S)
                             n_found = filter.candidates(S, C, by, &low[thread, s * lanes],
                                                         &limits[thread, 0], &found[thread, 0])
                         for f in range(n_found):
@@ -361,8 +360,8 @@ cdef class Search:
             norm = -self.loss * sqrt(norm) - self.slack
         return nextafterf(<float>norm, -INFINITY)
 
-    def converted_queries(self, first, n):
-        """n queries as the filter reads them, and what is added to the limit of each."""
+    # n queries as the filter reads them, and what is added to the limit of each.
+    cdef tuple converted_queries(self, ptrdiff_t first, ptrdiff_t n):
         Q = self.Q[first:first + n]
         D = Q.shape[1]
         if self.bytes:
@@ -391,7 +390,7 @@ cdef class Search:
 cdef int byte_distances(Search search, bint root, double[:, :] out, n_threads) except -1:
     cdef ptrdiff_t N = search.X.shape[0], D = search.X.shape[1], n = search.Q.shape[0], lanes = 16
     cdef const softline_filter *filter = isa.filter
-    cdef softline_rows rows = rows_of(Rows(search.X), <float>0)
+    cdef softline_rows rows = rows_of(Rows(search.X, dtype=np.float32), 4)
     cdef const uint8_t[:, ::1] Q
     cdef const double[::1] high  # the squared norms of the queries, negative
     Q, high = search.converted_queries(0, n)

@@ -1,0 +1,115 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: freethreading_compatible=True
+"""Loops of the solvers over features: coordinate descent, and Cholesky's factorisation in a fixed order."""
+
+from libc.math cimport copysign, fabs, fmax, sqrt
+from softline._kernels.core cimport check_length
+
+import numpy as np
+
+ctypedef fused real:
+    float
+    double
+
+
+def coordinate_descent(A, double scale, T, signs, G, l1, V, double tol, ptrdiff_t most_rounds):
+    """V := the minimum of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), Z being the V given.
+
+    H is scale A for each row, and of all elements together the sum of signs[k] T[k] T[k]^T. A (D, D) is
+    symmetric, or None for the identity; G, V (C, D), T (K, C, D), signs (K,) and l1 (D,) are float64.
+    Coordinates are minimised in turn, all and then those that are not zero, until none of all moves by more
+    than `tol` of the farthest move of the first round; in at most so many rounds.
+    """
+    C, D = V.shape
+    if A is not None:
+        check_length("A", A.shape[0], D, "rows")
+        check_length("A", A.shape[1], D, "columns")
+    check_length("l1", len(l1), D, "elements")
+    check_length("signs", len(signs), len(T), "elements")
+    check_length("T", T.shape[1], C, "rows")
+    check_length("T", T.shape[2], D, "columns")
+    check_length("G", G.shape[0], C, "rows")
+    check_length("G", G.shape[1], D, "columns")
+    if A is not None and A.dtype == np.float32:
+        descend[float](A, scale, T, signs, G, l1, V, tol, most_rounds)
+    else:
+        descend[double](A, scale, T, signs, G, l1, V, tol, most_rounds)
+
+
+cdef int descend(const real[:, ::1] A, double scale, const double[:, :, ::1] T, const double[::1] signs,
+                 const double[:, ::1] G, const double[::1] l1, double[:, ::1] V, double tol,
+                 ptrdiff_t most_rounds) except -1:
+    cdef ptrdiff_t C = V.shape[0], D = V.shape[1], K = T.shape[0], c, d, i, k, round
+    # The gradient of the model but for its terms T, and the shares of these: signs[k] T[k] (V - Z).
+    cdef double[:, ::1] slopes = np.array(G)
+    cdef double[::1] shares = np.zeros(K)
+    # By coordinate, so that one coordinate's are in one place.
+    cdef double[:, :, ::1] turned = np.ascontiguousarray(np.moveaxis(np.asarray(T), 0, 2))
+    cdef double[:, ::1] curvatures = np.einsum("k,kcd->cd", signs, np.square(T))
+    cdef double slope, best, moved, farthest, enough = 0
+    cdef bint every = True
+    with nogil:
+        for c in range(C):
+            for i in range(D):
+                curvatures[c, i] += scale if A is None else scale * A[i, i]
+        for round in range(most_rounds):
+            farthest = 0
+            for c in range(C):
+                for i in range(D):
+                    if not every and V[c, i] == 0:
+                        continue
+                    slope = slopes[c, i]
+                    for k in range(K):
+                        slope += shares[k] * turned[c, i, k]
+                    best = curvatures[c, i] * V[c, i] - slope
+                    best = copysign(fmax(fabs(best) - l1[i], 0), best) / curvatures[c, i]
+                    moved = best - V[c, i]
+                    if moved != 0:
+                        V[c, i] = best
+                        if A is None:
+                            slopes[c, i] += scale * moved
+                        else:
+                            for d in range(D):
+                                slopes[c, d] += scale * moved * A[i, d]
+                        for k in range(K):
+                            shares[k] += signs[k] * moved * turned[c, i, k]
+                        farthest = fmax(farthest, fabs(moved) * sqrt(curvatures[c, i]))
+            if round == 0:
+                enough = tol * farthest
+            if farthest > enough:
+                every = False
+            elif every:
+                break
+            else:
+                every = True
+    return 0
+
+
+def cholesky_solve(double[:, ::1] A, double[::1] b):
+    """b := A^-1 b for a symmetric A, positive definite; its upper triangle is overwritten.
+
+    A coordinate whose pivot is below an ulp of 1, where only rounding is left, takes no part: it becomes 0.
+    """
+    cdef ptrdiff_t n = A.shape[0], i, j, k
+    cdef double pivot, share, least = np.finfo(np.float64).eps
+    check_length("A", A.shape[1], n, "columns")
+    check_length("b", b.shape[0], n, "elements")
+    with nogil:
+        for i in range(n):
+            pivot = 1 / sqrt(A[i, i]) if A[i, i] >= least else 0
+            A[i, i] = pivot  # inverted, as it is used
+            for k in range(i + 1, n):
+                A[i, k] *= pivot
+            for j in range(i + 1, n):
+                share = A[i, j]
+                for k in range(j, n):
+                    A[j, k] -= share * A[i, k]
+        for i in range(n):
+            b[i] *= A[i, i]
+            for k in range(i + 1, n):
+                b[k] -= A[i, k] * b[i]
+        for i in range(n - 1, -1, -1):
+            share = b[i]
+            for k in range(i + 1, n):
+                share -= A[i, k] * b[k]
+            b[i] = share * A[i, i]

@@ -1,0 +1,353 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: freethreading_compatible=True
+"""What training runs: an epoch of any stack of layers, and passes over all rows.
+
+Each is one call, the GIL released, in one parallel region: see csrc/epoch.c and csrc/passes.c. Here arrays are
+checked, the work is cut so that it stays in cache - which changes no bit - and room is made.
+"""
+
+from libc.math cimport INFINITY
+from libc.stdint cimport int32_t
+from libc.string cimport memset
+from softline._kernels.core cimport (
+    SOFTLINE_BLOCK, SOFTLINE_HINGE, SOFTLINE_LABELS, SOFTLINE_OUTPUTS, SOFTLINE_TARGETS, aligned,
+    check_length, doubles, labels_of, matrix, real_bytes, rows_in, rows_of, run, softline_candidates,
+    softline_epoch, softline_layer, softline_matrix, softline_packed, softline_part, softline_pass,
+    softline_rows, softline_slab, table, threads_for, threads_for_epoch, vector,
+)
+from softline._kernels.dense cimport (
+    activation_code, check_dropout, check_smoothing, checked, layers_of, line, real_of, rule_of, seed_of,
+)
+
+import numpy as np
+
+from softline.rows import as_rows
+
+# Bytes of a chunk of an epoch, of packed rows for each thread and of scores: with the next rows on their way
+# and the weights, packed rows fit in a level-2 cache.
+cdef ptrdiff_t PACKED_BYTES = 400 << 10
+cdef ptrdiff_t SCORE_BYTES = 1 << 20
+# The same of a chunk of a pass, beside which a thread has W and its gradient.
+cdef ptrdiff_t PASS_PACKED_BYTES = 384 << 10
+cdef ptrdiff_t PASS_SCORE_BYTES = 256 << 10
+# Of the scores of a chunk for all candidates: enough rows for each time that the weights pass by.
+cdef ptrdiff_t CANDIDATE_BYTES = 2 << 20
+# Tasks of a pass for each thread, unless their sums together were larger than these bytes.
+cdef ptrdiff_t TASKS_PER_THREAD = 4
+cdef ptrdiff_t NODE_BYTES = 64 << 20
+
+LOSSES = {"cross_entropy": SOFTLINE_LABELS, "hinge": SOFTLINE_HINGE, "outputs": SOFTLINE_OUTPUTS}
+
+
+class Arena:
+    """Room for the buffers of an epoch, kept from call to call."""
+
+    def __init__(self):
+        self.bytes = np.empty(0, np.uint8)
+
+    def room(self, n):
+        """At least n bytes, and a cache line to spare."""
+        if len(self.bytes) < n + 64:
+            self.bytes = np.empty(n + 64, np.uint8)
+        return self.bytes
+
+
+# The next n elements of `item` bytes of an arena at `base`, on 64 bytes; `used` counts bytes. Without a base it
+# only counts.
+cdef void *reserve(char *base, ptrdiff_t *used, ptrdiff_t n, ptrdiff_t item) noexcept:
+    cdef ptrdiff_t at = used[0]
+    used[0] += (n * item + 63) // 64 * 64
+    return NULL if base == NULL else base + at
+
+
+# ---- the epoch -----------------------------------------------------------------------------------------
+
+def epoch(X, y, row_weight, order, layers, learning_rates, batch_size, alphas, scales, n_threads=None, *,
+          loss="cross_entropy", label_smoothing=0.0, optimizer=None, states=None, l1=0.0, clip_norm=None,
+          max_norm=None, shift=None, metric=None, fit_intercept=True, activation="relu", dropout=0.0, seed=0,
+          square_norms=None, arena=None):
+    """One pass over the rows `order`; the layers change in place; returns the mean loss of each batch."""
+    layers = checked(layers)
+    if states is not None:
+        check_length("states", len(states), len(layers), "elements")
+    losses = descend(X, y, row_weight, order, layers, learning_rates, batch_size, alphas, scales, n_threads,
+                     loss, label_smoothing, optimizer, states, l1, clip_norm or INFINITY,
+                     max_norm or INFINITY, shift, metric, fit_intercept, activation, dropout, seed,
+                     states[0].t if states else 0, square_norms, None, arena)
+    for state in states or ():
+        state.t += len(losses)
+    return losses
+
+
+def gradients(X, y, row_weight, idx, layers, out, scale, n_threads=None, *, loss="cross_entropy",
+              label_smoothing=0.0, activation="relu", dropout=0.0, seed=0, t=0, arena=None):
+    """The loss of the rows idx, times scale; its gradient is written into the pairs (dW, db) of `out`."""
+    X, layers = as_rows(X), checked(layers)
+    idx = np.arange(len(X)) if idx is None else idx
+    check_length("out", len(out), len(layers), "elements")
+    ones, scales = np.zeros(1), np.full(1, scale, layers[0][0].dtype)
+    losses = descend(X, y, row_weight, idx, layers, ones, max(1, len(idx)), ones, scales, n_threads, loss,
+                     label_smoothing, None, None, 0.0, INFINITY, INFINITY, None, None, True, activation,
+                     dropout, seed, t, None, list(out), arena)
+    return float(losses[0]) if len(losses) else 0.0
+
+
+cdef descend(X, y, row_weight, order, list layers, learning_rates, batch_size, alphas, scales, n_threads,
+             loss, double label_smoothing, optimizer, states, double l1, double clip_norm, double max_norm,
+             shift, metric, fit_intercept, activation, double dropout, seed, t, square_norms, out, arena):
+    X = as_rows(X)
+    cdef ptrdiff_t real = real_of(layers[0][0], "W of layer 0"), N = X.shape[0], D = X.shape[1], i, K
+    cdef ptrdiff_t n = len(order), n_steps
+    cdef softline_epoch e
+    cdef softline_layer *at
+    cdef softline_matrix dW
+    memset(&e, 0, sizeof(e))
+    e.n_layers, e.steps, e.n = <int>len(layers), out is None, n
+    of_layers = np.zeros(e.n_layers * sizeof(softline_layer) + 64, np.uint8)
+    e.layers = <softline_layer *>aligned(of_layers)
+    layers_of(e.layers, layers, D, real, e.steps)
+    K = e.layers[e.n_layers - 1].n_out
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+    e.batch_size = max(1, min(batch_size, n))
+    n_steps = (n + e.batch_size - 1) // e.batch_size
+
+    if loss not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
+    e.loss, e.smoothing = LOSSES[loss], label_smoothing
+    check_smoothing(label_smoothing)
+    ndim = getattr(y, "ndim", 0)
+    if e.loss != SOFTLINE_LABELS and (label_smoothing > 0 or ndim != (2 if e.loss == SOFTLINE_OUTPUTS else 1)):
+        raise ValueError(f"loss={loss!r} needs labels y "
+                         f"{'(n, K)' if e.loss == SOFTLINE_OUTPUTS else '(n,)'} and no label_smoothing")
+    if e.loss == SOFTLINE_OUTPUTS:
+        check_length("y", y.shape[0], N, "rows")
+        check_length("y", y.shape[1], K, "columns")
+        y = np.ascontiguousarray(y)
+        e.labels = labels_of(y.reshape(-1), N * K, 2)
+    elif ndim == 2:
+        e.targets, e.loss = matrix(y, "y", real, N, K), SOFTLINE_TARGETS
+    else:
+        e.labels = labels_of(y, N, K)
+        if label_smoothing > 0:
+            e.loss = SOFTLINE_TARGETS
+
+    e.row_weight = vector(row_weight, "row_weight", real, N)
+    e.order = rows_in(order, N)
+    e.rates = doubles(learning_rates, "learning_rates", n_steps)
+    e.alphas = doubles(alphas, "alphas", n_steps)
+    e.scales = vector(scales, "scales", real, n_steps)
+    e.shift, e.metric = vector(shift, "shift", real, D), vector(metric, "metric", real, D)
+    e.square_norms = doubles(square_norms, "square_norms", n_steps, True)
+    e.clip_norm, e.max_norm, e.fit_intercept = clip_norm, max_norm, bool(fit_intercept)
+    check_dropout(dropout)
+    e.activation, e.dropout = activation_code(activation), dropout
+    e.seed, e.t = seed_of(seed, "seed"), seed_of(t % 2**32, "t")
+    for i in range(e.n_layers):
+        at = &e.layers[i]
+        rule_of(&at.rule, optimizer, states[i] if states else None, real, at.n_out, at.n_in, l1)
+        if not e.steps:
+            dW = matrix(out[i][0], f"dW of layer {i}", real, at.n_out, at.n_in, True)
+            at.dW, at.lddw = dW.at, dW.ld
+            at.db = vector(out[i][1], f"db of layer {i}", real, at.n_out, True)
+    losses = np.zeros(n_steps)
+    e.losses = doubles(losses, "losses", n_steps)
+    if square_norms is not None:
+        square_norms[:] = 0
+    if n == 0:
+        for of_W, of_b in out or ():
+            of_W[...], of_b[...] = 0, 0
+        return losses
+    cdef softline_rows rows = rows_of(X, real)
+    e.X = &rows
+    cdef int threads = cut(&e, n_threads, real)
+    memory = room_for(&e, arena if arena is not None else Arena(), real)
+    run(table(real).epoch, &e, threads, n_threads)
+    return losses
+
+
+# Chunks that stay in cache, and tasks for all threads; returns how many threads.
+cdef int cut(softline_epoch *e, n_threads, ptrdiff_t real) except -1:
+    cdef ptrdiff_t lanes = 64 // real, strip_bytes = 0, weight_bytes = 0, slabs = 1, most, chunks, i
+    cdef double operations = 0
+    cdef softline_layer *at
+    for i in range(e.n_layers):
+        at = &e.layers[i]
+        # With a tile to spare, so that strips do not fall on the same sets of the L1 cache.
+        at.strip = softline_packed(at.n_in + lanes, lanes)
+        operations += <double>at.n_in * at.n_out
+        strip_bytes += at.strip * real
+        if e.n_layers > 1:
+            strip_bytes += 2 * at.n_out * 64
+        weight_bytes += at.n_out * max(at.ldw, at.n_in) * real
+        slabs = max(slabs, (at.n_in + softline_slab(at.n_in, lanes) - 1) // softline_slab(at.n_in, lanes))
+    cdef int threads = threads_for_epoch(n_threads, e.n, e.batch_size, operations)
+    cdef ptrdiff_t strips = (e.batch_size + lanes - 1) // lanes
+    if e.n_layers > 1:
+        # A chunk reads and writes the gradient to all weights, so that rows may leave the level-2 cache where
+        # weights are as large.
+        most = (threads * PACKED_BYTES + weight_bytes) // strip_bytes
+    else:
+        most = min(threads * PACKED_BYTES // strip_bytes, SCORE_BYTES // (64 * e.layers[0].n_out))
+    most = max(<ptrdiff_t>1, most)
+    chunks = (strips + most - 1) // most
+    e.chunk_strips = (strips + chunks - 1) // chunks  # equal chunks
+    e.tasks = min(slabs, <ptrdiff_t>2 * threads) if threads > 1 else 1
+    # Of a network groups of an even number of strips, of which the kernels take two at a time.
+    e.group = 1
+    if e.n_layers > 1:
+        e.group = e.chunk_strips
+        if threads > 1:
+            e.group = (e.chunk_strips + 4 * threads - 1) // (4 * threads) * 2
+    return threads
+
+
+# The arena is measured, then given out.
+cdef object room_for(softline_epoch *e, arena, ptrdiff_t real):
+    cdef ptrdiff_t lanes = 64 // real, used, i, K = e.layers[e.n_layers - 1].n_out, outputs, slabs
+    cdef ptrdiff_t rows = e.chunk_strips * lanes, D = e.layers[0].n_in, H = e.layers[0].n_out
+    cdef ptrdiff_t part = softline_part(D, lanes), parts = (D + part - 1) // part
+    cdef bint several = e.batch_size > rows or e.clip_norm < INFINITY
+    cdef char *base = NULL
+    cdef softline_layer *at
+    memory = None
+    while True:
+        used = outputs = 0
+        e.parts = reserve(base, &used, parts * rows * H, real)
+        e.soft = reserve(base, &used, rows * K if e.loss == SOFTLINE_TARGETS else 0, real)
+        e.row_losses = reserve(base, &used, rows, real)
+        e.weight = reserve(base, &used, rows, real)
+        e.codes = <int32_t *>reserve(base, &used, rows, 4)
+        e.strip_losses = <double *>reserve(base, &used, e.chunk_strips, 8)
+        for i in range(e.n_layers):
+            at = &e.layers[i]
+            outputs += at.n_out
+            slabs = (at.n_in + softline_slab(at.n_in, lanes) - 1) // softline_slab(at.n_in, lanes)
+            at.packed = reserve(base, &used, e.chunk_strips * at.strip, real)
+            at.out = reserve(base, &used, rows * at.n_out, real)
+            at.delta = at.out
+            if i < e.n_layers - 1:
+                at.delta = reserve(base, &used, rows * at.n_out, real)
+            at.lane_db = reserve(base, &used, at.n_out * lanes, real)
+            at.slab_squares = <double *>reserve(base, &used, slabs, 8)
+            if i == 0 and e.shift != NULL:
+                e.drift = reserve(base, &used, slabs * at.n_out * lanes, real)
+            if e.steps:
+                at.db = reserve(base, &used, at.n_out, real)
+                at.lddw = line(at.n_in, real)
+                if at.lddw * real % 4096 == 0:
+                    at.lddw += 2 * lanes
+                at.dW = reserve(base, &used, at.n_out * at.lddw, real) if several else NULL
+        e.squares = <double *>reserve(base, &used, outputs, 8)
+        if base != NULL:
+            return memory
+        memory = arena.room(used)
+        base = <char *>aligned(memory)
+
+
+# ---- passes over all rows ------------------------------------------------------------------------------
+
+cdef double total_weight(row_weight, ptrdiff_t n, ptrdiff_t real) except? -1:
+    cdef const void *weight = vector(row_weight, "sample_weight", real, n)
+    cdef double total = n
+    cdef ptrdiff_t i
+    if weight != NULL:
+        total = 0
+        for i in range(n):
+            total += (<const float *>weight)[i] if real == 4 else (<const double *>weight)[i]
+    if not total > 0:
+        raise ValueError(f"there must be rows, and their weights have a positive sum; it is {total}")
+    return total
+
+
+def loss_gradient(X, y, sample_weight, W, b, dW, db, n_threads=None):
+    """Mean cross-entropy of all rows; its gradient is written into dW and db, float64."""
+    X = as_rows(X)
+    cdef ptrdiff_t real = real_of(W, "W"), lanes = 64 // real, n = X.shape[0], D = X.shape[1], K, blocks, size
+    cdef ptrdiff_t strip, part, chunk, tasks
+    cdef softline_pass p
+    cdef softline_matrix of_W, of_dW
+    cdef double loss = 0
+    memset(&p, 0, sizeof(p))
+    of_W = matrix(W, "W", real, -1, D)
+    p.n, p.D, p.K, p.W, p.ldw = n, D, of_W.rows, of_W.at, of_W.ld
+    K = p.K
+    p.b, p.labels = vector(b, "b", real, K), labels_of(y, n, K)
+    of_dW = matrix(dW, "dW", 8, K, D, True)
+    p.dW, p.lddw, p.db = <double *>of_dW.at, of_dW.ld, doubles(db, "db", K, True)
+    if b is None or db is None:
+        raise TypeError("b and db must be NumPy arrays; got None")
+    p.scale = 1 / total_weight(sample_weight, n, real)
+    p.row_weight = vector(sample_weight, "sample_weight", real, n)
+    idx = np.arange(n)
+    p.idx = rows_in(idx, n)
+    cdef softline_rows rows = rows_of(X, real)
+    p.X, p.loss = &rows, &loss
+
+    blocks = (n + SOFTLINE_BLOCK - 1) // SOFTLINE_BLOCK
+    cdef int threads = min(threads_for(n_threads, 2.0 * n * K * D), <int>min(blocks, <ptrdiff_t>1 << 20))
+    size = K * (D + 1) + 1
+    tasks = min(TASKS_PER_THREAD * threads, max(<ptrdiff_t>threads, NODE_BYTES // (8 * size)))
+    p.task_blocks, p.depth = 1, 2
+    while p.task_blocks * tasks < blocks:
+        p.task_blocks *= 2
+        p.depth += 1
+    tasks = (blocks + p.task_blocks - 1) // p.task_blocks
+    strip, part = softline_packed(D + lanes, lanes), softline_part(D, lanes)
+    p.chunk_strips = min(PASS_PACKED_BYTES // (strip * real), PASS_SCORE_BYTES // (64 * K))
+    p.chunk_strips = max(<ptrdiff_t>1, min(p.chunk_strips, (min(n, SOFTLINE_BLOCK) + lanes - 1) // lanes))
+    chunk = p.chunk_strips * lanes * K
+    p.room_size = line(p.chunk_strips * strip + (max((D + part - 1) // part, 1) + 1) * chunk
+                       + K * line(D, real) + K * lanes + line(K, real) + 2 * lanes, real)
+    nodes, stack = np.empty(tasks * size), np.empty(threads * p.depth * size)
+    p.nodes, p.stack = doubles(nodes, "nodes", -1), doubles(stack, "stack", -1)
+    memory = np.zeros(threads * p.room_size * real + 64, np.uint8)
+    p.room = aligned(memory)
+    run(table(real).run_pass, &p, threads, n_threads)
+    return loss
+
+
+def candidate_losses(X, y, sample_weight, Ws, bs, losses, n_threads=None):
+    """Mean cross-entropy of all rows for each of K candidates, written into `losses`, float64."""
+    X = as_rows(X)
+    for name, array, ndim in (("Ws", Ws, 3), ("bs", bs, 2)):
+        if not isinstance(array, np.ndarray) or array.ndim != ndim:
+            raise ValueError(f"{name} must be a NumPy array of {ndim} dimensions")
+    cdef ptrdiff_t real = real_bytes(Ws.dtype), lanes = 64 // real, n = X.shape[0], D = X.shape[1]
+    cdef ptrdiff_t K = Ws.shape[1], models = Ws.shape[0], outputs = models * K, part, blocks, parts
+    cdef softline_candidates p
+    cdef softline_matrix of_W
+    memset(&p, 0, sizeof(p))
+    check_length("bs", bs.shape[0], models, "rows")
+    check_length("bs", bs.shape[1], K, "columns")
+    # The candidates one below the other: rows of one matrix, which is a view if the strides allow.
+    W, b = Ws.reshape(outputs, Ws.shape[2]), np.ascontiguousarray(bs).reshape(-1)
+    of_W = matrix(W, "Ws", real, outputs, D)
+    p.n, p.D, p.K, p.candidates, p.W, p.ldw = n, D, K, models, of_W.at, of_W.ld
+    p.b, p.labels = vector(b, "bs", real, outputs), labels_of(y, n, K)
+    if losses is None:
+        raise TypeError("losses must be a NumPy array; got NoneType")
+    p.losses = doubles(losses, "losses", models, True)
+    p.scale = 1 / total_weight(sample_weight, n, real)
+    p.row_weight = vector(sample_weight, "sample_weight", real, n)
+    if outputs == 0:
+        return
+    idx = np.arange(n)
+    p.idx = rows_in(idx, n)
+    cdef softline_rows rows = rows_of(X, real)
+    p.X = &rows
+
+    blocks = (n + SOFTLINE_BLOCK - 1) // SOFTLINE_BLOCK
+    cdef int threads = min(threads_for(n_threads, 1.0 * n * outputs * D), <int>min(blocks, <ptrdiff_t>1 << 20))
+    part = softline_part(D, lanes)
+    parts = max((D + part - 1) // part, 1)
+    p.chunk_strips = min(PASS_PACKED_BYTES // (softline_packed(part, lanes) * real),
+                         CANDIDATE_BYTES // (64 * parts * outputs))
+    p.chunk_strips = max(<ptrdiff_t>1, min(p.chunk_strips, (min(n, SOFTLINE_BLOCK) + lanes - 1) // lanes))
+    p.room_size = line(p.chunk_strips * softline_packed(part, lanes)
+                       + parts * p.chunk_strips * lanes * outputs + outputs * lanes + lanes, real)
+    sums = np.empty(blocks * models)
+    p.sums = doubles(sums, "sums", -1)
+    memory = np.zeros(threads * p.room_size * real + 64, np.uint8)
+    p.room = aligned(memory)
+    run(table(real).candidates, &p, threads, n_threads)

@@ -1,0 +1,1 @@
+from softline._kernels import multiply_add, read

@@ -1,6 +1,0 @@
-"""Loops that do what the processor can do at most; the caller times them."""
-
-from softline._typing import Array
-
-def multiply_add(double_precision: bool, rounds: int, n_threads: int | None) -> float: ...
-def read(data: Array, rounds: int, n_threads: int | None) -> int: ...

@@ -1,0 +1,1 @@
+from softline._kernels import loss_gradient, candidate_losses, coordinate_descent, cholesky_solve
