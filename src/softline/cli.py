@@ -1,6 +1,7 @@
 """The command line: softline train, evaluate, predict, export, check-gradient, info, bench and demo.
 
-Heavy modules are imported by the commands that use them, so that `softline --help` is instant.
+Heavy modules are imported by the commands that use them, so that `softline --help` is instant. What the
+arguments may be stands in `cli_parser`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
+from softline import cli_parser
 from softline.config import print_rows, show_config
 
 if TYPE_CHECKING:
@@ -23,13 +24,7 @@ if TYPE_CHECKING:
     from softline.callbacks import History
     from softline.datasets import Dataset
 
-COMMANDS = ("train", "evaluate", "predict", "export", "check-gradient", "info", "bench", "demo")
-NAMED = ("digits", "mnist", "cifar10")
-TOYS = ("red-panda", "circle", "spiral", "blobs")
-OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "asgd")
-SOLVERS = ("sgd", "gd", "lbfgs", "random_search", "random_local_search")
-ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "leaky_relu")
-SCHEDULES = ("constant", "step", "exponential", "inverse_time", "cosine", "warm_up")
+LAST_COLUMN = "the last column; --label COLUMN chooses another"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,13 +44,13 @@ def main(argv: list[str] | None = None) -> int:
     if sys.stdout is None:  # closed by the shell, as in `softline info >&-`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
-        args = _parser().parse_args(argv)
+        args = cli_parser.build_parser().parse_args(argv)
         with warnings.catch_warnings():
             # The commands check the names of columns themselves.
             warnings.filterwarnings("ignore", "X does not have valid feature names")
             warnings.showwarning = lambda message, *_, **__: _tell(message)
             _check_outputs(args)
-            code = args.run(args) or 0
+            code = COMMANDS[args.command](args) or 0
         sys.stdout.flush()
     except KeyboardInterrupt:
         _tell("interrupted")
@@ -85,105 +80,20 @@ def _tell(message: object) -> None:
 
 def _check_outputs(args: argparse.Namespace) -> None:
     """Raise ValueError if a command is to write over what it reads, or twice to one file."""
-    paths = {name: vars(args)[name] for name in getattr(args, "writes", ())}
-    outputs = {WRITES[name]: path for name, path in paths.items() if path is not None}
+    command, given = cli_parser.COMMANDS[args.command], vars(args)
+    paths = {name: given[name.strip("-").lower()] for name in command.writes}
+    outputs = {name: path for name, path in paths.items() if path is not None}
     if not outputs:
         return
     from softline import datasets, files
 
     inputs = []
-    for name in getattr(args, "reads", ()):
-        inputs += datasets.source_files(vars(args)[name], getattr(args, "data_dir", None))
+    for name in command.reads:
+        inputs += datasets.source_files(given[name], given.get("data_dir"))
     files.check_outputs(outputs, inputs)
 
 
-# ---- models ----------------------------------------------------------------------------------------------
-
-
-class _Model(NamedTuple):
-    """What --model names.
-
-    Attributes
-    ----------
-    home : str
-        Module and class.
-    options : dict
-        Which options of a command it takes, as the parameters that they set.
-    """
-
-    home: str
-    options: dict[str, str]
-
-
-def _same(*names: str) -> dict[str, str]:
-    return {name: name for name in names}
-
-
-MODELS = {
-    "softmax": _Model(
-        "softline.softmax_classifier:SoftmaxClassifier",
-        _same("solver", "max_iter", "batch_size", "learning_rate", "schedule", "alpha", "l1_ratio")
-        | _same("label_smoothing", "optimizer", "n_threads", "early_stopping", "standardize"),
-    ),
-    "logistic": _Model(
-        "softline.logistic_regression:LogisticRegression", _same("max_iter", "l1_ratio") | {"alpha": "C"}
-    ),
-    "least_squares": _Model("softline.least_squares:LeastSquaresClassifier", _same("alpha", "n_threads")),
-    "knn": _Model(
-        "softline.neighbors:KNeighborsClassifier",
-        _same("n_neighbors", "metric", "weights") | {"n_threads": "n_jobs"},
-    ),
-    "mlp": _Model(
-        "softline.neural_network:MLPClassifier",
-        _same("hidden_layer_sizes", "activation", "dropout", "max_iter", "batch_size", "alpha", "n_threads")
-        | _same("early_stopping", "standardize")
-        | {"learning_rate": "learning_rate_init", "schedule": "learning_rate", "optimizer": "solver"},
-    ),
-}
-# How options are spelt whose names are not those of parameters.
-FLAGS = {
-    "max_iter": "--epochs",
-    "n_threads": "--threads",
-    "n_neighbors": "--neighbors",
-    "hidden_layer_sizes": "--hidden",
-}
-# Arguments that name a file to write, as a person knows them.
-WRITES = {"out": "--out", "report": "--report", "file": "FILE"}
-LAST_COLUMN = "the last column; --label COLUMN chooses another"
-# What has no effect on solvers other than sgd.
-OF_SGD = ("batch_size", "schedule", "label_smoothing", "optimizer", "early_stopping")
-NOT_OF_SOLVER: dict[str, tuple[str, ...]] = {
-    "gd": ("batch_size",),
-    "lbfgs": (*OF_SGD, "learning_rate"),
-    "random_search": OF_SGD,
-    "random_local_search": OF_SGD,
-}
-
-
-def _parameters(args: argparse.Namespace) -> dict[str, Any]:
-    """The parameters that the options ask for.
-
-    Raises
-    ------
-    ValueError
-        If an option belongs to another model, or to another solver.
-    """
-    model, parameters = MODELS[args.model], {}
-    for name in {name: None for other in MODELS.values() for name in other.options}:
-        if name not in vars(args):
-            continue
-        flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
-        if name not in model.options:
-            owners = ", ".join(owner for owner, other in MODELS.items() if name in other.options)
-            raise ValueError(f"{flag} is an option of --model {owners}, not of {args.model}")
-        if name in NOT_OF_SOLVER.get(getattr(args, "solver", "sgd"), ()):
-            raise ValueError(f"{flag} has no effect with --solver {args.solver}")
-        parameters[model.options[name]] = getattr(args, name)
-    if parameters.get("solver") == "gd":
-        parameters |= {"solver": "sgd", "batch_size": None}
-    if parameters.get("learning_rate_init") == "auto":
-        raise ValueError("--learning-rate auto is for --model softmax; an mlp takes a number")
-    return parameters
+# ---- commands --------------------------------------------------------------------------------------------
 
 
 def _estimator(args: argparse.Namespace, parameters: dict[str, Any], n_rows: int) -> Any:
@@ -193,310 +103,12 @@ def _estimator(args: argparse.Namespace, parameters: dict[str, Any], n_rows: int
             parameters["C"] = 1 / (parameters["C"] * n_rows) if parameters["C"] > 0 else math.inf
         if parameters.get("l1_ratio", 0) > 0:
             parameters["solver"] = "saga"
-    module, name = MODELS[args.model].home.split(":")
-    estimator = getattr(import_module(module), name)(**parameters)
+    estimator = cli_parser.estimator_class(args.model)(**parameters)
     if parameters.get("l1_ratio", 0) > 0 and getattr(estimator, "penalty", None) == "l2":
         estimator.set_params(penalty="elasticnet")  # scikit-learn before 1.8
     if "random_state" in estimator.get_params():
         estimator.set_params(random_state=args.random_state)
     return estimator
-
-
-# ---- arguments -------------------------------------------------------------------------------------------
-
-
-class _Version(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        import softline
-
-        print(f"softline {softline.__version__}")
-        parser.exit()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="softline",
-        description="Softmax classifiers trained on CPUs at the speed of the hardware.",
-        epilog="python -m softline SCRIPT.py (or -m MODULE) runs a script in which scikit-learn's "
-        "LogisticRegression is softline's.",
-    )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    count = _checked(int, lambda n: 1 <= n < 2**31, "a whole number from 1 to 2147483647")
-    threads = _checked(int, lambda n: 1 <= n <= 1024, "a whole number from 1 to 1024")
-    seed = _checked(int, lambda seed: 0 <= seed < 2**32, "a whole number from 0 to 4294967295")
-    place = argparse.ArgumentParser(add_help=False)
-    place.add_argument(
-        "--data-dir", metavar="DIR", help="folder of mnist or cifar10 (default: $SOFTLINE_DATA, or data)"
-    )
-    place.add_argument(
-        "--label", metavar="COLUMN", help="label column of a file, by name or position (default: the last)"
-    )
-    data = argparse.ArgumentParser(add_help=False, parents=[place])
-    data.add_argument("data", metavar="DATA", help="digits, mnist, cifar10, or a .csv, .npy or .npz file")
-    model = argparse.ArgumentParser(add_help=False)
-    model.add_argument("model", metavar="MODEL", help="a file that softline train --out wrote")
-
-    options = argparse.ArgumentParser(
-        add_help=False,
-        argument_default=argparse.SUPPRESS,  # what is not given is left to the estimator
-    )
-    options.add_argument(
-        "--model", choices=tuple(MODELS), default="softmax", help="what to train (default: softmax)"
-    )
-    options.add_argument(
-        "--solver",
-        choices=SOLVERS,
-        help="how: gd is sgd with full batches, the random ones guess --epochs times (default: sgd)",
-    )
-    options.add_argument(
-        "--epochs", dest="max_iter", type=count, metavar="N", help="most epochs to run (default: 100)"
-    )
-    options.add_argument(
-        "--batch-size",
-        type=_checked(
-            lambda text: None if text == "full" else int(text),
-            lambda n: n is None or 1 <= n < 2**31,
-            "full or a whole number from 1 to 2147483647",
-        ),
-        metavar="B",
-        help="rows of a step; full takes all rows at once (default: 256)",
-    )
-    options.add_argument(
-        "--learning-rate",
-        type=_checked(
-            lambda text: text if text == "auto" else float(text),
-            lambda rate: rate == "auto" or 0 < rate < math.inf,
-            "auto or a number above 0",
-        ),
-        metavar="LR",
-        help="auto finds the largest that is stable (default: auto); of an mlp a number",
-    )
-    options.add_argument(
-        "--schedule", choices=SCHEDULES, help="how the learning rate changes (default: constant)"
-    )
-    options.add_argument(
-        "--alpha",
-        type=_checked(float, lambda alpha: 0 <= alpha < math.inf, "a number of at least 0"),
-        metavar="A",
-        help="penalty, L2 unless --l1-ratio is given (default: 0.0001)",
-    )
-    options.add_argument(
-        "--l1-ratio",
-        type=_checked(float, lambda ratio: 0 <= ratio <= 1, "a number from 0 to 1"),
-        metavar="R",
-        help="share of L1 in the penalty: 1 is the lasso (default: 0.0)",
-    )
-    options.add_argument(
-        "--label-smoothing",
-        type=_checked(float, lambda share: 0 <= share < 1, "a number of at least 0, below 1"),
-        metavar="S",
-        help="share of the uniform distribution in the labels (default: 0.0)",
-    )
-    options.add_argument(
-        "--optimizer", choices=OPTIMIZERS, help="what a step makes of the gradient (default: sgd)"
-    )
-    options.add_argument(
-        "--threads", dest="n_threads", type=threads, metavar="T", help="threads (default: as many as help)"
-    )
-    options.add_argument(
-        "--early-stopping", action="store_true", help="stop when the validation accuracy stands still"
-    )
-    options.add_argument(
-        "--standardize", action="store_true", help="train as if features had mean 0 and variance 1"
-    )
-    options.add_argument(
-        "--neighbors", dest="n_neighbors", type=count, metavar="K", help="of a knn, that vote (default: 5)"
-    )
-    options.add_argument("--metric", choices=("l1", "l2"), help="distance of a knn (default: l2)")
-    options.add_argument(
-        "--weights", choices=("uniform", "distance"), help="of the votes of a knn (default: uniform)"
-    )
-    options.add_argument(
-        "--hidden",
-        dest="hidden_layer_sizes",
-        type=_checked(
-            lambda text: tuple(map(int, text.split(","))),
-            lambda sizes: all(1 <= size < 2**31 for size in sizes),
-            "whole numbers of at least 1, as in 100,50",
-        ),
-        metavar="H,...",
-        help="units of the hidden layers of an mlp (default: 100)",
-    )
-    options.add_argument(
-        "--activation", choices=ACTIVATIONS, help="of the hidden units of an mlp (default: relu)"
-    )
-    options.add_argument(
-        "--dropout",
-        type=_checked(float, lambda share: 0 <= share < 1, "a number of at least 0, below 1"),
-        metavar="P",
-        help="share of the hidden units of an mlp that a step leaves out (default: 0.0)",
-    )
-    options.add_argument(
-        "--seed",
-        dest="random_state",
-        type=seed,
-        default=0,
-        metavar="S",
-        help="seed of the splits and of the order of the rows (default: 0)",
-    )
-    train = commands.add_parser(
-        "train",
-        parents=[data, options],
-        help="train a classifier and report its accuracy",
-        description="Train a classifier and report its accuracy. Ctrl-C ends the training early: the "
-        "weights so far are saved and evaluated, and the exit code is 130; once more ends at once.",
-    )
-    train.set_defaults(run=_train, reads=("data",), writes=("out", "report"))
-    train.add_argument(
-        "--sealed",
-        action="store_true",
-        help="leave the test rows alone; softline evaluate then counts the looks at them in the model",
-    )
-    train.add_argument("--out", metavar="FILE", help="save the model, as in model.safetensors")
-    train.add_argument(
-        "--report", metavar="FILE", help="write a web page about training and mistakes, as in report.html"
-    )
-    amount = train.add_mutually_exclusive_group()
-    amount.add_argument("--quiet", action="store_true", help="print the results only")
-    amount.add_argument(
-        "-v",
-        "--verbose",
-        action="store_true",
-        help="tell how many GFLOP/s the epochs reach, too, and which share of this machine's peak that is",
-    )
-
-    evaluate = commands.add_parser(
-        "evaluate",
-        parents=[model, data],
-        help="report the accuracy of a saved model, class by class",
-        description="Report the accuracy of a saved model, class by class: on the test rows of digits, "
-        "mnist or cifar10, on every row of a file, or on the rows that --split names. Splits are those "
-        "that the model was trained with.",
-    )
-    evaluate.set_defaults(run=_evaluate)
-    evaluate.add_argument("--split", choices=("train", "validation", "test"), help="rows to evaluate")
-
-    predict = commands.add_parser(
-        "predict",
-        parents=[model],
-        help="print a label for each row of a file",
-        description="Print a label for each row of a file, as csv with a header.",
-    )
-    predict.set_defaults(run=_predict, reads=("model", "file"), writes=("out",))
-    predict.add_argument("file", metavar="FILE", help="a .csv, .npy or .npz file of features")
-    predict.add_argument("--proba", action="store_true", help="print the probability of each class, too")
-    predict.add_argument("--label", metavar="COLUMN", help="column to leave out, by name or position")
-    predict.add_argument("--out", metavar="FILE", help="write here instead of standard output")
-
-    export = commands.add_parser(
-        "export",
-        parents=[model],
-        help="write a saved model as an ONNX graph or a state dict of PyTorch",
-        description="Write a saved model for other runtimes.",
-    )
-    export.set_defaults(run=_export, reads=("model",), writes=("file",))
-    export.add_argument("file", metavar="FILE", help="a .onnx graph, or a .pt state dict of PyTorch")
-
-    check = commands.add_parser(
-        "check-gradient",
-        parents=[data, options],
-        help="compare the gradient of a model with differences of its loss",
-        description="Compare the gradient of a model at random weights, as the kernels that train compute "
-        "it, with centred differences of its loss, and tell of the worst entry.",
-    )
-    check.set_defaults(run=_check_gradient)
-    check.add_argument(
-        "--rows", type=count, default=500, metavar="N", help="training rows, drawn at random (default: 500)"
-    )
-    check.add_argument(
-        "--checks", type=count, default=100, metavar="N", help="entries of each array (default: 100)"
-    )
-
-    info = commands.add_parser(
-        "info",
-        help="print what this softline is and runs on, or what is in a model",
-        description="Print what this softline is and runs on or, given a model, what is in it.",
-    )
-    info.set_defaults(run=_info)
-    info.add_argument("model", metavar="MODEL", nargs="?", help="a file that softline train --out wrote")
-
-    bench = commands.add_parser(
-        "bench",
-        parents=[place],
-        help="measure this machine, and how near to its best the kernels come",
-        description="Measure the most that this machine computes and reads in a second, then each kernel "
-        "and a whole epoch on four shapes: median time, rates, and share of the roofline, which is the least "
-        "time that those allow. Every result is checked against NumPy before it is timed.",
-    )
-    bench.set_defaults(run=_bench)
-    bench.add_argument("--data", metavar="DATA", help="measure on this data set, too, named as for train")
-    bench.add_argument("--quick", action="store_true", help="fewer rows and repeats: a few seconds")
-    bench.add_argument(
-        "--dtype", choices=("float32", "float64"), default="float32", help="of the kernels (default: float32)"
-    )
-    bench.add_argument("--batch-size", type=count, default=256, metavar="B", help="(default: 256)")
-    bench.add_argument(
-        "--threads", type=threads, dest="n_threads", metavar="T", help="threads (default: as many as help)"
-    )
-    bench.add_argument("--json", action="store_true", help="print JSON instead of tables")
-
-    demo = commands.add_parser(
-        "demo",
-        help="draw how a classifier learns to part two features, epoch by epoch",
-        description="Train classifiers on a problem of two features, and draw the regions of their classes: "
-        "epoch by epoch into a .gif, or at a few moments into a .png. red-panda tells red pandas from dogs "
-        'by how much of a picture is brown, and how much white. Needs pip install "softline[plot]".',
-    )
-    demo.set_defaults(run=_demo, writes=("out",))
-    demo.add_argument(
-        "data",
-        metavar="DATA",
-        nargs="?",
-        choices=TOYS,
-        default=TOYS[0],
-        help=f"{', '.join(TOYS)} (default: {TOYS[0]})",
-    )
-    demo.add_argument(
-        "--model",
-        choices=("softmax", "mlp", "both"),
-        default="both",
-        help="a linear classifier, a network, or one beside the other (default: both)",
-    )
-    demo.add_argument("--epochs", type=count, default=50, metavar="N", help="(default: 50)")
-    demo.add_argument(
-        "--seed",
-        dest="random_state",
-        type=seed,
-        default=0,
-        metavar="S",
-        help="of rows and training (default: 0)",
-    )
-    demo.add_argument(
-        "--out", metavar="FILE", default="demo.gif", help="a .gif or .png file (default: demo.gif)"
-    )
-    return parser
-
-
-def _checked(
-    convert: Callable[[str], Any], right: Callable[[Any], bool], expected: str
-) -> Callable[[str], Any]:
-    """An argparse type: text converted, if the result is right."""
-
-    def convert_and_check(text: str) -> Any:
-        try:
-            value = convert(text)
-            if right(value):
-                return value
-        except ValueError:
-            pass
-        raise argparse.ArgumentTypeError(f"expected {expected}; got {text!r}")
-
-    return convert_and_check
-
-
-# ---- commands --------------------------------------------------------------------------------------------
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -512,10 +124,10 @@ def _train(args: argparse.Namespace) -> int:
 
         plots.import_pyplot()
     if args.out is not None:
-        name = MODELS[args.model].home.partition(":")[2]
+        name = cli_parser.estimator_class(args.model).__name__
         if name not in model_file.ESTIMATORS:
             raise ValueError(f"--out: a model file holds no {name}, which is its training rows")
-    parameters = _parameters(args)
+    parameters = cli_parser.parameters(args)
     data = datasets.load(args.data, data_dir=args.data_dir, label=args.label, random_state=args.random_state)
     model = _estimator(args, parameters, len(data.X_train))
     label = {} if data.label_name is None else {"label": _label(args, data.label_name)}
@@ -722,7 +334,7 @@ def _rows_to_evaluate(
     """X, y, names of the features and of the classes or None, and what rows these are."""
     from softline import datasets
 
-    if args.split or args.data in NAMED:
+    if args.split or args.data in cli_parser.NAMED:
         split = args.split or "test"
         data = datasets.load(args.data, data_dir=args.data_dir, label=args.label, random_state=seed)
         X, y = {
@@ -820,7 +432,7 @@ def _check_gradient(args: argparse.Namespace) -> None:
     from softline import datasets
     from softline.gradient_check import check_gradient
 
-    parameters = _parameters(args)
+    parameters = cli_parser.parameters(args)
     data = datasets.load(args.data, data_dir=args.data_dir, label=args.label, random_state=args.random_state)
     rng = np.random.RandomState(args.random_state)
     rows = rng.choice(len(data.X_train), min(args.rows, len(data.X_train)), replace=False)
@@ -934,3 +546,15 @@ def _training(model: Any) -> str:
 def _shortened(names: Iterable[object]) -> str:
     """Names, in a line that is not too long."""
     return textwrap.shorten(", ".join(map(str, names)), 70, placeholder=" ...")
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "export": _export,
+    "check-gradient": _check_gradient,
+    "info": _info,
+    "bench": _bench,
+    "demo": _demo,
+}
