@@ -115,6 +115,7 @@ def _train(args: argparse.Namespace) -> int:
     import numpy as np
 
     from softline import _kernels, callbacks, datasets, files, model_file
+    from softline.epochs import TrainsByEpochs
 
     for path in (args.out, args.report):
         if path is not None:
@@ -136,7 +137,7 @@ def _train(args: argparse.Namespace) -> int:
     else:
         parts = f"{len(data.X_train)} training, {len(data.X_val)} validation, {len(data.X_test)} test"
         classes = data.class_names or np.unique(data.y_train)
-        threads = getattr(model, "n_threads", None) or getattr(model, "n_jobs", None)
+        threads = vars(args).get("n_threads") or _kernels.max_threads()
         print_rows(
             {
                 "data": data.name,
@@ -144,14 +145,14 @@ def _train(args: argparse.Namespace) -> int:
                 "features": f"{data.X_train.shape[1]}, {data.X_train.dtype}",
                 **label,
                 "classes": f"{len(classes)}: {_shortened(classes)}",
-                "training": _plan(model),
-                "running on": f"{_kernels.isa_name()}, {threads or _kernels.max_threads()} threads",
+                "training": _plan(args.model, model),
+                "running on": f"{_kernels.isa_name()}, {threads} threads",
             }
         )
     sys.stdout.flush()
 
     history = None
-    if args.report is not None and hasattr(model, "early_stopping"):
+    if args.report is not None and isinstance(model, TrainsByEpochs):
         rows = slice(10_000)  # enough to see by
         history = callbacks.History(
             training=(data.X_train[rows], data.y_train[rows]), validation=(data.X_val, data.y_val)
@@ -218,9 +219,9 @@ def _fit(
 
     import numpy as np
 
-    from softline.epochs import INTERRUPTED
+    from softline.epochs import INTERRUPTED, TrainsByEpochs
 
-    by_epochs, tells = hasattr(model, "early_stopping"), "verbose" in model.get_params()
+    by_epochs, tells = isinstance(model, TrainsByEpochs), "verbose" in model.get_params()
     if tells:
         model.set_params(verbose=0 if args.quiet else 1 + args.verbose)
     raised = False
@@ -257,14 +258,12 @@ def _training_rows(model: Any, n_rows: int, seconds: float) -> dict[str, str]:
 
     from softline.progress import format_rate
 
-    if not hasattr(model, "early_stopping"):
-        steps = {"steps": _training(model)} if getattr(model, "n_iter_", None) is not None else {}
-        return steps | {"time": f"{seconds:.3g} s"}
-    median = np.median(model.epoch_seconds_)
-    return {
-        "epochs": _training(model),
-        "time per epoch": f"{1e3 * median:.3g} ms (median), {format_rate(n_rows / median)}",
-    }
+    told = model._describe()
+    if not told.history.get("epoch_seconds"):
+        return told.training | {"time": f"{seconds:.3g} s"}
+    median = np.median(told.history["epoch_seconds"])
+    rate = f"{1e3 * median:.3g} ms (median), {format_rate(n_rows / median)}"
+    return told.training | {"time per epoch": rate}
 
 
 def _predicted(model: Any, X: Array, part: str, quiet: bool) -> Array:
@@ -277,12 +276,12 @@ def _predicted(model: Any, X: Array, part: str, quiet: bool) -> Array:
         return np.concatenate([model.predict(X[rows]) for rows in blocks])
 
 
-def _plan(model: Any) -> str:
+def _plan(name: str, model: Any) -> str:
     """How the model is going to be trained."""
-    if getattr(model, "optimizer", None) is None:
+    if name != "softmax":
         return " ".join(repr(model).split())
     rate = f"learning rate {model.learning_rate}"
-    if getattr(model, "solver", "sgd") != "sgd":
+    if model.solver != "sgd":
         rate = "" if model.solver == "lbfgs" else f"{rate}, "
         return f"up to {model.max_iter} steps of {model.solver}, {rate}alpha {model.alpha}"
     batches = f"batches of {model.batch_size}" if model.batch_size else "full batches"
@@ -314,7 +313,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     if rows == "all" and not args.data.lower().endswith(".npz"):
         results["label"] = args.label or LAST_COLUMN
     results["accuracy"] = f"{hits.mean():.2%}"
-    if hasattr(model, "predict_log_proba"):
+    if model._describe().has_probabilities:
         losses = -model.predict_log_proba(X)[np.arange(len(X)), codes]
         results["cross-entropy"] = f"{losses.mean(dtype=float):.4f}"
     print_rows(results)
@@ -379,7 +378,7 @@ def _predict(args: argparse.Namespace) -> None:
     _check_columns(model, X, feature_names, args.file, hint="; --label COLUMN leaves one out")
     header, rows = ["label"], ([label] for label in model.predict(X))
     if args.proba:
-        if not hasattr(model, "predict_proba"):
+        if not model._describe().has_probabilities:
             raise ValueError(f"--proba: a {type(model).__name__} has no probabilities")
         header += [f"p_{label}" for label in model.classes_]
         rows = ([*row, *p] for row, p in zip(rows, model.predict_proba(X), strict=True))
@@ -453,17 +452,17 @@ def _info(args: argparse.Namespace) -> None:
     from softline import model_file
 
     model, header = model_file.read_model(args.model)
-    coefs = getattr(model, "coefs_", None) or [model.coef_]
+    told = model._describe()
     rows = {
         "file": f"{args.model}, written by softline {header['version']}",
         "model": " ".join(repr(model).split()),
-        "features": f"{model.n_features_in_}, {coefs[0].dtype}",
+        "features": f"{model.n_features_in_}, {told.layers[0][0].dtype}",
         "classes": f"{len(model.classes_)}, {model.classes_.dtype}: {_shortened(model.classes_)}",
     }
-    if hasattr(model, "coefs_"):
-        rows["layers"] = " - ".join(str(len(coef)) for coef in coefs) + f" - {model.n_outputs_} units"
-    if getattr(model, "n_iter_", None) is not None:
-        rows["epochs" if hasattr(model, "loss_curve_") else "steps"] = _training(model)
+    if told.activation is not None:
+        rows["layers"] = " - ".join(map(str, [model.n_features_in_, *(len(b) for _, b in told.layers)]))
+        rows["layers"] += " units"
+    rows |= told.training
     if hasattr(model, "test_looks_"):
         looks = ", ".join(f"{look.score:.2%} on {look.date}" for look in model.test_looks_)
         rows["test set"] = f"sealed, looked at: {looks or 'never'}"
@@ -532,15 +531,6 @@ def _demo(args: argparse.Namespace) -> None:
     sys.stdout.flush()
     draw(args.out, toy, X, y, runs)
     print_rows({"saved": args.out})
-
-
-def _training(model: Any) -> str:
-    """How the training went: epochs or steps, and what came of them."""
-    if not hasattr(model, "loss_curve_"):
-        return str(max(model.n_iter_))
-    loss = f", loss {model.loss_curve_[-1]:.4f}" if model.loss_curve_ else ""
-    rate = "" if model.learning_rate_ is None else f", learning rate {model.learning_rate_:.3g}"
-    return f"{model.n_iter_}{loss}{rate}"
 
 
 def _shortened(names: Iterable[object]) -> str:

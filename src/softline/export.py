@@ -21,7 +21,8 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
 import softline
-from softline._typing import Array, Layer, PathLike
+from softline._typing import Array, PathLike
+from softline.description import history_of, layers_of
 from softline.files import check_target, write_file
 from softline.least_squares import LeastSquaresClassifier
 from softline.logistic_regression import _PENALTY_IS_DEPRECATED, LogisticRegression
@@ -63,7 +64,7 @@ def _check(model: object, types: tuple[type, ...], function: str, hint: str = ""
     if not isinstance(model, types):
         raise TypeError(f"{function} takes a fitted {_listed(types)} of softline; got {_what(model)}{hint}")
     check_is_fitted(model, "classes_")
-    if isinstance(model, LeastSquaresClassifier) and model._several:
+    if isinstance(model, LeastSquaresClassifier) and model._describe().several:
         raise ValueError(f"{function} takes no LeastSquaresClassifier of rows with several labels")
 
 
@@ -76,25 +77,6 @@ def _what(model: object) -> str:
     if isinstance(model, type):
         return f"the class {model.__module__}.{model.__name__}"
     return f"a {type(model).__module__}.{type(model).__name__}"
-
-
-def _layers(model: Any) -> list[Layer]:
-    """(W, b) of each layer, W (n_out, n_in)."""
-    if hasattr(model, "coefs_"):
-        return model._layers()
-    return [(_dense(model.coef_), np.ravel(model.intercept_))]
-
-
-def _dense(coef: Any) -> Array:
-    """Weights after scikit-learn's `sparsify`, too."""
-    return coef.toarray() if issparse(coef) else coef
-
-
-def _is_one_versus_rest(model: Any) -> bool:
-    """Whether a LogisticRegression is a model for each class by itself, as scikit-learn before 1.8 has it."""
-    if _PENALTY_IS_DEPRECATED or len(model.classes_) == 2:
-        return False
-    return model.multi_class == "ovr" or model.solver == "liblinear"
 
 
 # ---- ONNX ------------------------------------------------------------------------------------------------
@@ -167,7 +149,8 @@ def to_onnx(
     elif type(model) in OF_SKLEARN:
         hint = "; skl2onnx takes it, or from_sklearn makes it softline's"
     _check(model, WITH_WEIGHTS, "to_onnx", hint)
-    if isinstance(model, LogisticRegression) and _is_one_versus_rest(model):
+    told = model._describe()
+    if told.output == "one versus rest":
         raise ValueError("to_onnx has softmax probabilities; this LogisticRegression is one versus the rest")
     if image_shape is not None and math.prod(image_shape) != model.n_features_in_:
         raise ValueError(
@@ -177,14 +160,14 @@ def to_onnx(
     target = None if path is None else check_target(path)
     onnx = _import("onnx", "to_onnx")
 
-    layers, several = _layers(model), getattr(model, "_several", False)
+    layers = told.layers
     dtype = layers[0][0].dtype if dtype is None else np.dtype(dtype)
     if not kernels_read(dtype):
         raise TypeError(f"dtype must be one that softline reads, {', '.join(KERNEL_DTYPES)}; got {dtype}")
     result = np.result_type(layers[0][0], np.float64 if dtype == np.float64 else np.float32)
-    computed_in = result if hasattr(model, "coefs_") else np.dtype(np.float64)
+    computed_in = np.dtype(np.float64) if told.activation is None else result
     if len(layers[-1][0]) == 1:  # two classes: a row for each
-        signs = np.array([[-1], [1]]) * (1 if isinstance(model, LeastSquaresClassifier) else 0.5)
+        signs = np.array([[-1], [1]]) * (0.5 if told.has_probabilities else 1)
         W, b = layers[-1]
         layers[-1] = signs * W, signs[:, 0] * b
 
@@ -192,10 +175,10 @@ def to_onnx(
     x = graph.cast("X", dtype, computed_in)
     for i, (W, b) in enumerate(layers):
         if i > 0:
-            x = graph.activation(x, model.activation, computed_in)
+            x = graph.activation(x, told.activation, computed_in)
         weights = graph.constant(f"coef_{i}", W.astype(computed_in))
         x = graph.node("Gemm", x, weights, graph.constant(f"intercept_{i}", b.astype(computed_in)), transB=1)
-    if several:
+    if told.several:
         positive = graph.node("Greater", x, graph.constant("zero", np.zeros((), computed_in)))
         graph.output("label", graph.cast(positive, np.bool_, np.int64), np.int64, len(b))
         graph.output("probabilities", graph.node("Sigmoid", x), result, len(b))
@@ -204,8 +187,8 @@ def to_onnx(
         code = graph.node("ArgMax", x, axis=1, keepdims=0)
         label = graph.node("Gather", graph.constant("classes", labels), code)
         graph.output("label", label, labels.dtype)
-        what = "scores" if isinstance(model, LeastSquaresClassifier) else "probabilities"
-        if what == "probabilities":
+        what = "probabilities" if told.has_probabilities else "scores"
+        if told.has_probabilities:
             x = graph.node("Softmax", x)
         graph.output(what, graph.cast(x, computed_in, result), result, len(b))
     proto = graph.model(model, dtype, image_shape)
@@ -253,7 +236,7 @@ class _Graph:
     def cast(self, x: str, dtype: DTypeLike, to: DTypeLike) -> str:
         return x if dtype == to else self.node("Cast", x, to=self.type_of(to))
 
-    def activation(self, x: str, name: str, dtype: DTypeLike) -> str:
+    def activation(self, x: str, name: Any, dtype: DTypeLike) -> str:
         match name:
             case "identity":
                 return x
@@ -334,9 +317,9 @@ def to_torch(model: WithWeights, path: PathLike | None = None) -> dict[str, Tens
     _check(model, WITH_WEIGHTS, "to_torch")
     target = None if path is None else check_target(path)
     torch = _import("torch", "to_torch")
-    state = {}
-    for i, layer in enumerate(_layers(model)):
-        place = f"{2 * i}." if hasattr(model, "coefs_") else ""
+    state, told = {}, model._describe()
+    for i, layer in enumerate(told.layers):
+        place = "" if told.activation is None else f"{2 * i}."
         for name, array in zip(("weight", "bias"), layer, strict=True):
             state[place + name] = torch.from_numpy(np.array(array, order="C"))
     if target is not None:
@@ -535,14 +518,8 @@ def _logistic(cls: Any, model: Any) -> Any:
     parameters = model.get_params(deep=False)
     if len(model.classes_) == 2:
         parameters.pop("multi_class", None)  # one row of weights is one model, whatever it is called
-    return _twin(
-        cls,
-        parameters,
-        model,
-        coef_=_dense(model.coef_),
-        intercept_=np.ravel(model.intercept_),
-        n_iter_=model.n_iter_,
-    )
+    ((W, b),) = layers_of(model)
+    return _twin(cls, parameters, model, coef_=W, intercept_=b, n_iter_=model.n_iter_)
 
 
 def _logistic_from_softmax(model: SoftmaxClassifier) -> Any:
@@ -587,24 +564,17 @@ def _softmax_from_sgd(estimator: Any) -> SoftmaxClassifier:
     l1_ratio = {"l1": 1.0, "elasticnet": estimator.l1_ratio}.get(estimator.penalty, 0.0)
     parameters = _shared(SoftmaxClassifier, estimator)
     parameters |= {"alpha": alpha * (2 - l1_ratio), "l1_ratio": l1_ratio / (2 - l1_ratio)}
-    signs = np.array([[-0.5], [0.5]])
-    coef = _dense(estimator.coef_)
-    return _twin(
-        SoftmaxClassifier,
-        parameters,
-        estimator,
-        coef_=(signs * coef).astype(coef.dtype),
-        intercept_=(signs[:, 0] * estimator.intercept_).astype(coef.dtype),
-        n_iter_=int(estimator.n_iter_),
-        learning_rate_=None,
-        loss_curve_=[],
-        epoch_seconds_=[],
-        validation_scores_=None,
-        _stats=None,
-        _auto=None,
-        _state=None,
-        _seen=None,
-    )
+    ((W, b),), signs = layers_of(estimator), np.array([-0.5, 0.5])
+    layer = (signs[:, None] * W).astype(W.dtype), (signs * b).astype(W.dtype)
+    model = _twin(SoftmaxClassifier, parameters, estimator)
+    history: dict[str, Any] = {
+        "learning_rate": None,
+        "loss_curve": [],
+        "epoch_seconds": [],
+        "validation_scores": None,
+    }
+    model._restore([layer], history | {"n_iter": int(estimator.n_iter_)})
+    return model
 
 
 def _network_of_sklearn(model: Any) -> Any:
@@ -641,16 +611,12 @@ def _network_of_sklearn(model: Any) -> Any:
 
 
 def _network_of_softline(estimator: Any) -> MLPClassifier:
-    model = _twin(MLPClassifier, _shared(MLPClassifier, estimator), estimator)
-    coefs = [np.array(coef.T, order="C").T for coef in estimator.coefs_]  # as a fit leaves them
-    intercepts = [intercept.copy() for intercept in estimator.intercepts_]
-    model._adopt(coefs, intercepts, estimator.out_activation_)
-    model.n_iter_, model.t_ = int(estimator.n_iter_), int(estimator.t_)
-    model.learning_rate_ = None if model.solver == "lbfgs" else float(model.learning_rate_init)
-    model.loss_curve_ = [float(loss) for loss in getattr(estimator, "loss_curve_", [])]
-    scores = getattr(estimator, "validation_scores_", None)
-    model.validation_scores_ = None if scores is None else [float(score) for score in scores]
-    model._summarise()
+    model = _twin(
+        MLPClassifier, _shared(MLPClassifier, estimator), estimator, out_activation_=estimator.out_activation_
+    )
+    history = {"loss_curve": [], "validation_scores": None} | history_of(estimator)  # of "lbfgs" none is kept
+    history |= {"learning_rate": None if model.solver == "lbfgs" else float(model.learning_rate_init)}
+    model._restore(deepcopy(layers_of(estimator)), deepcopy(history))
     return model
 
 

@@ -21,6 +21,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from softline._typing import Array
+from softline.description import layers_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -311,17 +312,14 @@ class TemplatesDisplay:
             If the estimator has no weights, the images are not of `image_shape`, or there are too few names.
         """
         model = _trained(estimator)
-        if hasattr(model, "coefs_"):
-            templates, names = model.coefs_[0].T, None
-        elif hasattr(model, "coef_") and hasattr(model, "classes_"):
-            templates = np.atleast_2d(model.coef_)
-            names = _checked_names(class_names, model.classes_)[
-                -len(templates) :
-            ]  # of two classes the second
-        else:
+        layers, names = layers_of(model), None
+        if not layers:
             raise ValueError(
                 f"{type(model).__name__} has no weights to draw: neither coef_ of classes nor coefs_"
             )
+        templates, _ = layers[0]
+        if not hasattr(model, "coefs_"):  # of two classes the second
+            names = _checked_names(class_names, model.classes_)[-len(templates) :]
         n_features = templates.shape[1]
         if image_shape is None:
             if n_features not in IMAGE_SHAPES:

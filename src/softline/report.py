@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from softline.callbacks import History
     from softline.datasets import Dataset
+    from softline.description import Description
 
 __all__ = ["write_report"]
 
@@ -99,21 +100,22 @@ def write_report(
     >>> write_report("report.html", model, data)  # doctest: +SKIP
     """
     plots.import_pyplot()
+    told = model._describe()
     judged = _Judged(model, data, part, predicted)
     results = results or {f"{part} accuracy": f"{np.mean(judged.right):.2%}"}
     accuracies = {name: results[name] for name in reversed(results) if "accuracy" in name}  # the test's first
     others = {name: value for name, value in results.items() if name not in accuracies}
     title = f"{type(model).__name__} on {data.name}"
     sections = {
-        "Training": _training(model, history),
-        "Templates": _templates(model, data, judged),
+        "Training": _training(told, history),
+        "Templates": _templates(told, data, judged),
         "Classes": _classes(data, judged),
         "Confusion": _confusion(judged),
         "Worst mistakes": _mistakes(model, data, judged),
         "Time": _time(model, data),
         "Data": _data(data, judged),
         "Parameters": _parameters(model),
-        "Machine": _machine(model),
+        "Machine": _machine(told),
     }
     body = "".join(
         f"<section>\n<h2>{escape(heading)}</h2>\n{content}</section>\n"
@@ -164,10 +166,13 @@ class _Judged:
 # ---- sections --------------------------------------------------------------------------------------------
 
 
-def _training(model: Any, history: History | None) -> str:
-    if not getattr(model, "loss_curve_", None):
+def _training(told: Description, history: History | None) -> str:
+    if not told.history.get("loss_curve"):
         return ""
-    losses, scores = {"training": model.loss_curve_}, {"validation": model.validation_scores_}
+    losses, scores = (
+        {"training": told.history["loss_curve"]},
+        {"validation": told.history["validation_scores"]},
+    )
     if history is not None:
         losses, scores = history.losses, history.scores
     figures = [_curve("loss", losses=losses)]
@@ -184,14 +189,14 @@ def _curve(what: str, **curves: Any) -> str:
     return _svg(alt, plots.TrainingCurveDisplay(**curves).plot)
 
 
-def _templates(model: Any, data: Dataset, judged: _Judged) -> str:
-    if data.image_shape is None or not (hasattr(model, "coef_") or hasattr(model, "coefs_")):
+def _templates(told: Description, data: Dataset, judged: _Judged) -> str:
+    if data.image_shape is None or not told.layers:
         return ""
-    if hasattr(model, "coefs_"):
-        weights, whose = model.coefs_[0].T, "hidden unit of the first layer"
-        captions = [f"unit {i}" for i in range(len(weights))]
+    (weights, _), *_ = told.layers
+    if told.activation is not None:
+        whose, captions = "hidden unit of the first layer", [f"unit {i}" for i in range(len(weights))]
     else:
-        weights, whose = np.atleast_2d(model.coef_), "class"
+        whose = "class"
         captions = [judged.names[code] for code in judged.known][-len(weights) :]  # of two classes the second
     shown = weights[:MOST_TEMPLATES]
     images = plots.TemplatesDisplay(templates=shown, image_shape=data.image_shape).images()
@@ -261,7 +266,8 @@ def _mistakes(model: Any, data: Dataset, judged: _Judged) -> str:
     if not wrong.size:
         return f"<p>None: every {judged.part} row was right.</p>\n"
     confidence, margin = _confidence(model, judged, wrong)
-    unit, text = ("probability", "{:.1%}") if hasattr(model, "predict_proba") else ("score", "{:.3g}")
+    sure = model._describe().has_probabilities
+    unit, text = ("probability", "{:.1%}") if sure else ("score", "{:.3g}")
     count = f"{wrong.size:,} of {len(judged.y):,} {judged.part} rows are wrong"
     intro = f"<p>{count}; of these the model was surest.</p>\n"
     rows = []
@@ -295,7 +301,8 @@ def _mistakes(model: Any, data: Dataset, judged: _Judged) -> str:
 def _confidence(model: Any, judged: _Judged, rows: Array) -> tuple[Array, Array]:
     """How sure the model is of what it takes rows for, and by how much more than of what they are."""
     X, each = judged.X[rows], np.arange(len(rows))
-    scores = model.predict_proba(X) if hasattr(model, "predict_proba") else model.decision_function(X)
+    sure = model._describe().has_probabilities
+    scores = model.predict_proba(X) if sure else model.decision_function(X)
     if scores.ndim == 1:  # of two classes
         scores = np.column_stack([-scores, scores])
     of_all = np.full((len(rows), len(judged.classes)), min(0.0, float(scores.min())))
@@ -305,7 +312,7 @@ def _confidence(model: Any, judged: _Judged, rows: Array) -> tuple[Array, Array]
 
 
 def _time(model: Any, data: Dataset) -> str:
-    seconds = getattr(model, "epoch_seconds_", None)
+    seconds = model._describe().history.get("epoch_seconds")
     if not seconds:
         return ""
     n_rows, median = len(data.X_train), float(np.median(seconds))
@@ -374,14 +381,13 @@ def _parameters(model: Any) -> str:
     return f"{content}<details>{summary}\n{_definitions(others)}</details>\n"
 
 
-def _machine(model: Any) -> str:
-    threads = getattr(model, "n_threads", None) or getattr(model, "n_jobs", None) or _kernels.max_threads()
+def _machine(told: Description) -> str:
     return _definitions(
         {
             "processor": bench.processor(),
             "system": platform.platform(),
             "instruction set": _kernels.isa_name(),
-            "threads": threads,
+            "threads": told.n_threads or _kernels.max_threads(),
             "compiler": _kernels.config()["compiler"],
             "Python": platform.python_version(),
             "NumPy": np.__version__,
