@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
@@ -121,6 +122,7 @@ def _checked_names(class_names: Names | None, classes: Array) -> Names:
 # ---- training --------------------------------------------------------------------------------------------
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TrainingCurveDisplay:
     """Loss and accuracy against epoch, side by side; only one of them where the other is not known.
 
@@ -150,16 +152,12 @@ class TrainingCurveDisplay:
     >>> TrainingCurveDisplay.from_estimator(model)  # doctest: +SKIP
     """
 
-    axes_: Array
-    figure_: Figure
-    lines_: dict[tuple[str, str], Line2D]
-
-    def __init__(
-        self, *, losses: Curves | None = None, scores: Curves | None = None, score_name: str = "accuracy"
-    ) -> None:
-        self.losses = losses
-        self.scores = scores
-        self.score_name = score_name
+    losses: Curves | None = None
+    scores: Curves | None = None
+    score_name: str = "accuracy"
+    axes_: Array = field(init=False)
+    figure_: Figure = field(init=False)
+    lines_: dict[tuple[str, str], Line2D] = field(init=False)
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: AxesLike | None = None) -> Self:
@@ -233,6 +231,7 @@ class TrainingCurveDisplay:
 # ---- weights ---------------------------------------------------------------------------------------------
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TemplatesDisplay:
     """Weights as images: what each class, or each unit of a network's first layer, looks for.
 
@@ -267,16 +266,12 @@ class TemplatesDisplay:
     >>> TemplatesDisplay.from_estimator(model)  # doctest: +SKIP
     """
 
-    axes_: Array
-    figure_: Figure
-    images_: list[AxesImage]
-
-    def __init__(
-        self, *, templates: ArrayLike, image_shape: Sequence[int], names: Names | None = None
-    ) -> None:
-        self.templates = templates
-        self.image_shape = image_shape
-        self.names = names
+    templates: ArrayLike
+    image_shape: Sequence[int]
+    names: Names | None = None
+    axes_: Array = field(init=False)
+    figure_: Figure = field(init=False)
+    images_: list[AxesImage] = field(init=False)
 
     @classmethod
     def from_estimator(
@@ -392,6 +387,7 @@ class TemplatesDisplay:
 # ---- predictions -----------------------------------------------------------------------------------------
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class DecisionRegionsDisplay:
     """What a classifier predicts in the plane of two features, and the rows.
 
@@ -425,16 +421,14 @@ class DecisionRegionsDisplay:
     >>> DecisionRegionsDisplay.from_estimator(model, X, y)  # doctest: +SKIP
     """
 
-    ax_: Axes
-    figure_: Figure
-    surface_: QuadMesh
-    points_: list[PathCollection]
-
-    def __init__(self, *, boundary: DecisionBoundaryDisplay, X: Array, y: Array, class_names: Names) -> None:
-        self.boundary = boundary
-        self.X = X
-        self.y = y
-        self.class_names = class_names
+    boundary: DecisionBoundaryDisplay
+    X: Array
+    y: Array
+    class_names: Names
+    ax_: Axes = field(init=False)
+    figure_: Figure = field(init=False)
+    surface_: QuadMesh = field(init=False)
+    points_: list[PathCollection] = field(init=False)
 
     @classmethod
     def from_estimator(
@@ -619,6 +613,7 @@ class ConfusionMatrixDisplay(metrics.ConfusionMatrixDisplay):
 # ---- searches --------------------------------------------------------------------------------------------
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class KFoldDisplay:
     """Scores of each fold against one hyper-parameter, with their mean and standard deviation.
 
@@ -654,25 +649,15 @@ class KFoldDisplay:
     >>> KFoldDisplay.from_cv_results(search.cv_results_)  # doctest: +SKIP
     """
 
-    ax_: Axes
-    figure_: Figure
-    points_: PathCollection
-    errorbar_: ErrorbarContainer
-
-    def __init__(
-        self,
-        *,
-        param_name: str,
-        param_values: Sequence[Any],
-        scores: ArrayLike,
-        score_name: str = "score",
-        fixed: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.param_name = param_name
-        self.param_values = param_values
-        self.scores = scores
-        self.score_name = score_name
-        self.fixed = fixed
+    param_name: str
+    param_values: Sequence[Any]
+    scores: ArrayLike
+    score_name: str = "score"
+    fixed: Mapping[str, Any] | None = None
+    ax_: Axes = field(init=False)
+    figure_: Figure = field(init=False)
+    points_: PathCollection = field(init=False)
+    errorbar_: ErrorbarContainer = field(init=False)
 
     @classmethod
     def from_cv_results(
@@ -707,8 +692,7 @@ class KFoldDisplay:
             If the search has no such parameter or score, or fewer than two candidates to draw.
         """
         names = None if param_name is None else [param_name]
-        (param_name,), candidates, fixed = _candidates(cv_results, names, 1, score_name)
-        values = [cv_results["params"][i][param_name] for i in candidates]
+        (param_name,), (values,), candidates, fixed = _candidates(cv_results, names, 1, score_name)
         n_folds = sum(key.startswith("split") and key.endswith(f"_test_{score_name}") for key in cv_results)
         scores = [cv_results[f"split{i}_test_{score_name}"][candidates] for i in range(n_folds)]
         return cls(
@@ -753,6 +737,7 @@ class KFoldDisplay:
         return self
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class HeatMapDisplay:
     """Mean scores of a search against two hyper-parameters: cells of a grid, or points of a random search.
 
@@ -787,25 +772,15 @@ class HeatMapDisplay:
     >>> HeatMapDisplay.from_cv_results(search.cv_results_, ["learning_rate", "alpha"])  # doctest: +SKIP
     """
 
-    ax_: Axes
-    figure_: Figure
-    im_: AxesImage | PathCollection
-    text_: Array | None
-
-    def __init__(
-        self,
-        *,
-        param_names: Sequence[str],
-        param_values: Sequence[Sequence[Any]],
-        scores: Array,
-        score_name: str = "score",
-        fixed: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.param_names = param_names
-        self.param_values = param_values
-        self.scores = scores
-        self.score_name = score_name
-        self.fixed = fixed
+    param_names: Sequence[str]
+    param_values: Sequence[Sequence[Any]]
+    scores: Array
+    score_name: str = "score"
+    fixed: Mapping[str, Any] | None = None
+    ax_: Axes = field(init=False)
+    figure_: Figure = field(init=False)
+    im_: AxesImage | PathCollection = field(init=False)
+    text_: Array | None = field(init=False)
 
     @classmethod
     def from_cv_results(
@@ -839,10 +814,10 @@ class HeatMapDisplay:
         ValueError
             If the search has no such parameters or score, or fewer than two candidates to draw.
         """
-        names, candidates, fixed = _candidates(cv_results, param_names, 2, score_name)
+        names, values, candidates, fixed = _candidates(cv_results, param_names, 2, score_name)
         return cls(
             param_names=names,
-            param_values=[[cv_results["params"][i][name] for i in candidates] for name in names],
+            param_values=values,
             scores=np.asarray(cv_results[f"mean_test_{score_name}"])[candidates],
             score_name=score_name,
             fixed=fixed,
@@ -898,8 +873,11 @@ class HeatMapDisplay:
 
 def _candidates(
     cv_results: Mapping[str, Any], names: Sequence[str] | None, n: int, score_name: str
-) -> tuple[Sequence[str], Array, dict[str, Any]]:
-    """Names of `n` parameters, candidates that differ in nothing else from the best, and what they share."""
+) -> tuple[Sequence[str], list[list[Any]], Array, dict[str, Any]]:
+    """Candidates that differ from the best in `n` parameters only.
+
+    Returns the names of the parameters, their values by candidate, the candidates, and what these share.
+    """
     searched = [key.removeprefix("param_") for key in cv_results if key.startswith("param_")]
     scores = cv_results.get(f"mean_test_{score_name}")
     if scores is None or not searched:
@@ -928,7 +906,7 @@ def _candidates(
             f"fewer than two candidates differ from the best in nothing but {' and '.join(names)}; "
             f"{', '.join(others) or 'nothing else'} varies, too"
         )
-    return names, np.array(chosen), fixed
+    return names, [[params[i][name] for i in chosen] for name in names], np.array(chosen), fixed
 
 
 def _fixed(parameters: Mapping[str, Any] | None) -> str:
