@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import softline
 from softline._typing import Array, PathLike
-from softline.description import history_of, layers_of
+from softline.description import Description, history_of, layers_of
 from softline.files import check_target, write_file
 from softline.least_squares import LeastSquaresClassifier
 from softline.logistic_regression import _PENALTY_IS_DEPRECATED, LogisticRegression
@@ -160,41 +160,44 @@ def to_onnx(
     target = None if path is None else check_target(path)
     onnx = _import("onnx", "to_onnx")
 
-    layers = told.layers
-    dtype = layers[0][0].dtype if dtype is None else np.dtype(dtype)
+    dtype = told.layers[0][0].dtype if dtype is None else np.dtype(dtype)
     if not kernels_read(dtype):
         raise TypeError(f"dtype must be one that softline reads, {', '.join(KERNEL_DTYPES)}; got {dtype}")
-    result = np.result_type(layers[0][0], np.float64 if dtype == np.float64 else np.float32)
-    computed_in = np.dtype(np.float64) if told.activation is None else result
-    if len(layers[-1][0]) == 1:  # two classes: a row for each
-        signs = np.array([[-1], [1]]) * (0.5 if told.has_probabilities else 1)
-        W, b = layers[-1]
-        layers[-1] = signs * W, signs[:, 0] * b
+    proto = _graph(onnx, told, model.classes_, dtype).model(model, dtype, image_shape)
+    if target is not None:
+        write_file(target, proto.SerializeToString(deterministic=True))
+    return proto
 
+
+def _graph(onnx: Any, told: Description, classes: Array, dtype: np.dtype[Any]) -> _Graph:
+    """The graph of a model, for rows of `dtype`."""
+    *hidden, (W, b) = told.layers
+    result = np.result_type(W, np.float64 if dtype == np.float64 else np.float32)
+    computed_in = np.dtype(np.float64) if told.activation is None else result
+    if len(W) == 1:  # two classes: a row for each
+        signs = np.array([-1, 1]) * (0.5 if told.has_probabilities else 1)
+        W, b = signs[:, None] * W, signs * b
     graph = _Graph(onnx)
     x = graph.cast("X", dtype, computed_in)
-    for i, (W, b) in enumerate(layers):
+    for i, layer in enumerate([*hidden, (W, b)]):
         if i > 0:
             x = graph.activation(x, told.activation, computed_in)
-        weights = graph.constant(f"coef_{i}", W.astype(computed_in))
-        x = graph.node("Gemm", x, weights, graph.constant(f"intercept_{i}", b.astype(computed_in)), transB=1)
+        weights, intercept = (array.astype(computed_in) for array in layer)
+        weights, intercept = graph.constant(f"coef_{i}", weights), graph.constant(f"intercept_{i}", intercept)
+        x = graph.node("Gemm", x, weights, intercept, transB=1)
     if told.several:
         positive = graph.node("Greater", x, graph.constant("zero", np.zeros((), computed_in)))
         graph.output("label", graph.cast(positive, np.bool_, np.int64), np.int64, len(b))
         graph.output("probabilities", graph.node("Sigmoid", x), result, len(b))
-    else:
-        labels = _label_tensor(model.classes_)
-        code = graph.node("ArgMax", x, axis=1, keepdims=0)
-        label = graph.node("Gather", graph.constant("classes", labels), code)
-        graph.output("label", label, labels.dtype)
-        what = "probabilities" if told.has_probabilities else "scores"
-        if told.has_probabilities:
-            x = graph.node("Softmax", x)
-        graph.output(what, graph.cast(x, computed_in, result), result, len(b))
-    proto = graph.model(model, dtype, image_shape)
-    if target is not None:
-        write_file(target, proto.SerializeToString(deterministic=True))
-    return proto
+        return graph
+    labels = _label_tensor(classes)
+    code = graph.node("ArgMax", x, axis=1, keepdims=0)
+    label = graph.node("Gather", graph.constant("classes", labels), code)
+    graph.output("label", label, labels.dtype)
+    x = graph.node("Softmax", x) if told.has_probabilities else x
+    what = "probabilities" if told.has_probabilities else "scores"
+    graph.output(what, graph.cast(x, computed_in, result), result, len(b))
+    return graph
 
 
 def _label_tensor(classes: Array) -> Array:
@@ -567,13 +570,9 @@ def _softmax_from_sgd(estimator: Any) -> SoftmaxClassifier:
     ((W, b),), signs = layers_of(estimator), np.array([-0.5, 0.5])
     layer = (signs[:, None] * W).astype(W.dtype), (signs * b).astype(W.dtype)
     model = _twin(SoftmaxClassifier, parameters, estimator)
-    history: dict[str, Any] = {
-        "learning_rate": None,
-        "loss_curve": [],
-        "epoch_seconds": [],
-        "validation_scores": None,
-    }
-    model._restore([layer], history | {"n_iter": int(estimator.n_iter_)})
+    history = dict.fromkeys(("learning_rate", "validation_scores"))
+    empty: dict[str, list[float]] = {"loss_curve": [], "epoch_seconds": []}
+    model._restore([layer], history | empty | {"n_iter": int(estimator.n_iter_)})
     return model
 
 
@@ -614,9 +613,9 @@ def _network_of_softline(estimator: Any) -> MLPClassifier:
     model = _twin(
         MLPClassifier, _shared(MLPClassifier, estimator), estimator, out_activation_=estimator.out_activation_
     )
-    history = {"loss_curve": [], "validation_scores": None} | history_of(estimator)  # of "lbfgs" none is kept
+    history = {name: np.asarray(value).tolist() for name, value in history_of(estimator).items() if value}
     history |= {"learning_rate": None if model.solver == "lbfgs" else float(model.learning_rate_init)}
-    model._restore(deepcopy(layers_of(estimator)), deepcopy(history))
+    model._restore(deepcopy(layers_of(estimator)), history)
     return model
 
 

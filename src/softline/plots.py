@@ -214,18 +214,22 @@ class TrainingCurveDisplay:
         self.lines_ = {}
         for axis, (title, curves) in zip(axes, panels.items(), strict=True):
             for name, values in curves.items():
-                epochs = np.arange(1, len(values) + 1)
-                style = {
-                    "color": COLORS[names.index(name) % len(COLORS)],
-                    "marker": "." if len(values) <= 30 else None,
-                }
-                (self.lines_[title, name],) = axis.plot(epochs, values, label=name, **style)
-            axis.xaxis.get_major_locator().set_params(integer=True)
-            axis.set(xlabel="epoch", ylabel=title)
-            axis.grid(alpha=0.3)
+                color = COLORS[names.index(name) % len(COLORS)]
+                self.lines_[title, name] = plot_epochs(axis, values, name, color)
+            axis.set_ylabel(title)
             axis.legend()
         self.axes_, self.figure_ = axes, axes[0].figure
         return self
+
+
+def plot_epochs(axis: Any, values: Sequence[float] | Array, name: str, color: str) -> Line2D:
+    """Draw a value of each epoch into an axes that is for such."""
+    marker = "." if len(values) <= 30 else None
+    (line,) = axis.plot(np.arange(1, len(values) + 1), values, label=name, color=color, marker=marker)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set_xlabel("epoch")
+    axis.grid(alpha=0.3)
+    return line
 
 
 # ---- weights ---------------------------------------------------------------------------------------------

@@ -332,17 +332,13 @@ def _time(model: Any, data: Dataset) -> str:
             "roofline": f"{_ms(least)}: no epoch can be shorter, as fast as this machine {limit}",
             "share of the roofline": f"{_share(least / median)} (median)",
         }
-    epochs, milliseconds = np.arange(1, len(seconds) + 1), 1e3 * np.array(seconds)
 
-    def draw(axes: Any) -> None:
-        style = {"color": plots.COLORS[0], "marker": "." if len(seconds) <= 30 else None}
-        axes.plot(epochs, milliseconds, label="an epoch", **style)
+    def draw(axes: Axes) -> None:
+        plots.plot_epochs(axes, 1e3 * np.array(seconds), "an epoch", plots.COLORS[0])
         if least is not None:
             axes.axhline(1e3 * least, color=plots.COLORS[1], linestyle="--", label="roofline")
-        axes.set(xlabel="epoch", ylabel="milliseconds")
+        axes.set_ylabel("milliseconds")
         axes.set_ylim(bottom=0)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
         axes.legend()
 
     figure = _svg(f"milliseconds of each epoch: {_ms(min(seconds))} to {_ms(max(seconds))}", draw)
