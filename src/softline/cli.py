@@ -135,13 +135,12 @@ def _train(args: argparse.Namespace) -> int:
     if args.quiet:
         print_rows(label)
     else:
-        parts = f"{len(data.X_train)} training, {len(data.X_val)} validation, {len(data.X_test)} test"
         classes = data.class_names or np.unique(data.y_train)
         threads = vars(args).get("n_threads") or _kernels.max_threads()
         print_rows(
             {
                 "data": data.name,
-                "rows": parts,
+                "rows": ", ".join(f"{len(y)} {part}" for part, (_, y) in data.parts.items()),
                 "features": f"{data.X_train.shape[1]}, {data.X_train.dtype}",
                 **label,
                 "classes": f"{len(classes)}: {_shortened(classes)}",
@@ -155,7 +154,7 @@ def _train(args: argparse.Namespace) -> int:
     if args.report is not None and isinstance(model, TrainsByEpochs):
         rows = slice(10_000)  # enough to see by
         history = callbacks.History(
-            training=(data.X_train[rows], data.y_train[rows]), validation=(data.X_val, data.y_val)
+            training=(data.X_train[rows], data.y_train[rows]), validation=data.parts["validation"]
         )
     seconds, messages, interrupted = _fit(model, data, args, history)
     for message in messages:
@@ -169,11 +168,7 @@ def _train(args: argparse.Namespace) -> int:
 
     rows = _training_rows(model, len(data.X_train), seconds)
     predicted = {}
-    for part, X, y in (
-        ("training", data.X_train, data.y_train),
-        ("validation", data.X_val, data.y_val),
-        ("test", data.X_test, data.y_test),
-    ):
+    for part, (X, y) in data.parts.items():
         if part == "training" and args.model == "knn":  # each row is its own nearest neighbour
             continue
         if part == "test" and args.sealed:
@@ -229,7 +224,7 @@ def _fit(
         warnings.simplefilter("always")
         start = time.perf_counter()
         try:
-            watched = {"eval_set": (data.X_val, data.y_val), "callback": history} if by_epochs else {}
+            watched = {"eval_set": data.parts["validation"], "callback": history} if by_epochs else {}
             model.fit(data.X_train, data.y_train, **watched)
         except KeyboardInterrupt:  # LogisticRegression lets it through, as scikit-learn's does
             raised = True
@@ -336,11 +331,7 @@ def _rows_to_evaluate(
     if args.split or args.data in cli_parser.NAMED:
         split = args.split or "test"
         data = datasets.load(args.data, data_dir=args.data_dir, label=args.label, random_state=seed)
-        X, y = {
-            "train": (data.X_train, data.y_train),
-            "validation": (data.X_val, data.y_val),
-            "test": (data.X_test, data.y_test),
-        }[split]
+        X, y = data.parts["training" if split == "train" else split]
         return X, y, data.feature_names, data.class_names, split
     label = args.label
     if label is None and not args.data.lower().endswith(".npz"):

@@ -6,6 +6,7 @@ import argparse
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -61,8 +62,8 @@ def parameters(args: argparse.Namespace) -> dict[str, Any]:
         (flag,) = option.flags
         if option.name not in vars(args):
             continue
-        if args.model not in option.models:
-            owners = ", ".join(option.models)
+        if args.model not in option.models.split():
+            owners = ", ".join(option.models.split())
             raise ValueError(f"{flag} is an option of --model {owners}, not of {args.model}")
         if option.name in NOT_OF_SOLVER.get(getattr(args, "solver", "sgd"), ()):
             raise ValueError(f"{flag} has no effect with --solver {args.solver}")
@@ -121,10 +122,11 @@ AS_HELP = "threads (default: as many as help)"
 # ---- arguments -------------------------------------------------------------------------------------------
 
 
+@dataclass
 class Argument:
     """An argument of a command.
 
-    Parameters
+    Attributes
     ----------
     spelling : str
         Flags and what stands for the value: "--out FILE", "-v --verbose", "DATA", "[DATA]" if it is optional.
@@ -133,47 +135,40 @@ class Argument:
         A type for argparse, the choices, True for a switch, or None for any text.
     name : str
         Its name in the parsed arguments; "" is the longest flag's.
-    default : object
-        Told in the help unless it is None.
     models : str
         The models that have a parameter `name`, if this sets it. It is left to them where it is not given.
+    default : object
+        Told in the help unless it is None.
     """
 
-    def __init__(
-        self,
-        spelling: str,
-        help: str,
-        values: Any = None,
-        *,
-        name: str = "",
-        default: Any = None,
-        models: str = "",
-    ) -> None:
-        words = spelling.split()
+    spelling: str
+    help: str
+    values: Any = None
+    name: str = ""
+    models: str = ""
+    default: Any = None
+
+    def __post_init__(self) -> None:
+        words = self.spelling.split()
         self.flags = [word for word in words if word.startswith("-")]
-        self.metavar = None if words[-1] in self.flags else words[-1]
-        self.name = name or (self.flags or words)[-1].strip("-[]").replace("-", "_").lower()
-        self.help, self.values, self.default, self.models = help, values, default, models.split()
+        self.metavar = None if words[-1] in self.flags else words[-1].strip("[]")
+        self.name = self.name or (self.flags or words)[-1].strip("-[]").replace("-", "_").lower()
 
     def add_to(self, parser: Any) -> None:
         """Add it to a parser of argparse, or to a group of one."""
-        details: dict[str, Any] = {"default": argparse.SUPPRESS if self.models else self.default}
-        if self.flags:
-            details["dest"] = self.name
+        details: dict[str, Any] = {"dest": self.name} if self.flags else {}
+        details["default"] = argparse.SUPPRESS if self.models else self.default
         if self.values is True:
             details |= {"action": "store_true", "default": details["default"] or False}
         else:
-            details |= {"metavar": self.metavar and self.metavar.strip("[]")}
+            details |= {"metavar": self.metavar, "nargs": "?" if self.spelling[0] == "[" else None}
             details["choices" if isinstance(self.values, tuple) else "type"] = self.values
-        if self.metavar and self.metavar.startswith("["):
-            details["nargs"] = "?"
         action = parser.add_argument(*(self.flags or [self.name]), **details)
-        told = " (default: %(defaults)s)" if self.default is not None or self._of_classes else ""
+        of_classes = bool(self.models) and self.values is not True and "(default" not in self.help
+        told = (
+            " (default: %(default)s)" if self.default is not None else of_classes * " (default: %(defaults)s)"
+        )
         vars(action).update(help=(self.help + told).lstrip(), defaults=self)
-
-    @property
-    def _of_classes(self) -> bool:
-        return bool(self.models) and self.values is not True and "(default" not in self.help
 
     def parameter(self, model: str) -> str:
         """The name of the parameter that it sets."""
@@ -184,10 +179,8 @@ class Argument:
 
         Classes take a second to import: only their help is to wait for that.
         """
-        if not self.models:
-            return str(self.default)
         models: dict[str, list[str]] = {}
-        for model in self.models:
+        for model in self.models.split():
             name = self.parameter(model)
             default = inspect.signature(estimator_class(model)).parameters[name].default
             models.setdefault(_spelt(name, default), []).append(model)
@@ -212,47 +205,33 @@ OPTIONS = [
         SOLVERS,
         models="softmax",
     ),
-    Argument("--epochs N", "most epochs to run", COUNT, name="max_iter", models="softmax logistic mlp"),
-    Argument(
-        "--batch-size B", "rows of a step; full takes all rows at once", BATCH_SIZE, models="softmax mlp"
-    ),
+    Argument("--epochs N", "most epochs to run", COUNT, "max_iter", "softmax logistic mlp"),
+    Argument("--batch-size B", "rows of a step; full takes all rows at once", BATCH_SIZE, "", "softmax mlp"),
     Argument(
         "--learning-rate LR",
         "auto finds the largest that is stable; of an mlp a number",
         RATE,
         models="softmax mlp",
     ),
-    Argument("--schedule", "how the learning rate changes", SCHEDULES, models="softmax mlp"),
+    Argument("--schedule", "how the learning rate changes", SCHEDULES, "", "softmax mlp"),
     Argument(
         "--alpha A",
         "penalty, L2 unless --l1-ratio is given",
         PENALTY,
         models="softmax logistic least_squares mlp",
     ),
-    Argument("--l1-ratio R", "share of L1 in the penalty: 1 is the lasso", RATIO, models="softmax logistic"),
-    Argument(
-        "--label-smoothing S", "share of the uniform distribution in the labels", SHARE, models="softmax"
-    ),
-    Argument("--optimizer", "what a step makes of the gradient", OPTIMIZERS, models="softmax mlp"),
-    Argument("--threads T", AS_HELP, THREADS, name="n_threads", models="softmax least_squares knn mlp"),
-    Argument(
-        "--early-stopping", "stop when the validation accuracy stands still", True, models="softmax mlp"
-    ),
-    Argument("--standardize", "train as if features had mean 0 and variance 1", True, models="softmax mlp"),
-    Argument("--neighbors K", "of a knn, that vote", COUNT, name="n_neighbors", models="knn"),
-    Argument("--metric", "distance of a knn", ("l1", "l2"), models="knn"),
-    Argument("--weights", "of the votes of a knn", ("uniform", "distance"), models="knn"),
-    Argument(
-        "--hidden H,...",
-        "units of the hidden layers of an mlp",
-        SIZES,
-        name="hidden_layer_sizes",
-        models="mlp",
-    ),
-    Argument("--activation", "of the hidden units of an mlp", ACTIVATIONS, models="mlp"),
-    Argument(
-        "--dropout P", "share of the hidden units of an mlp that a step leaves out", SHARE, models="mlp"
-    ),
+    Argument("--l1-ratio R", "share of L1 in the penalty: 1 is the lasso", RATIO, "", "softmax logistic"),
+    Argument("--label-smoothing S", "share of the uniform distribution in the labels", SHARE, "", "softmax"),
+    Argument("--optimizer", "what a step makes of the gradient", OPTIMIZERS, "", "softmax mlp"),
+    Argument("--threads T", AS_HELP, THREADS, "n_threads", "softmax least_squares knn mlp"),
+    Argument("--early-stopping", "stop when the validation accuracy stands still", True, "", "softmax mlp"),
+    Argument("--standardize", "train as if features had mean 0 and variance 1", True, "", "softmax mlp"),
+    Argument("--neighbors K", "of a knn, that vote", COUNT, "n_neighbors", "knn"),
+    Argument("--metric", "distance of a knn", ("l1", "l2"), "", "knn"),
+    Argument("--weights", "of the votes of a knn", ("uniform", "distance"), "", "knn"),
+    Argument("--hidden H,...", "units of the hidden layers of an mlp", SIZES, "hidden_layer_sizes", "mlp"),
+    Argument("--activation", "of the hidden units of an mlp", ACTIVATIONS, "", "mlp"),
+    Argument("--dropout P", "share of the hidden units of an mlp that a step leaves out", SHARE, "", "mlp"),
 ]
 PLACE = [
     Argument("--data-dir DIR", "folder of mnist or cifar10 (default: $SOFTLINE_DATA, or data)"),
@@ -260,13 +239,12 @@ PLACE = [
 ]
 DATA = [*PLACE, Argument("DATA", "digits, mnist, cifar10, or a .csv, .npy or .npz file")]
 MODEL_FILE = "a file that softline train --out wrote"
+SEED_HELP = "seed of the splits and of the order of the rows"
 TRAINING = [
     *DATA,
     Argument("--model", "what to train", tuple(MODELS), default="softmax"),
     *OPTIONS,
-    Argument(
-        "--seed S", "seed of the splits and of the order of the rows", SEED, name="random_state", default=0
-    ),
+    Argument("--seed S", SEED_HELP, SEED, "random_state", default=0),
 ]
 
 
@@ -274,26 +252,13 @@ TRAINING = [
 
 
 class Command(NamedTuple):
-    """A command.
+    """A command; of arguments in a list of their own, only one may be given."""
 
-    Attributes
-    ----------
-    help : str
-        Its line among the commands.
-    description : str
-        What its own help begins with.
-    arguments : list of Argument, or of lists of which only one may be given
-    reads : tuple of str
-        Names of what it reads, where it also writes.
-    writes : tuple of str
-        Arguments that name files to write, as a person spells them.
-    """
-
-    help: str
+    help: str  # its line among the commands
     description: str
     arguments: Sequence[Argument | list[Argument]]
-    reads: tuple[str, ...] = ()
-    writes: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()  # names of what it reads, where it also writes
+    writes: tuple[str, ...] = ()  # spelling of what names files to write
 
 
 COMMANDS = {
@@ -350,10 +315,7 @@ COMMANDS = {
     "export": Command(
         "write a saved model as an ONNX graph or a state dict of PyTorch",
         "Write a saved model for other runtimes.",
-        [
-            Argument("MODEL", MODEL_FILE),
-            Argument("FILE", "a .onnx graph, or a .pt state dict of PyTorch"),
-        ],
+        [Argument("MODEL", MODEL_FILE), Argument("FILE", "a .onnx graph, or a .pt state dict of PyTorch")],
         reads=("model",),
         writes=("FILE",),
     ),
@@ -383,7 +345,7 @@ COMMANDS = {
             Argument("--quick", "fewer rows and repeats: a few seconds", True),
             Argument("--dtype", "of the kernels", ("float32", "float64"), default="float32"),
             Argument("--batch-size B", "", COUNT, default=256),
-            Argument("--threads T", AS_HELP, THREADS, name="n_threads"),
+            Argument("--threads T", AS_HELP, THREADS, "n_threads"),
             Argument("--json", "print JSON instead of tables", True),
         ],
     ),
@@ -401,7 +363,7 @@ COMMANDS = {
                 default="both",
             ),
             Argument("--epochs N", "", COUNT, default=50),
-            Argument("--seed S", "of rows and training", SEED, name="random_state", default=0),
+            Argument("--seed S", "of rows and training", SEED, "random_state", default=0),
             Argument("--out FILE", "a .gif or .png file", default="demo.gif"),
         ],
         writes=("--out",),

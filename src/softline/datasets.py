@@ -99,8 +99,17 @@ class Dataset:
     image_shape: tuple[int, ...] | None = None
     label_name: str | None = None
 
+    @property
+    def parts(self) -> dict[str, Part]:
+        """X and y of "training", "validation" and "test"."""
+        return {
+            "training": (self.X_train, self.y_train),
+            "validation": (self.X_val, self.y_val),
+            "test": (self.X_test, self.y_test),
+        }
+
     def __repr__(self) -> str:
-        parts = f"{len(self.y_train)} training, {len(self.y_val)} validation, {len(self.y_test)} test rows"
+        parts = ", ".join(f"{len(y)} {name}" for name, (_, y) in self.parts.items()) + " rows"
         label = "" if self.label_name is None else f", label {self.label_name!r}"
         return f"<Dataset {self.name!r}: {parts} of {self.X_train.shape[1]} features{label}>"
 

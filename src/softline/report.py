@@ -152,7 +152,7 @@ class _Judged:
 
     def __init__(self, model: Any, data: Dataset, part: str, predicted: Array | None) -> None:
         self.part = part
-        self.X, y = {"test": (data.X_test, data.y_test), "validation": (data.X_val, data.y_val)}[part]
+        self.X, y = data.parts[part]
         predicted = model.predict(self.X) if predicted is None else predicted
         self.classes = np.unique(np.concatenate([model.classes_, y]))
         names = dict(enumerate(data.class_names or []))
@@ -354,14 +354,13 @@ def _ms(seconds: float) -> str:
 
 
 def _data(data: Dataset, judged: _Judged) -> str:
-    parts = [("training", data.y_train), ("validation", data.y_val), ("test", data.y_test)]
     shape = f", images of {' x '.join(map(str, data.image_shape))}" if data.image_shape else ""
     return _definitions(
         {
             "data": data.name,
             "features": f"{data.X_train.shape[1]:,}, {data.X_train.dtype}{shape}",
             "classes": len(judged.classes),
-            **{f"{name} rows": f"{len(y):,}" for name, y in parts},
+            **{f"{name} rows": f"{len(y):,}" for name, (_, y) in data.parts.items()},
         }
     )
 
