@@ -97,7 +97,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 
 def _estimator(args: argparse.Namespace, parameters: dict[str, Any], n_rows: int) -> Any:
-    """The estimator that --model names, for a training on so many rows."""
+    """Make the estimator that --model names, to be trained on `n_rows` rows."""
     if args.model == "logistic":  # in scikit-learn's terms
         if "C" in parameters:
             parameters["C"] = 1 / (parameters["C"] * n_rows) if parameters["C"] > 0 else math.inf
@@ -119,7 +119,7 @@ def _train(args: argparse.Namespace) -> int:
 
     for path in (args.out, args.report):
         if path is not None:
-            files.check_target(path)  # told before the work, not after
+            files.check_target(path)  # before the work, not after it
     if args.report is not None:
         from softline import plots, report
 
@@ -152,7 +152,7 @@ def _train(args: argparse.Namespace) -> int:
 
     history = None
     if args.report is not None and isinstance(model, TrainsByEpochs):
-        rows = slice(10_000)  # enough to see by
+        rows = slice(10_000)  # enough for a curve
         history = callbacks.History(
             training=(data.X_train[rows], data.y_train[rows]), validation=data.parts["validation"]
         )
@@ -194,7 +194,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _label(args: argparse.Namespace, name: str) -> str:
-    """What the labels are called, and how they were found."""
+    """Name of the label, and how its column was chosen."""
     if args.label is not None or args.data.lower().endswith(".npz"):
         return name
     return f"{name}, {LAST_COLUMN}"
@@ -203,7 +203,7 @@ def _label(args: argparse.Namespace, name: str) -> str:
 def _fit(
     model: Any, data: Dataset, args: argparse.Namespace, history: History | None
 ) -> tuple[float, list[str], bool]:
-    """Train; return the seconds that it took, what to tell of it, and whether Ctrl-C ended it early.
+    """Train; return the seconds that it took, messages, and whether Ctrl-C ended it early.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def _fit(
 
 
 def _training_rows(model: Any, n_rows: int, seconds: float) -> dict[str, str]:
-    """What the training of so many seconds came to."""
+    """Rows to print about a training that took `seconds`."""
     import numpy as np
 
     from softline.progress import format_rate
@@ -262,7 +262,7 @@ def _training_rows(model: Any, n_rows: int, seconds: float) -> dict[str, str]:
 
 
 def _predicted(model: Any, X: Array, part: str, quiet: bool) -> Array:
-    """Labels of X, block by block, for to some models it is long work."""
+    """Labels of X, block by block with a progress bar, because some models take long."""
     import numpy as np
 
     from softline.progress import track_blocks
@@ -272,7 +272,7 @@ def _predicted(model: Any, X: Array, part: str, quiet: bool) -> Array:
 
 
 def _plan(name: str, model: Any) -> str:
-    """How the model is going to be trained."""
+    """Line to print about the training to come."""
     if name != "softmax":
         return " ".join(repr(model).split())
     rate = f"learning rate {model.learning_rate}"
@@ -325,7 +325,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _rows_to_evaluate(
     args: argparse.Namespace, seed: int, model: Any
 ) -> tuple[Array, Array, list[str] | None, list[str] | None, str]:
-    """X, y, names of the features and of the classes or None, and what rows these are."""
+    """X, y, names of the features and of the classes (or None), and the name of the part."""
     from softline import datasets
 
     if args.split or args.data in cli_parser.NAMED:
@@ -343,7 +343,7 @@ def _rows_to_evaluate(
 
 
 def _codes(y: Array, classes: Array, source: str) -> Array:
-    """Position in `classes` of each label: numbers are compared as numbers, all else as text."""
+    """Position in `classes` of each label; numbers are compared as numbers, other labels as text."""
     import numpy as np
 
     if y.dtype.kind not in "iuf" or classes.dtype.kind not in "iuf":
@@ -525,7 +525,7 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _shortened(names: Iterable[object]) -> str:
-    """Names, in a line that is not too long."""
+    """Names in one line, cut where it is too long."""
     return textwrap.shorten(", ".join(map(str, names)), 70, placeholder=" ...")
 
 

@@ -25,7 +25,7 @@ MODELS = {
     "knn": "softline.neighbors:KNeighborsClassifier",
     "mlp": "softline.neural_network:MLPClassifier",
 }
-# Parameters of which a model has another name than SoftmaxClassifier.
+# Names that a model has for parameters of SoftmaxClassifier.
 RENAMED = {
     ("logistic", "alpha"): "C",
     ("knn", "n_threads"): "n_jobs",
@@ -81,7 +81,7 @@ def parameters(args: argparse.Namespace) -> dict[str, Any]:
 def _checked(
     convert: Callable[[str], Any], right: Callable[[Any], bool], expected: str
 ) -> Callable[[str], Any]:
-    """An argparse type: text converted, if the result is right."""
+    """Type for argparse: converts a text, and refuses it unless the result is right."""
 
     def convert_and_check(text: str) -> Any:
         try:
@@ -175,9 +175,9 @@ class Argument:
         return RENAMED.get((model, self.name), self.name)
 
     def __str__(self) -> str:
-        """The default, of the first model and of those that differ.
+        """Default of the first model, and of each model where it differs.
 
-        Classes take a second to import: only their help is to wait for that.
+        Read from the classes, which take a second to import: only a printed help waits for that.
         """
         models: dict[str, list[str]] = {}
         for model in self.models.split():
@@ -189,12 +189,12 @@ class Argument:
 
 
 def _spelt(name: str, value: Any) -> str:
-    """A parameter's value as the command line has it."""
+    """Value of a parameter, as the command line spells it."""
     if name == "C":
         return f"{1 / value:g}/rows"
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return {"minkowski": "l2", None: "0.0"}.get(value, str(value))  # scikit-learn's names of these
+    return {"minkowski": "l2", None: "0.0"}.get(value, str(value))  # scikit-learn's spelling
 
 
 # Options that set parameters of estimators.
@@ -380,7 +380,7 @@ class _Version(argparse.Action):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of the command line; in what it returns, `command` is a name in `COMMANDS`."""
+    """Parser of the command line; `command` of the parsed arguments is a key of `COMMANDS`."""
     parser = argparse.ArgumentParser(
         prog="softline",
         description="Softmax classifiers trained on CPUs at the speed of the hardware.",

@@ -1,4 +1,4 @@
-"""What fitted models tell of themselves to model files, exports, reports, pictures and the command line."""
+"""Description of a fitted model, for model files, exports, reports, pictures and the command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HISTORY = ("n_iter", "learning_rate", "loss_curve", "validation_scores", "epoch_
 
 @dataclass(frozen=True)
 class Description:
-    """A fitted model.
+    """Layers, output and training of a fitted model.
 
     Attributes
     ----------

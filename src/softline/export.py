@@ -1,4 +1,4 @@
-"""Models for elsewhere: ONNX graphs, scikit-learn's estimators (and back), state dicts of PyTorch."""
+"""Conversion of models: to ONNX graphs and PyTorch state dicts, to and from scikit-learn's estimators."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WithWeights: TypeAlias = SoftmaxClassifier | LogisticRegression | LeastSquaresCl
 
 __all__ = ["from_sklearn", "to_onnx", "to_sklearn", "to_torch"]
 
-# Oldest that has all that is used here in float64, too; its own IR version, for runtimes refuse newer ones.
+# The oldest opset with all operators used here in float64, and its IR version: runtimes refuse newer ones.
 OPSET, IR_VERSION = 17, 8
 
 WITH_WEIGHTS = (SoftmaxClassifier, LogisticRegression, LeastSquaresClassifier, MLPClassifier)
@@ -170,7 +170,7 @@ def to_onnx(
 
 
 def _graph(onnx: Any, told: Description, classes: Array, dtype: np.dtype[Any]) -> _Graph:
-    """The graph of a model, for rows of `dtype`."""
+    """Graph of a model, for rows of `dtype`."""
     *hidden, (W, b) = told.layers
     result = np.result_type(W, np.float64 if dtype == np.float64 else np.float32)
     computed_in = np.dtype(np.float64) if told.activation is None else result
@@ -207,7 +207,7 @@ def _label_tensor(classes: Array) -> Array:
     if classes.dtype.kind in "biuf":
         with np.errstate(invalid="ignore"):
             labels = classes.astype(np.int64)
-        if labels.tolist() == classes.tolist():  # compared as Python's numbers, which do not round
+        if labels.tolist() == classes.tolist():  # compared as numbers of Python, which are exact
             return labels
     raise ValueError(
         f"to_onnx takes labels that are text, bools or numbers that int64 holds; got {classes[:5]} of "
@@ -216,7 +216,7 @@ def _label_tensor(classes: Array) -> Array:
 
 
 class _Graph:
-    """The nodes of a graph as they are added, each of one output."""
+    """Graph under construction; each of its nodes has one output."""
 
     def __init__(self, onnx: Any) -> None:
         self.onnx = onnx
@@ -243,21 +243,21 @@ class _Graph:
         match name:
             case "identity":
                 return x
-            case "leaky_relu":  # ONNX's own has a slope in float32
+            case "leaky_relu":  # ONNX's LeakyRelu has its slope in float32
                 return self.node(
                     "Max", x, self.node("Mul", x, self.constant(f"slope_{x}", np.array(0.01, dtype)))
                 )
         return self.node({"logistic": "Sigmoid", "relu": "Relu", "tanh": "Tanh"}[name], x)
 
     def output(self, name: str, x: str, dtype: DTypeLike, *columns: int) -> None:
-        """Call x an output (N,) or (N, columns) of the graph."""
+        """Make x an output of the graph, (N,) or (N, columns)."""
         self.nodes.append(self.onnx.helper.make_node("Identity", [x], [name]))
         self.outputs.append(
             self.onnx.helper.make_tensor_value_info(name, self.type_of(dtype), ["N", *columns])
         )
 
     def model(self, model: Any, dtype: DTypeLike, image_shape: Sequence[int] | None) -> Any:
-        """The graph of a model whose rows are of this dtype, with what is known of it."""
+        """Finished graph of a model for rows of `dtype`, with metadata."""
         helper, name = self.onnx.helper, type(model).__name__
         shape = ["N", model.n_features_in_]
         rows = helper.make_tensor_value_info("X", self.type_of(dtype), shape)
@@ -493,7 +493,7 @@ def from_sklearn(estimator: Any) -> Any:
 
 
 def _twin(cls: Any, parameters: dict[str, Any], model: Any, **fitted: Any) -> Any:
-    """An estimator with these parameters and fitted attributes, and those that all models have: copies."""
+    """Estimator with copies of these parameters and attributes, and of the classes of `model`."""
     twin = cls(**deepcopy(parameters))
     of_all = ("classes_", "n_features_in_", "feature_names_in_")
     fitted |= {name: getattr(model, name) for name in of_all if hasattr(model, name)}
@@ -504,7 +504,7 @@ def _twin(cls: Any, parameters: dict[str, Any], model: Any, **fitted: Any) -> An
 
 
 def _shared(cls: Any, model: Any, *names: str) -> dict[str, Any]:
-    """Parameters of a model, by default all, that an estimator has as well, where it takes their values."""
+    """Those parameters of a model (by default of all) that `cls` has, too, and whose values it accepts."""
     defaults, shared = cls().get_params(deep=False), {}
     for name, value in model.get_params(deep=False).items():
         if name in defaults and (not names or name in names):
@@ -517,16 +517,16 @@ def _shared(cls: Any, model: Any, *names: str) -> dict[str, Any]:
 
 
 def _logistic(cls: Any, model: Any) -> Any:
-    """A LogisticRegression as that of the other library."""
+    """LogisticRegression of one library as that of the other, `cls`."""
     parameters = model.get_params(deep=False)
     if len(model.classes_) == 2:
-        parameters.pop("multi_class", None)  # one row of weights is one model, whatever it is called
+        parameters.pop("multi_class", None)  # all its values mean the same for two classes
     ((W, b),) = layers_of(model)
     return _twin(cls, parameters, model, coef_=W, intercept_=b, n_iter_=model.n_iter_)
 
 
 def _logistic_from_softmax(model: SoftmaxClassifier) -> Any:
-    """Two rows of weights, of two classes, are one: their difference."""
+    """LogisticRegression of scikit-learn; of two classes its one row of weights is the difference."""
     coef, intercept = model.coef_, model.intercept_
     alpha, l1_ratio = model.alpha, model.l1_ratio
     if len(coef) == 2:  # w = W[1] - W[0]: at the minimum, sum(w * w) = 2 sum(W * W), sum(|w|) = sum(|W|)
@@ -552,7 +552,7 @@ def _logistic_from_softmax(model: SoftmaxClassifier) -> Any:
 
 
 def _softmax_from_sgd(estimator: Any) -> SoftmaxClassifier:
-    """The inverse, of a model of two classes."""
+    """SoftmaxClassifier of two classes from a SGDClassifier."""
     if estimator.loss != "log_loss":
         raise ValueError(
             f"a SGDClassifier with loss={estimator.loss!r} has no twin in softline, whose loss is the "
@@ -620,7 +620,7 @@ def _network_of_softline(estimator: Any) -> MLPClassifier:
 
 
 def _neighbors(cls: Any, model: Any, X: Array, algorithm: str) -> Any:
-    """A KNeighborsClassifier of the training rows X and the labels of another."""
+    """KNeighborsClassifier of class `cls` with the training rows X and the labels of another."""
     y = model._y
     if model.outputs_2d_:
         y = np.column_stack([classes[codes] for classes, codes in zip(model.classes_, y.T, strict=True)])

@@ -1,4 +1,4 @@
-"""Models in files: save_model and load_model.
+"""Model files: save_model and load_model.
 
 A model file is a safetensors file. Its metadata has one entry, "softline": the header, a JSON object. Its
 tensors are `coef` (C, D) and `intercept` (C,), or of a network `coef_0` (D, n_0), `intercept_0` (n_0,),
@@ -46,19 +46,19 @@ ESTIMATORS = {
     "MLPClassifier": "neural_network",
 }
 
-# The only objects, besides numbers and strings, that a parameter can be restored to, by what they are.
+# Objects that a parameter may be, besides numbers and strings: by kind, then by class name.
 OBJECTS = {
     what: {type(value).__name__: type(value) for value in module.BY_NAME.values()}
     for what, module in (("schedule", schedules), ("optimizer", optimizers))
 }
 
-# What is kept of the training.
+# Attributes of the training that a file keeps, without the _ at their end.
 KEPT = ("n_iter", "learning_rate", "loss_curve", "validation_scores")
 
-# Types of labels, as NumPy writes them: its parser takes much more.
+# Types of labels that a header may name; NumPy's own parser would take more.
 DTYPE = re.compile(r"[<>|=]?([biuf]\d|U\d+|O)")
 
-# Text labels of more bytes than this, as NumPy lays them out, are a forged header.
+# Most bytes of text labels as a NumPy array; a header that asks for more is forged.
 MOST_LABEL_BYTES = 1 << 30
 
 
@@ -106,7 +106,7 @@ def save_model(
     check_is_fitted(model, "classes_")
     target = check_target(path)
     header, tensors = _pack(model, image_shape, split_seed)
-    _unpack(header, tensors)  # what would not load again is not written
+    _unpack(header, tensors)  # a file that could not be loaded is not written
     text = json.dumps(header)
     contents = save({**tensors, "sha256": _checksum(text, tensors)}, {"softline": text})
     write_file(target, contents)
@@ -117,7 +117,7 @@ def _estimator(name: str) -> type[Any]:
 
 
 def _pack(model: Any, image_shape: Sequence[int] | None, split_seed: int | None) -> tuple[Header, Tensors]:
-    """The header, a dict for JSON, and the tensors of a model."""
+    """Header (a dict for JSON) and tensors of a model."""
     labels, dtype = model.classes_, model.classes_.dtype
     told = model._describe()
     if told.activation is not None:
@@ -156,14 +156,14 @@ def _pack(model: Any, image_shape: Sequence[int] | None, split_seed: int | None)
         header["split_seed"] = split_seed
     if hasattr(model, "test_looks_"):
         header["test_looks"] = [asdict(look) for look in model.test_looks_]
-    # safetensors writes the memory of an array as it lies, whatever its strides and byte order.
+    # safetensors writes memory as it lies, without regard to strides and byte order.
     return header, {
         name: np.ascontiguousarray(array, array.dtype.newbyteorder("=")) for name, array in tensors.items()
     }
 
 
 def _encode(name: str, value: Any) -> Any:
-    """A parameter as JSON can hold it."""
+    """Parameter in a form that JSON can hold."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, np.random.RandomState):
@@ -237,17 +237,17 @@ def read_model(path: PathLike) -> tuple[Any, Header]:
 
 
 def _read(path: PathLike) -> tuple[Header, Tensors]:
-    """Header and tensors whose checksum is right."""
+    """Header and tensors of a file, after the checksum was found right."""
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path}: is a folder; expected a model file")
-    open(path, "rb").close()  # safetensors says of every file that it cannot open that there is none
+    open(path, "rb").close()  # safetensors calls every file missing that it cannot open
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (MemoryError, OSError):
         raise
-    except Exception as error:  # a type that NumPy lacks, and what else a forged header can raise
+    except Exception as error:  # a forged header can raise nearly anything, as for a type that NumPy lacks
         raise ModelFileError(f"{path}: not a complete safetensors file: {error}") from error
     if list(metadata) != ["softline"] or "sha256" not in tensors:
         raise ModelFileError(f"{path}: a safetensors file, but not a model that softline saved")
@@ -276,7 +276,7 @@ def _checksum(text: str, tensors: Tensors) -> Array:
 
 
 def _unpack(header: Header, tensors: Tensors) -> Any:
-    """The model of a header and tensors, neither of which is trusted."""
+    """Model from a header and tensors, neither of which is trusted."""
     estimator, classes = header["estimator"], _unpack_classes(header, tensors)
     _expect(estimator in ESTIMATORS, f"the estimator is a {estimator!r}")
     _expect(np.array_equal(np.unique(classes), classes), "the classes are not distinct and in order")
@@ -311,7 +311,7 @@ def _unpack(header: Header, tensors: Tensors) -> Any:
 
 
 def _unpack_layers(model: Any, header: Header, tensors: Tensors) -> list[Layer]:
-    """(W, b) of each layer of a model, which knows its classes by now."""
+    """(W, b) of each layer, checked against the classes of the model."""
     if header["estimator"] == "MLPClassifier":
         n_layers = sum(name.startswith("coef_") for name in tensors)
         layers = [(tensors[f"coef_{i}"].T, tensors[f"intercept_{i}"]) for i in range(n_layers)]
@@ -334,7 +334,7 @@ def _unpack_layers(model: Any, header: Header, tensors: Tensors) -> list[Layer]:
     right = [n_classes]
     if (
         n_classes == 2 and model._output != "softmax"
-    ):  # scikit-learn's way: two classes have one row of weights
+    ):  # as in scikit-learn, one row of weights for two classes
         right = [1, 2] if header["estimator"] == "MLPClassifier" else [1]
     _expect(n_classes >= 2 and n_in in right, f"{n_in} outputs, but classes {model.classes_.shape}")
     return layers
@@ -369,7 +369,7 @@ def _unpack_classes(header: Header, tensors: Tensors) -> Array:
 
 
 def _decode(value: Any) -> Any:
-    """A parameter from what `_encode` made of it."""
+    """Parameter that `_encode` encoded."""
     match value:
         case [*items]:
             return tuple(_decode(item) for item in items)

@@ -47,11 +47,11 @@ __all__ = [
     "TrainingCurveDisplay",
 ]
 
-# Rows that are images for certain: digits, MNIST and, as softline.datasets reads it, CIFAR-10.
+# Shapes of images by number of features: digits, MNIST, and CIFAR-10 as softline.datasets reads it.
 IMAGE_SHAPES = {64: (8, 8), 784: (28, 28), 3072: (3, 32, 32)}
 
-# Told apart by eyes of all kinds: M. A. Petroff, "Accessible color sequences for data visualization",
-# arXiv:2107.02270.
+# Colours that colour-blind people, too, can tell apart: M. A. Petroff, "Accessible color sequences for data
+# visualization", arXiv:2107.02270.
 COLORS = (
     "#3f90da",
     "#ffa90e",
@@ -77,7 +77,7 @@ def import_pyplot() -> ModuleType:
 
 
 def _axes(ax: Any, n: int, n_columns: int, cell: tuple[float, float]) -> Array:
-    """Axes (n,), each of `cell` inches in a new figure, or where `ax` says.
+    """Array of n axes: of a new figure, each of `cell` inches, or those that `ax` gives.
 
     As in scikit-learn's PartialDependenceDisplay: an array of axes is drawn into, one axes makes room.
     """
@@ -209,7 +209,7 @@ class TrainingCurveDisplay:
         if not panels:
             raise ValueError("neither losses nor scores have a curve to draw")
         axes = _axes(ax, len(panels), len(panels), (4.5, 3.4))
-        # A name has its colour in both panels.
+        # A name has the same colour in both panels.
         names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
         self.lines_ = {}
         for axis, (title, curves) in zip(axes, panels.items(), strict=True):
@@ -223,7 +223,7 @@ class TrainingCurveDisplay:
 
 
 def plot_epochs(axis: Any, values: Sequence[float] | Array, name: str, color: str) -> Line2D:
-    """Draw a value of each epoch into an axes that is for such."""
+    """Draw values against epochs."""
     marker = "." if len(values) <= 30 else None
     (line,) = axis.plot(np.arange(1, len(values) + 1), values, label=name, color=color, marker=marker)
     axis.xaxis.get_major_locator().set_params(integer=True)
@@ -381,7 +381,9 @@ class TemplatesDisplay:
             )
         sizes = abs(templates)
         largest = np.quantile(sizes, 0.99, axis=1, keepdims=True)
-        largest = np.where(largest > 0, largest, sizes.max(axis=1, keepdims=True))  # nearly all are 0
+        largest = np.where(
+            largest > 0, largest, sizes.max(axis=1, keepdims=True)
+        )  # where nearly all weights are 0
         images = np.clip(templates / np.where(largest > 0, largest, 1), -1, 1).reshape(-1, *shape)
         if len(shape) == 2:
             return images
@@ -531,7 +533,7 @@ def _class_colors(n_classes: int) -> Any:
 
 
 def _pale(colors: Any) -> Colormap:
-    """A colormap of these colours, mixed with white."""
+    """Colormap of these colours mixed with white."""
     from matplotlib.colors import ListedColormap, to_rgb
 
     return ListedColormap([0.35 * np.array(to_rgb(color)) + 0.65 for color in colors])
@@ -609,7 +611,7 @@ class ConfusionMatrixDisplay(metrics.ConfusionMatrixDisplay):
             **options,
         )
         axis.tick_params(labelsize=fontsize, length=min(3.5, cell / 3))
-        if colorbar:  # as high as the matrix, which scikit-learn's is not
+        if colorbar:  # as high as the matrix, unlike scikit-learn's
             axis.figure.colorbar(self.im_, cax=axis.inset_axes([1.02, 0, 0.04, 1]))
         return self
 

@@ -1,4 +1,4 @@
-"""A training in one web page: ``softline train DATA --report report.html``.
+"""Web page about a training: ``softline train DATA --report report.html``.
 
 The page holds all that it shows: no scripts, no fonts, nothing from a network, and its policy forbids them.
 Needs matplotlib: ``pip install "softline[plot]"``.
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 __all__ = ["write_report"]
 
-# What is shown at most, of each kind.
+# Most entries shown of each kind.
 MOST_MISTAKES, MOST_TEMPLATES, MOST_FEATURES, MOST_CONFUSIONS = 24, 100, 12, 20
-# Up to so many classes the confusion matrix is shown whole.
+# Most classes whose confusion matrix is shown whole.
 MOST_CELLS = 30
-# Stands for the colour of the text around a figure.
+# Colour that is replaced by that of the text around a figure.
 INK = "#010203"
 FIGURE_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -134,7 +134,7 @@ def write_report(
 
 
 class _Judged:
-    """The rows that a model is judged on, and what it makes of them.
+    """Rows that a model is judged on, and its predictions.
 
     Attributes
     ----------
@@ -299,7 +299,7 @@ def _mistakes(model: Any, data: Dataset, judged: _Judged) -> str:
 
 
 def _confidence(model: Any, judged: _Judged, rows: Array) -> tuple[Array, Array]:
-    """How sure the model is of what it takes rows for, and by how much more than of what they are."""
+    """Confidence in the predicted classes of rows, and its margin over that in the true ones."""
     X, each = judged.X[rows], np.arange(len(rows))
     sure = model._describe().has_probabilities
     scores = model.predict_proba(X) if sure else model.decision_function(X)
@@ -395,7 +395,7 @@ def _machine(told: Description) -> str:
 
 
 class _Raw(str):
-    """HTML already."""
+    """Text that is HTML and not to be escaped."""
 
 
 def _cell(value: object) -> str:
@@ -432,7 +432,7 @@ def _image(image: Array, alt: str, caption: str, **scale: Any) -> str:
 
 
 def _svg(alt: str, draw: Callable[[Axes], object]) -> str:
-    """What `draw` does with axes, in the colours of the text around it."""
+    """Figure that `draw` draws into axes, in the colours of the text around it."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -1,6 +1,6 @@
-"""Tables of one's own, from .csv, .npy and .npz files: what is in them, and what looks wrong with it.
+"""Tables in .csv, .npy and .npz files: reading them, and warning of columns that look wrong.
 
-Nothing in a file is believed before it is checked. Of several ways to read one, none is taken without a word.
+Nothing in a file is trusted before it is checked, and no column is left out without a warning.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ Part: TypeAlias = tuple[Array, Array]  # X and y
 FILE_TYPES = (".csv", ".npy", ".npz")
 NPZ_ARRAYS = ("X", "y", "X_train", "y_train", "X_val", "y_val", "X_test", "y_test")
 
-# Of two that fit a file equally well the first is taken: "1,5;a" is more likely a decimal comma.
+# The first wins where two fit a file equally well: "1,5;a" more likely has a decimal comma.
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", ",": "commas"}
-SAMPLE = 20  # lines by which the separator is told
+SAMPLE = 20  # lines that decide the separator
 MOST_CHARACTERS = 1 << 24  # of a line
-CELLS_AT_ONCE = 1 << 20  # that are checked
+CELLS_AT_ONCE = 1 << 20  # of a check for finite numbers
 
 # Names that pandas gives to columns without one.
 NAMELESS = re.compile(r"|Unnamed: \d+(\.\d+)*")
 DECIMAL_COMMA = re.compile(r"\s*[+-]?(\d+(\.\d{3})*)?,\d+\s*")
 
-# Fewer rows than these may look like a count, or like identifiers, by chance.
+# Fewest rows to call a column a count, or identifiers: fewer may look so by chance.
 FEWEST_COUNTED, FEWEST_IDENTIFIERS = 10, 20
 
 
@@ -71,13 +71,13 @@ class Table:
     label_name: str | None = None
 
     def told(self, columns: Sequence[int]) -> str:
-        """How to tell a person of some of the features."""
+        """Names of some of the features in a message."""
         listed = _listed(self.positions[j] if self.names is None else repr(self.names[j]) for j in columns)
         counted = " (counted from 0)" if self.names is None else ""
         return f"column{'s' * (len(columns) > 1)} {listed}{counted}"
 
     def without(self, columns: Sequence[int]) -> Table:
-        """The table but for some of its features."""
+        """The table without some of its features."""
         kept = [j for j in range(self.X.shape[1]) if j not in set(columns)]
         return replace(
             self,
@@ -103,12 +103,12 @@ def read_table(path: Path, label: Any, names: Sequence[str] = ()) -> Table:
 
 
 def _listed(names: Iterable[object]) -> str:
-    """Names, in a line that is not too long."""
+    """Names in one line, cut where it is too long."""
     return textwrap.shorten(", ".join(map(str, names)), 100, placeholder=" ...")
 
 
 def warn(path: Path, message: str) -> None:
-    """Warn of what is in a file, whoever reads it."""
+    """Warn of the contents of a file."""
     warnings.warn(f"{path}: {message}", DataWarning, stacklevel=4)
 
 
@@ -116,32 +116,32 @@ def warn(path: Path, message: str) -> None:
 
 
 def counting_columns(X: Array) -> list[int]:
-    """Columns that hold nothing but the number of the row, counted from anywhere."""
+    """Columns that count the rows, from any number on."""
     n, first, last = len(X), X[0].astype(np.float64), X[-1].astype(np.float64)
     candidates = np.flatnonzero((first == np.rint(first)) & (last - first == n - 1))
     return [int(j) for j in candidates if np.array_equal(X[:, j].astype(np.float64), first[j] + np.arange(n))]
 
 
 def _identifiers(X: Array) -> list[int]:
-    """Columns of whole numbers that are all different."""
+    """Columns with a different whole number in each row."""
     if len(X) < FEWEST_IDENTIFIERS:
         return []
 
     def distinct(column: Array) -> bool:
         return bool((column == np.rint(column)).all()) and len(np.unique(column)) == len(column)
 
-    # Few columns get beyond the first rows.
+    # The first rows rule out most columns.
     candidates = [j for j, column in enumerate(np.asarray(X[:FEWEST_IDENTIFIERS]).T) if distinct(column)]
     return [j for j in candidates if distinct(X[:, j])]
 
 
 def _is_sorted_by_class(y: Array) -> bool:
-    """Whether each class is one run of rows."""
+    """Whether the rows of each class lie together."""
     return bool(np.count_nonzero(y[1:] != y[:-1]) == len(np.unique(y)) - 1)
 
 
 def without_row_numbers(path: Path, table: Table) -> Table:
-    """The table without columns that only count its rows, and a word about them."""
+    """The table without columns that only count its rows, with a warning."""
     counting = counting_columns(table.X) if len(table.X) >= FEWEST_COUNTED else []
     if not counting or len(counting) == table.X.shape[1]:
         return table
@@ -151,7 +151,7 @@ def without_row_numbers(path: Path, table: Table) -> Table:
 
 
 def warn_of_identifiers(path: Path, table: Table) -> None:
-    """Warn of features that are another number in each row."""
+    """Warn of features with a different whole number in each row."""
     columns = _identifiers(table.X)
     if not columns:
         return
@@ -201,7 +201,7 @@ def read_npz(path: Path, label: int | str | None) -> dict[str, Array]:
     except Exception as err:  # zip, zlib and NumPy have their own errors for what is damaged
         raise DataError(f"{path}: expected a complete .npz file of plain arrays; found: {err!r}") from err
     for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # NumPy gives out the bytes of what is no .npy file
+        if not isinstance(array, np.ndarray):  # NumPy hands out other members of the archive as bytes
             raise DataError(f"{path}: {name} is not in NumPy's format; expected an array that np.savez wrote")
     return arrays
 
@@ -230,7 +230,7 @@ def _array(path: Path, arrays: dict[str, Array], name: str) -> Array:
 
 
 def _checked_features(path: Path, name: str, X: Array) -> Array:
-    """X, found to be a matrix of finite numbers."""
+    """X, after checking that it is a matrix of finite numbers."""
     if X.ndim != 2 or X.dtype.kind not in "biuf" or X.size == 0:
         raise DataError(f"{path}: {name} of shape {X.shape} and type {X.dtype}; expected a matrix of numbers")
     n_rows = max(1, CELLS_AT_ONCE // X.shape[1])
@@ -243,7 +243,7 @@ def _checked_features(path: Path, name: str, X: Array) -> Array:
 
 
 def _checked_labels(path: Path, y: Array) -> Array:
-    """Labels (n,) as they are, but whole numbers as int64."""
+    """Labels (n,), whole numbers as int64, others as they are."""
     if y.dtype.kind not in "biufU":
         raise DataError(f"{path}: labels of type {y.dtype}; expected numbers or text")
     if y.dtype.kind == "f" and not np.isfinite(y).all():
@@ -258,7 +258,7 @@ def _checked_labels(path: Path, y: Array) -> Array:
 
 def _read_npy(path: Path, label: int | str | None) -> Table:
     try:
-        # Mapped, which compares the size in the header with the file's before memory is taken.
+        # Mapped: that compares the sizes of header and file before it takes memory.
         matrix = np.asarray(np.lib.format.open_memmap(path, mode="r"))
     except OSError:
         raise
@@ -301,7 +301,7 @@ def _label_position(path: Path, label: int | str, n_columns: int, names: Sequenc
 
 
 class _CsvFile:
-    """A .csv file: its layout and, a line at a time, what is in it."""
+    """A .csv file, read line by line."""
 
     separator, n_columns = ",", 0
     header: list[str] | None = None
@@ -313,7 +313,7 @@ class _CsvFile:
         self.path = path
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """Lines below the header and their numbers; not blank ones, nor those that # makes comments."""
+        """Lines below the header, with their numbers, but for blank lines and comments."""
         number = 0
         with open(self.path, newline="", encoding="utf-8-sig") as file:
             while line := file.readline(MOST_CHARACTERS + 1):
@@ -328,7 +328,7 @@ class _CsvFile:
                     yield number, line
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Cells of each row, and the number of its last line."""
+        """Cells of each row, with the number of its last line."""
         number = 0
 
         def lines() -> Iterator[str]:
@@ -396,7 +396,7 @@ class _CsvFile:
         numbers = [table[name] for name in names if name[0] == "f"]
         X = numbers[0] if len(numbers) == 1 else np.hstack(numbers)
         labels = [text.strip() for name in names if name[0] == "l" for text in table[name][:, 0]]
-        # A quote that nobody closes makes one label of all that follows it.
+        # After an unclosed quote all that follows is one label.
         if not np.isfinite(X).all() or not all(labels) or any("\n" in label for label in labels):
             self.check()
         return X, labels
@@ -443,14 +443,14 @@ def _read_csv(path: Path, label: int | str | None, names: Sequence[str]) -> Tabl
 
 
 def _split_lines(lines: list[str], separator: str) -> list[list[str]]:
-    """Rows of cells, as far as there are any."""
+    """Rows of cells; none if the quotes are wrong."""
     with contextlib.suppress(csv.Error):
         return list(csv.reader(lines, delimiter=separator))
     return []
 
 
 def _columns_to_read(path: Path, header: list[str], columns: list[int], names: Sequence[str]) -> list[int]:
-    """Positions of the features: the columns of `names`, or else all but leading ones without a name."""
+    """Positions of the features: columns in `names` if there are any, else all after those without a name."""
     known = [j for j in columns if header[j] in set(names)]
     if known:
         others = [header[j] for j in columns if j not in set(known)]

@@ -13,7 +13,7 @@ from softline.cs231n.checks import as_labels, as_rows
 from softline.cs231n.classifiers.linear_loss import square_norm
 from softline.cs231n.classifiers.two_layers import LAYERS, TwoLayers
 
-# A function that takes a step, given rows and a learning rate; and one that writes the parameters back.
+# Two functions: step(rows, learning_rate) returns a loss; store() writes the parameters back.
 Steps: TypeAlias = tuple[Callable[[Array, float], float], Callable[[], None]]
 
 __all__ = ["TwoLayerNet"]
@@ -133,7 +133,7 @@ class TwoLayerNet(TwoLayers):
         return {"loss_history": losses, "train_acc_history": train_accs, "val_acc_history": val_accs}
 
     def _steps_by_loss(self, X: Array, y: Array, reg: float) -> Steps:
-        """A function that takes a step and returns the loss before it; and one that has nothing to do."""
+        """Steps by `loss`, which a subclass has overridden; there is nothing to write back."""
 
         def step(batch: Array, learning_rate: float) -> float:
             loss, grads = self.loss(X[batch], y=y[batch], reg=reg)
@@ -144,7 +144,7 @@ class TwoLayerNet(TwoLayers):
         return step, lambda: None
 
     def _steps_in_kernels(self, X: Array, y: Array, reg: float, batch_size: int) -> Steps:
-        """The same for weights as the kernels want them; and one that writes the parameters back."""
+        """Steps in the kernels, with weights in their layout."""
         layers = [(_transposed(self.params[W]), np.array(self.params[b], np.float64)) for W, b in LAYERS]
         arena = _network.Arena()
 
