@@ -409,22 +409,13 @@ def to_sklearn(model: WithWeights | KNeighborsClassifier) -> Any:
 def from_sklearn(estimator: Any) -> Any:
     """A fitted estimator of scikit-learn as softline's, with the same predictions to rounding.
 
-    ============================ ============================
-    of scikit-learn              of softline
-    ============================ ============================
-    LogisticRegression           LogisticRegression
-    SGDClassifier, see below     SoftmaxClassifier
-    RidgeClassifier              LeastSquaresClassifier
-    MLPClassifier                MLPClassifier
-    KNeighborsClassifier         KNeighborsClassifier
-    ============================ ============================
+    The pairs are those of :func:`to_sklearn`; and a SGDClassifier of two classes with ``loss="log_loss"``
+    becomes a SoftmaxClassifier. For more classes it is one model for each class against the rest, whose
+    probabilities are no softmax of the scores.
 
     It predicts by softline's kernels, can be saved by :func:`softline.save_model` (but for the last), and
     goes on training from where it is, by `partial_fit` or with ``warm_start=True``. Its parameters are those
     that mean the same; the others are softline's defaults.
-
-    A SGDClassifier is a SoftmaxClassifier if it has ``loss="log_loss"`` and two classes. For more it is one
-    model for each class against the rest, whose probabilities are no softmax of the scores.
 
     Parameters
     ----------

@@ -119,11 +119,33 @@ def _checked_names(class_names: Names | None, classes: Array) -> Names:
     return class_names
 
 
+class _Display:
+    """What a display holds can be drawn, again if need be."""
+
+    def plot(self, ax: AxesLike | None = None) -> Self:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or array of Axes, default=None
+            One for each panel, or one whose room the panels share; None makes a figure.
+
+        Returns
+        -------
+        self
+        """
+        self._draw(ax)
+        return self
+
+    def _draw(self, ax: AxesLike | None) -> None:
+        raise NotImplementedError
+
+
 # ---- training --------------------------------------------------------------------------------------------
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class TrainingCurveDisplay:
+class TrainingCurveDisplay(_Display):
     """Loss and accuracy against epoch, side by side; only one of them where the other is not known.
 
     Parameters
@@ -192,18 +214,7 @@ class TrainingCurveDisplay:
             score_name="R²" if is_regressor(model) else "accuracy",
         ).plot(ax=ax)
 
-    def plot(self, ax: AxesLike | None = None) -> Self:
-        """Draw the curves.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or array of Axes, default=None
-            An axes for the losses and one for the scores, or one whose room they share; None makes a figure.
-
-        Returns
-        -------
-        self
-        """
+    def _draw(self, ax: AxesLike | None) -> None:
         panels = {"loss": self.losses, self.score_name: self.scores}
         panels = {name: curves for name, curves in panels.items() if curves}
         if not panels:
@@ -219,7 +230,6 @@ class TrainingCurveDisplay:
             axis.set_ylabel(title)
             axis.legend()
         self.axes_, self.figure_ = axes, axes[0].figure
-        return self
 
 
 def plot_epochs(axis: Any, values: Sequence[float] | Array, name: str, color: str) -> Line2D:
@@ -236,7 +246,7 @@ def plot_epochs(axis: Any, values: Sequence[float] | Array, name: str, color: st
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class TemplatesDisplay:
+class TemplatesDisplay(_Display):
     """Weights as images: what each class, or each unit of a network's first layer, looks for.
 
     A weight of 0 is the middle of the scale. In grey images red speaks for the class and blue against it; in
@@ -329,18 +339,7 @@ class TemplatesDisplay:
             image_shape = IMAGE_SHAPES[n_features]
         return cls(templates=templates, image_shape=image_shape, names=names).plot(ax=ax)
 
-    def plot(self, ax: AxesLike | None = None) -> Self:
-        """Draw the templates.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or array of Axes, default=None
-            An axes a template, or one whose room they share; None makes a figure.
-
-        Returns
-        -------
-        self
-        """
+    def _draw(self, ax: AxesLike | None) -> None:
         images = self.images()
         n_columns = 5 if len(images) == 10 else math.ceil(math.sqrt(len(images)))
         axes = _axes(ax, len(images), n_columns, (1.3, 1.3 if self.names is None else 1.5))
@@ -352,7 +351,6 @@ class TemplatesDisplay:
             if self.names is not None:
                 axis.set_title(self.names[i], fontsize=10)
         self.axes_, self.figure_ = axes, axes[0].figure
-        return self
 
     def images(self) -> Array:
         """The templates as images.
@@ -394,7 +392,7 @@ class TemplatesDisplay:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class DecisionRegionsDisplay:
+class DecisionRegionsDisplay(_Display):
     """What a classifier predicts in the plane of two features, and the rows.
 
     Parameters
@@ -493,18 +491,7 @@ class DecisionRegionsDisplay:
         )
         return cls(boundary=boundary, X=points, y=codes, class_names=names).plot(ax=ax)
 
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw the regions and the rows.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            None makes a figure.
-
-        Returns
-        -------
-        self
-        """
+    def _draw(self, ax: AxesLike | None) -> None:
         (axis,) = _axes(ax, 1, 1, (4.8, 4.2))
         colors = _class_colors(len(self.class_names))
         self.surface_ = self.boundary.plot(plot_method="pcolormesh", ax=axis, zorder=0).surface_
@@ -523,7 +510,6 @@ class DecisionRegionsDisplay:
         ]
         axis.legend(fontsize=8, borderpad=0.3, handletextpad=0.1)  # small: it lies on the rows
         self.ax_, self.figure_ = axis, axis.figure
-        return self
 
 
 def _class_colors(n_classes: int) -> Any:
@@ -620,7 +606,7 @@ class ConfusionMatrixDisplay(metrics.ConfusionMatrixDisplay):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class KFoldDisplay:
+class KFoldDisplay(_Display):
     """Scores of each fold against one hyper-parameter, with their mean and standard deviation.
 
     As the k-nearest-neighbour assignment of CS231n draws them.
@@ -709,18 +695,7 @@ class KFoldDisplay:
             fixed=fixed,
         ).plot(ax=ax)
 
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw points, means and error bars.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            None makes a figure.
-
-        Returns
-        -------
-        self
-        """
+    def _draw(self, ax: AxesLike | None) -> None:
         (axis,) = _axes(ax, 1, 1, (5.5, 3.8))
         scores = np.asarray(self.scores, dtype=float)
         x = _positions(self.param_values, axis, "x")
@@ -740,11 +715,10 @@ class KFoldDisplay:
         axis.grid(alpha=0.3)
         axis.legend()
         self.ax_, self.figure_ = axis, axis.figure
-        return self
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class HeatMapDisplay:
+class HeatMapDisplay(_Display):
     """Mean scores of a search against two hyper-parameters: cells of a grid, or points of a random search.
 
     Parameters
@@ -829,18 +803,7 @@ class HeatMapDisplay:
             fixed=fixed,
         ).plot(ax=ax)
 
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw cells or points, and a frame around the best.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            None makes a figure.
-
-        Returns
-        -------
-        self
-        """
+    def _draw(self, ax: AxesLike | None) -> None:
         down, across = self.param_values
         rows, columns = _ordered(down), _ordered(across)
         is_grid = len(self.scores) == len(rows) * len(columns)
@@ -862,7 +825,6 @@ class HeatMapDisplay:
         axis.set(xlabel=self.param_names[1], ylabel=self.param_names[0], title=_fixed(self.fixed))
         axis.figure.colorbar(self.im_, ax=axis, label=f"mean validation {self.score_name}")
         self.ax_, self.figure_ = axis, axis.figure
-        return self
 
     def _draw_cells(self, axis: Axes, cells: Array) -> None:
         self.im_ = axis.imshow(cells, aspect="auto")
