@@ -12,7 +12,16 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
 
-from softline import SoftmaxClassifier, cli, datasets, load_model, optimizers, save_model, schedules, trainer
+from softline import (
+    SoftmaxClassifier,
+    cli_parser,
+    datasets,
+    load_model,
+    optimizers,
+    save_model,
+    schedules,
+    trainer,
+)
 from softline.cli import main
 
 IRIS_NAMES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
@@ -270,7 +279,7 @@ def test_train_mlp(tmp_path, capsys):
 def test_solvers(tmp_path, capsys):
     """The story of the course notes: guessing, walking, and following the gradient."""
     path, found = str(tmp_path / "m"), {}
-    for solver in cli.SOLVERS:
+    for solver in cli_parser.SOLVERS:
         epochs = ["--epochs", "300"] if solver.startswith("random") else []
         assert main(["train", "digits", "--solver", solver, *epochs, "--out", path]) == 0
         found[solver] = accuracy(capsys.readouterr().out)
@@ -579,7 +588,7 @@ def test_help_and_version_import_nothing_heavy():
     code = """if True:
         import sys
         from softline.cli import main
-        for args in (["--help"], ["train", "--help"], ["check-gradient", "--help"], ["--version"]):
+        for args in (["--help"], ["predict", "--help"], ["bench", "--help"], ["--version"]):
             try:
                 main(args)
             except SystemExit as exit:
@@ -591,25 +600,43 @@ def test_help_and_version_import_nothing_heavy():
     assert re.search(r"^softline \d+\.\d+\.\d+$", done.stdout, re.M)
 
 
-def test_help_tells_the_estimators_defaults(capsys):
+# Options of `softline train`, and the parameters of each model that they set.
+PARAMETERS = {
+    "--solver {": {"softmax": "solver"},
+    "--epochs N": {"softmax": "max_iter", "logistic": "max_iter", "mlp": "max_iter"},
+    "--batch-size B": {"softmax": "batch_size", "mlp": "batch_size"},
+    "--learning-rate LR": {"softmax": "learning_rate", "mlp": "learning_rate_init"},
+    "--schedule {": {"softmax": "schedule", "mlp": "learning_rate"},
+    "--alpha A": {"softmax": "alpha", "logistic": "C", "least_squares": "alpha", "mlp": "alpha"},
+    "--l1-ratio R": {"softmax": "l1_ratio", "logistic": "l1_ratio"},
+    "--label-smoothing S": {"softmax": "label_smoothing"},
+    "--optimizer {": {"softmax": "optimizer", "mlp": "solver"},
+    "--neighbors K": {"knn": "n_neighbors"},
+    "--metric {": {"knn": "metric"},
+    "--weights {": {"knn": "weights"},
+    "--hidden H,...": {"mlp": "hidden_layer_sizes"},
+    "--activation {": {"mlp": "activation"},
+    "--dropout P": {"mlp": "dropout"},
+}
+# What the command line calls the defaults of other classes.
+SPELT = {("C", 1.0): "1/rows", ("metric", "minkowski"): "l2", ("l1_ratio", None): "0.0"}
+
+
+@pytest.mark.parametrize("command", ["train", "check-gradient"])
+def test_help_tells_the_defaults_of_every_model(capsys, command):
     with pytest.raises(SystemExit):
-        main(["train", "--help"])
-    text = " ".join(capsys.readouterr().out.split())
-    defaults = {name: p.default for name, p in inspect.signature(SoftmaxClassifier).parameters.items()}
-    for option, name in (
-        ("--epochs N", "max_iter"),
-        ("--batch-size B", "batch_size"),
-        ("--learning-rate LR", "learning_rate"),
-        ("warm_up}", "schedule"),
-        ("--alpha A", "alpha"),
-        ("asgd}", "optimizer"),
-        ("--l1-ratio R", "l1_ratio"),
-        ("--label-smoothing S", "label_smoothing"),
-    ):
-        told = re.search(rf"{option} [^()]*\(default: (.*?)\)", text.partition("options:")[2])[1]
-        assert told == str(defaults[name])
-    assert tuple(schedules.BY_NAME) == cli.SCHEDULES
-    assert tuple(optimizers.BY_NAME) == cli.OPTIMIZERS
+        main([command, "--help"])
+    text = " ".join(capsys.readouterr().out.partition("options:")[2].split())
+    for option, models in PARAMETERS.items():
+        told = re.search(rf"{re.escape(option)}[^()]*\(default: (.*?)\)", text)[1]
+        first, *others = told.split("; ")
+        values = dict(other.split(": ") for other in others)
+        for model, name in models.items():
+            default = inspect.signature(cli_parser.estimator_class(model)).parameters[name].default
+            shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+            assert values.get(model, first) == SPELT.get((name, default), shown), option
+    assert tuple(schedules.BY_NAME) == cli_parser.SCHEDULES
+    assert tuple(optimizers.BY_NAME) == cli_parser.OPTIMIZERS
 
 
 # ---- failures --------------------------------------------------------------------------------------------

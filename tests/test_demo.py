@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from softline import demo
-from softline.cli import TOYS, main
+from softline.cli import main
+from softline.cli_parser import TOYS
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("matplotlib")

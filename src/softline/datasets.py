@@ -1,4 +1,4 @@
-"""Data sets in, rows and labels out: digits, MNIST, CIFAR-10 and files of your own, split by class.
+"""Data sets, split by class: digits, MNIST, CIFAR-10 and files of your own.
 
 Nothing is downloaded, and nothing in a file is believed before it is checked: what is damaged, short or
 hostile raises `DataError`, one line that says where; what is hardly meant to be trained on, `DataWarning`.
@@ -99,8 +99,17 @@ class Dataset:
     image_shape: tuple[int, ...] | None = None
     label_name: str | None = None
 
+    @property
+    def parts(self) -> dict[str, Part]:
+        """X and y of "training", "validation" and "test"."""
+        return {
+            "training": (self.X_train, self.y_train),
+            "validation": (self.X_val, self.y_val),
+            "test": (self.X_test, self.y_test),
+        }
+
     def __repr__(self) -> str:
-        parts = f"{len(self.y_train)} training, {len(self.y_val)} validation, {len(self.y_test)} test rows"
+        parts = ", ".join(f"{len(y)} {name}" for name, (_, y) in self.parts.items()) + " rows"
         label = "" if self.label_name is None else f", label {self.label_name!r}"
         return f"<Dataset {self.name!r}: {parts} of {self.X_train.shape[1]} features{label}>"
 
@@ -443,7 +452,7 @@ def read_features(path: PathLike, *, label: int | str | None = None, model: Any 
 
 
 def source_files(name: PathLike, data_dir: PathLike | None = None) -> list[Path]:
-    """The files that `load` may read, for those who must not write over them.
+    """List the files that `load` may read, so that no one writes over them.
 
     Parameters
     ----------
@@ -484,7 +493,7 @@ def _existing(path: PathLike) -> Path:
 
 
 def make_red_pandas(n_samples: int = 200, *, random_state: RandomState = None) -> tuple[Array, Array]:
-    """Make dogs and red pandas, told by how much of their picture is brown, and how much white.
+    """Make dogs and red pandas, described by the brown and the white share of their pictures.
 
     The shares of brown, white and everything else are drawn from a Dirichlet distribution: they add up to 1.
 
@@ -517,7 +526,7 @@ def make_red_pandas(n_samples: int = 200, *, random_state: RandomState = None) -
 def make_spiral(
     n_samples: int = 300, *, n_classes: int = 3, noise: float = 0.2, random_state: RandomState = None
 ) -> tuple[Array, Array]:
-    """Make the arms of a spiral, a class each: what no line can part.
+    """Make the arms of a spiral, a class each, which no line can separate.
 
     Parameters
     ----------
@@ -558,7 +567,7 @@ def make_spiral(
 def _toy_labels(
     n_samples: int, n_classes: int, random_state: RandomState
 ) -> tuple[np.random.RandomState, Array]:
-    """A generator, and labels of classes as large as each other, in random order."""
+    """Random generator, and labels of equally large classes in random order."""
     from sklearn.utils import check_random_state
 
     for name, count in (("n_samples", n_samples), ("n_classes", n_classes)):
@@ -583,7 +592,7 @@ def _split(
     test: Part | None = None,
     **about: Any,
 ) -> Dataset:
-    """Hold parts of X and y out, but for those that exist: `validation` and `test` are pairs (X, y).
+    """Split X and y into parts; `validation` and `test` are pairs (X, y) where these parts exist already.
 
     Only row numbers are dealt. X is copied once, and becomes float one part at a time.
     """
@@ -602,7 +611,7 @@ def _split(
 def _hold_out(
     name: str, rows: Array, y: Array, fraction: float, random_state: RandomState
 ) -> tuple[Array, Array]:
-    """Deal row numbers, class by class, into those kept and those held out."""
+    """Split row numbers, class by class, into those kept and those held out."""
     if not 0 <= fraction < 1:
         raise ValueError(f"the fraction to hold out must be at least 0 and less than 1; got {fraction!r}")
     if fraction == 0:
@@ -615,7 +624,7 @@ def _hold_out(
         raise DataError(f"{name}: {len(rows)} rows and no label twice; expected classes of several rows")
     lonely = counts[codes] == 1  # the only row of its class: nothing to divide
     n_rows = np.count_nonzero(~lonely)
-    # Stratifying takes a row per class on either side.
+    # A stratified split needs a row of each class on either side.
     n_held_out = min(max(math.ceil(fraction * n_rows), n_classes), n_rows - n_classes)
     kept, held_out = train_test_split(
         rows[~lonely], test_size=n_held_out, stratify=codes[~lonely], random_state=random_state
@@ -624,7 +633,7 @@ def _hold_out(
 
 
 def _as_trained_on(X: Array) -> Array:
-    """X itself if the kernels read its type; else float32 if that holds every number of it, or float64."""
+    """X itself if the kernels read its type; else in float32 if that is exact, or in float64."""
     if kernels_read(X.dtype):
         return X
     return X.astype(np.float32 if np.result_type(X.dtype, np.float32) == np.float32 else np.float64)
@@ -671,8 +680,8 @@ def _read_idx(path: Path, n_axes: int) -> Array:
                 )
             shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
             size = math.prod(shape)
-            # read() reserves what it is asked for, and a header may ask for anything: ask for no more than
-            # the file can hold (deflate shrinks 1032-fold at most), and one more, to see its end.
+            # read() reserves the memory that it is asked for, and a header may claim any size: read no more
+            # than the file can hold (deflate shrinks 1032-fold at most), plus a byte, to see whether it ends.
             most = path.stat().st_size * (1032 if zipped else 1)
             values = file.read(min(size, most) + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as err:
@@ -719,7 +728,7 @@ def _read_cifar10_binary(path: Path) -> Part:
 
 def _read_cifar10_pickle(path: Path) -> Part:
     """Pixels (n, 3072) uint8 and labels (n,) int64 from a pickled dictionary."""
-    # From memory, where a read is given what there is; one from a file reserves what the pickle claims.
+    # From memory: reads from a file would reserve as much as the pickle claims.
     file = io.BytesIO(_existing(path).read_bytes())
     try:
         batch = _BatchUnpickler(file, encoding="bytes").load()
@@ -754,7 +763,7 @@ def _read_cifar10_pickle(path: Path) -> Part:
 
 
 class _Recorded:
-    """Stands in for what a pickle would call: keeps the arguments and the state, and does nothing."""
+    """Stand-in for what a pickle would call: it keeps arguments and state, and does nothing."""
 
     def __init__(self, *args: Any) -> None:
         self.args = args
@@ -794,7 +803,7 @@ class _BatchUnpickler(pickle._Unpickler):
     """
 
     dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
-    del dispatch[pickle.BYTEARRAY8[0]]  # takes and clears whatever memory the file claims
+    del dispatch[pickle.BYTEARRAY8[0]]  # it takes as much memory as the file claims
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:

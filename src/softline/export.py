@@ -1,4 +1,4 @@
-"""Models for elsewhere: ONNX graphs, scikit-learn's estimators (and back), state dicts of PyTorch."""
+"""Conversion of models: to ONNX graphs and PyTorch state dicts, to and from scikit-learn's estimators."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
 import softline
-from softline._typing import Array, Layer, PathLike
+from softline._typing import Array, PathLike
+from softline.description import Description, history_of, layers_of
 from softline.files import check_target, write_file
 from softline.least_squares import LeastSquaresClassifier
 from softline.logistic_regression import _PENALTY_IS_DEPRECATED, LogisticRegression
@@ -38,7 +39,7 @@ WithWeights: TypeAlias = SoftmaxClassifier | LogisticRegression | LeastSquaresCl
 
 __all__ = ["from_sklearn", "to_onnx", "to_sklearn", "to_torch"]
 
-# Oldest that has all that is used here in float64, too; its own IR version, for runtimes refuse newer ones.
+# The oldest opset with all operators used here in float64, and its IR version: runtimes refuse newer ones.
 OPSET, IR_VERSION = 17, 8
 
 WITH_WEIGHTS = (SoftmaxClassifier, LogisticRegression, LeastSquaresClassifier, MLPClassifier)
@@ -63,7 +64,7 @@ def _check(model: object, types: tuple[type, ...], function: str, hint: str = ""
     if not isinstance(model, types):
         raise TypeError(f"{function} takes a fitted {_listed(types)} of softline; got {_what(model)}{hint}")
     check_is_fitted(model, "classes_")
-    if isinstance(model, LeastSquaresClassifier) and model._several:
+    if isinstance(model, LeastSquaresClassifier) and model._describe().several:
         raise ValueError(f"{function} takes no LeastSquaresClassifier of rows with several labels")
 
 
@@ -76,25 +77,6 @@ def _what(model: object) -> str:
     if isinstance(model, type):
         return f"the class {model.__module__}.{model.__name__}"
     return f"a {type(model).__module__}.{type(model).__name__}"
-
-
-def _layers(model: Any) -> list[Layer]:
-    """(W, b) of each layer, W (n_out, n_in)."""
-    if hasattr(model, "coefs_"):
-        return model._layers()
-    return [(_dense(model.coef_), np.ravel(model.intercept_))]
-
-
-def _dense(coef: Any) -> Array:
-    """Weights after scikit-learn's `sparsify`, too."""
-    return coef.toarray() if issparse(coef) else coef
-
-
-def _is_one_versus_rest(model: Any) -> bool:
-    """Whether a LogisticRegression is a model for each class by itself, as scikit-learn before 1.8 has it."""
-    if _PENALTY_IS_DEPRECATED or len(model.classes_) == 2:
-        return False
-    return model.multi_class == "ovr" or model.solver == "liblinear"
 
 
 # ---- ONNX ------------------------------------------------------------------------------------------------
@@ -167,7 +149,8 @@ def to_onnx(
     elif type(model) in OF_SKLEARN:
         hint = "; skl2onnx takes it, or from_sklearn makes it softline's"
     _check(model, WITH_WEIGHTS, "to_onnx", hint)
-    if isinstance(model, LogisticRegression) and _is_one_versus_rest(model):
+    told = model._describe()
+    if told.output == "one versus rest":
         raise ValueError("to_onnx has softmax probabilities; this LogisticRegression is one versus the rest")
     if image_shape is not None and math.prod(image_shape) != model.n_features_in_:
         raise ValueError(
@@ -177,41 +160,44 @@ def to_onnx(
     target = None if path is None else check_target(path)
     onnx = _import("onnx", "to_onnx")
 
-    layers, several = _layers(model), getattr(model, "_several", False)
-    dtype = layers[0][0].dtype if dtype is None else np.dtype(dtype)
+    dtype = told.layers[0][0].dtype if dtype is None else np.dtype(dtype)
     if not kernels_read(dtype):
         raise TypeError(f"dtype must be one that softline reads, {', '.join(KERNEL_DTYPES)}; got {dtype}")
-    result = np.result_type(layers[0][0], np.float64 if dtype == np.float64 else np.float32)
-    computed_in = result if hasattr(model, "coefs_") else np.dtype(np.float64)
-    if len(layers[-1][0]) == 1:  # two classes: a row for each
-        signs = np.array([[-1], [1]]) * (1 if isinstance(model, LeastSquaresClassifier) else 0.5)
-        W, b = layers[-1]
-        layers[-1] = signs * W, signs[:, 0] * b
-
-    graph = _Graph(onnx)
-    x = graph.cast("X", dtype, computed_in)
-    for i, (W, b) in enumerate(layers):
-        if i > 0:
-            x = graph.activation(x, model.activation, computed_in)
-        weights = graph.constant(f"coef_{i}", W.astype(computed_in))
-        x = graph.node("Gemm", x, weights, graph.constant(f"intercept_{i}", b.astype(computed_in)), transB=1)
-    if several:
-        positive = graph.node("Greater", x, graph.constant("zero", np.zeros((), computed_in)))
-        graph.output("label", graph.cast(positive, np.bool_, np.int64), np.int64, len(b))
-        graph.output("probabilities", graph.node("Sigmoid", x), result, len(b))
-    else:
-        labels = _label_tensor(model.classes_)
-        code = graph.node("ArgMax", x, axis=1, keepdims=0)
-        label = graph.node("Gather", graph.constant("classes", labels), code)
-        graph.output("label", label, labels.dtype)
-        what = "scores" if isinstance(model, LeastSquaresClassifier) else "probabilities"
-        if what == "probabilities":
-            x = graph.node("Softmax", x)
-        graph.output(what, graph.cast(x, computed_in, result), result, len(b))
-    proto = graph.model(model, dtype, image_shape)
+    proto = _graph(onnx, told, model.classes_, dtype).model(model, dtype, image_shape)
     if target is not None:
         write_file(target, proto.SerializeToString(deterministic=True))
     return proto
+
+
+def _graph(onnx: Any, told: Description, classes: Array, dtype: np.dtype[Any]) -> _Graph:
+    """Graph of a model, for rows of `dtype`."""
+    *hidden, (W, b) = told.layers
+    result = np.result_type(W, np.float64 if dtype == np.float64 else np.float32)
+    computed_in = np.dtype(np.float64) if told.activation is None else result
+    if len(W) == 1:  # two classes: a row for each
+        signs = np.array([-1, 1]) * (0.5 if told.has_probabilities else 1)
+        W, b = signs[:, None] * W, signs * b
+    graph = _Graph(onnx)
+    x = graph.cast("X", dtype, computed_in)
+    for i, layer in enumerate([*hidden, (W, b)]):
+        if i > 0:
+            x = graph.activation(x, told.activation, computed_in)
+        weights, intercept = (array.astype(computed_in) for array in layer)
+        weights, intercept = graph.constant(f"coef_{i}", weights), graph.constant(f"intercept_{i}", intercept)
+        x = graph.node("Gemm", x, weights, intercept, transB=1)
+    if told.several:
+        positive = graph.node("Greater", x, graph.constant("zero", np.zeros((), computed_in)))
+        graph.output("label", graph.cast(positive, np.bool_, np.int64), np.int64, len(b))
+        graph.output("probabilities", graph.node("Sigmoid", x), result, len(b))
+        return graph
+    labels = _label_tensor(classes)
+    code = graph.node("ArgMax", x, axis=1, keepdims=0)
+    label = graph.node("Gather", graph.constant("classes", labels), code)
+    graph.output("label", label, labels.dtype)
+    x = graph.node("Softmax", x) if told.has_probabilities else x
+    what = "probabilities" if told.has_probabilities else "scores"
+    graph.output(what, graph.cast(x, computed_in, result), result, len(b))
+    return graph
 
 
 def _label_tensor(classes: Array) -> Array:
@@ -221,7 +207,7 @@ def _label_tensor(classes: Array) -> Array:
     if classes.dtype.kind in "biuf":
         with np.errstate(invalid="ignore"):
             labels = classes.astype(np.int64)
-        if labels.tolist() == classes.tolist():  # compared as Python's numbers, which do not round
+        if labels.tolist() == classes.tolist():  # compared as numbers of Python, which are exact
             return labels
     raise ValueError(
         f"to_onnx takes labels that are text, bools or numbers that int64 holds; got {classes[:5]} of "
@@ -230,7 +216,7 @@ def _label_tensor(classes: Array) -> Array:
 
 
 class _Graph:
-    """The nodes of a graph as they are added, each of one output."""
+    """Graph under construction; each of its nodes has one output."""
 
     def __init__(self, onnx: Any) -> None:
         self.onnx = onnx
@@ -253,25 +239,25 @@ class _Graph:
     def cast(self, x: str, dtype: DTypeLike, to: DTypeLike) -> str:
         return x if dtype == to else self.node("Cast", x, to=self.type_of(to))
 
-    def activation(self, x: str, name: str, dtype: DTypeLike) -> str:
+    def activation(self, x: str, name: Any, dtype: DTypeLike) -> str:
         match name:
             case "identity":
                 return x
-            case "leaky_relu":  # ONNX's own has a slope in float32
+            case "leaky_relu":  # ONNX's LeakyRelu has its slope in float32
                 return self.node(
                     "Max", x, self.node("Mul", x, self.constant(f"slope_{x}", np.array(0.01, dtype)))
                 )
         return self.node({"logistic": "Sigmoid", "relu": "Relu", "tanh": "Tanh"}[name], x)
 
     def output(self, name: str, x: str, dtype: DTypeLike, *columns: int) -> None:
-        """Call x an output (N,) or (N, columns) of the graph."""
+        """Make x an output of the graph, (N,) or (N, columns)."""
         self.nodes.append(self.onnx.helper.make_node("Identity", [x], [name]))
         self.outputs.append(
             self.onnx.helper.make_tensor_value_info(name, self.type_of(dtype), ["N", *columns])
         )
 
     def model(self, model: Any, dtype: DTypeLike, image_shape: Sequence[int] | None) -> Any:
-        """The graph of a model whose rows are of this dtype, with what is known of it."""
+        """Finished graph of a model for rows of `dtype`, with metadata."""
         helper, name = self.onnx.helper, type(model).__name__
         shape = ["N", model.n_features_in_]
         rows = helper.make_tensor_value_info("X", self.type_of(dtype), shape)
@@ -334,9 +320,9 @@ def to_torch(model: WithWeights, path: PathLike | None = None) -> dict[str, Tens
     _check(model, WITH_WEIGHTS, "to_torch")
     target = None if path is None else check_target(path)
     torch = _import("torch", "to_torch")
-    state = {}
-    for i, layer in enumerate(_layers(model)):
-        place = f"{2 * i}." if hasattr(model, "coefs_") else ""
+    state, told = {}, model._describe()
+    for i, layer in enumerate(told.layers):
+        place = "" if told.activation is None else f"{2 * i}."
         for name, array in zip(("weight", "bias"), layer, strict=True):
             state[place + name] = torch.from_numpy(np.array(array, order="C"))
     if target is not None:
@@ -423,22 +409,13 @@ def to_sklearn(model: WithWeights | KNeighborsClassifier) -> Any:
 def from_sklearn(estimator: Any) -> Any:
     """A fitted estimator of scikit-learn as softline's, with the same predictions to rounding.
 
-    ============================ ============================
-    of scikit-learn              of softline
-    ============================ ============================
-    LogisticRegression           LogisticRegression
-    SGDClassifier, see below     SoftmaxClassifier
-    RidgeClassifier              LeastSquaresClassifier
-    MLPClassifier                MLPClassifier
-    KNeighborsClassifier         KNeighborsClassifier
-    ============================ ============================
+    The pairs are those of :func:`to_sklearn`; and a SGDClassifier of two classes with ``loss="log_loss"``
+    becomes a SoftmaxClassifier. For more classes it is one model for each class against the rest, whose
+    probabilities are no softmax of the scores.
 
     It predicts by softline's kernels, can be saved by :func:`softline.save_model` (but for the last), and
     goes on training from where it is, by `partial_fit` or with ``warm_start=True``. Its parameters are those
     that mean the same; the others are softline's defaults.
-
-    A SGDClassifier is a SoftmaxClassifier if it has ``loss="log_loss"`` and two classes. For more it is one
-    model for each class against the rest, whose probabilities are no softmax of the scores.
 
     Parameters
     ----------
@@ -507,7 +484,7 @@ def from_sklearn(estimator: Any) -> Any:
 
 
 def _twin(cls: Any, parameters: dict[str, Any], model: Any, **fitted: Any) -> Any:
-    """An estimator with these parameters and fitted attributes, and those that all models have: copies."""
+    """Estimator with copies of these parameters and attributes, and of the classes of `model`."""
     twin = cls(**deepcopy(parameters))
     of_all = ("classes_", "n_features_in_", "feature_names_in_")
     fitted |= {name: getattr(model, name) for name in of_all if hasattr(model, name)}
@@ -518,7 +495,7 @@ def _twin(cls: Any, parameters: dict[str, Any], model: Any, **fitted: Any) -> An
 
 
 def _shared(cls: Any, model: Any, *names: str) -> dict[str, Any]:
-    """Parameters of a model, by default all, that an estimator has as well, where it takes their values."""
+    """Those parameters of a model (by default of all) that `cls` has, too, and whose values it accepts."""
     defaults, shared = cls().get_params(deep=False), {}
     for name, value in model.get_params(deep=False).items():
         if name in defaults and (not names or name in names):
@@ -531,22 +508,16 @@ def _shared(cls: Any, model: Any, *names: str) -> dict[str, Any]:
 
 
 def _logistic(cls: Any, model: Any) -> Any:
-    """A LogisticRegression as that of the other library."""
+    """LogisticRegression of one library as that of the other, `cls`."""
     parameters = model.get_params(deep=False)
     if len(model.classes_) == 2:
-        parameters.pop("multi_class", None)  # one row of weights is one model, whatever it is called
-    return _twin(
-        cls,
-        parameters,
-        model,
-        coef_=_dense(model.coef_),
-        intercept_=np.ravel(model.intercept_),
-        n_iter_=model.n_iter_,
-    )
+        parameters.pop("multi_class", None)  # all its values mean the same for two classes
+    ((W, b),) = layers_of(model)
+    return _twin(cls, parameters, model, coef_=W, intercept_=b, n_iter_=model.n_iter_)
 
 
 def _logistic_from_softmax(model: SoftmaxClassifier) -> Any:
-    """Two rows of weights, of two classes, are one: their difference."""
+    """LogisticRegression of scikit-learn; of two classes its one row of weights is the difference."""
     coef, intercept = model.coef_, model.intercept_
     alpha, l1_ratio = model.alpha, model.l1_ratio
     if len(coef) == 2:  # w = W[1] - W[0]: at the minimum, sum(w * w) = 2 sum(W * W), sum(|w|) = sum(|W|)
@@ -572,7 +543,7 @@ def _logistic_from_softmax(model: SoftmaxClassifier) -> Any:
 
 
 def _softmax_from_sgd(estimator: Any) -> SoftmaxClassifier:
-    """The inverse, of a model of two classes."""
+    """SoftmaxClassifier of two classes from a SGDClassifier."""
     if estimator.loss != "log_loss":
         raise ValueError(
             f"a SGDClassifier with loss={estimator.loss!r} has no twin in softline, whose loss is the "
@@ -587,24 +558,13 @@ def _softmax_from_sgd(estimator: Any) -> SoftmaxClassifier:
     l1_ratio = {"l1": 1.0, "elasticnet": estimator.l1_ratio}.get(estimator.penalty, 0.0)
     parameters = _shared(SoftmaxClassifier, estimator)
     parameters |= {"alpha": alpha * (2 - l1_ratio), "l1_ratio": l1_ratio / (2 - l1_ratio)}
-    signs = np.array([[-0.5], [0.5]])
-    coef = _dense(estimator.coef_)
-    return _twin(
-        SoftmaxClassifier,
-        parameters,
-        estimator,
-        coef_=(signs * coef).astype(coef.dtype),
-        intercept_=(signs[:, 0] * estimator.intercept_).astype(coef.dtype),
-        n_iter_=int(estimator.n_iter_),
-        learning_rate_=None,
-        loss_curve_=[],
-        epoch_seconds_=[],
-        validation_scores_=None,
-        _stats=None,
-        _auto=None,
-        _state=None,
-        _seen=None,
-    )
+    ((W, b),), signs = layers_of(estimator), np.array([-0.5, 0.5])
+    layer = (signs[:, None] * W).astype(W.dtype), (signs * b).astype(W.dtype)
+    model = _twin(SoftmaxClassifier, parameters, estimator)
+    history = dict.fromkeys(("learning_rate", "validation_scores"))
+    empty: dict[str, list[float]] = {"loss_curve": [], "epoch_seconds": []}
+    model._restore([layer], history | empty | {"n_iter": int(estimator.n_iter_)})
+    return model
 
 
 def _network_of_sklearn(model: Any) -> Any:
@@ -641,21 +601,17 @@ def _network_of_sklearn(model: Any) -> Any:
 
 
 def _network_of_softline(estimator: Any) -> MLPClassifier:
-    model = _twin(MLPClassifier, _shared(MLPClassifier, estimator), estimator)
-    coefs = [np.array(coef.T, order="C").T for coef in estimator.coefs_]  # as a fit leaves them
-    intercepts = [intercept.copy() for intercept in estimator.intercepts_]
-    model._adopt(coefs, intercepts, estimator.out_activation_)
-    model.n_iter_, model.t_ = int(estimator.n_iter_), int(estimator.t_)
-    model.learning_rate_ = None if model.solver == "lbfgs" else float(model.learning_rate_init)
-    model.loss_curve_ = [float(loss) for loss in getattr(estimator, "loss_curve_", [])]
-    scores = getattr(estimator, "validation_scores_", None)
-    model.validation_scores_ = None if scores is None else [float(score) for score in scores]
-    model._summarise()
+    model = _twin(
+        MLPClassifier, _shared(MLPClassifier, estimator), estimator, out_activation_=estimator.out_activation_
+    )
+    history = {name: np.asarray(value).tolist() for name, value in history_of(estimator).items() if value}
+    history |= {"learning_rate": None if model.solver == "lbfgs" else float(model.learning_rate_init)}
+    model._restore(deepcopy(layers_of(estimator)), history)
     return model
 
 
 def _neighbors(cls: Any, model: Any, X: Array, algorithm: str) -> Any:
-    """A KNeighborsClassifier of the training rows X and the labels of another."""
+    """KNeighborsClassifier of class `cls` with the training rows X and the labels of another."""
     y = model._y
     if model.outputs_2d_:
         y = np.column_stack([classes[codes] for classes, codes in zip(model.classes_, y.T, strict=True)])

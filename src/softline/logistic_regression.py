@@ -17,9 +17,10 @@ from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
 from softline import lbfgs, reductions
-from softline._typing import Array, ClassWeight, Differentiable, Floats, MatrixLike, RandomState
+from softline._typing import Array, ClassWeight, Differentiable, Floats, Layer, MatrixLike, RandomState
 from softline.callbacks import IterationHooks
 from softline.class_weights import balanced_weights, check_class_weight
+from softline.description import Output
 from softline.objective import Objective
 from softline.predictor import SoftmaxPredictor, checks_parameters
 from softline.progress import EpochProgress
@@ -378,3 +379,15 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
         if not self._is_ours(X):
             return SklearnLogisticRegression.predict_log_proba(self, X)
         return super().predict_log_proba(X)
+
+    @property
+    def _output(self) -> Output:
+        if len(self.classes_) == 2:
+            return "logistic"
+        one_versus_rest = not _PENALTY_IS_DEPRECATED and (
+            self.multi_class == "ovr" or self.solver == "liblinear"
+        )
+        return "one versus rest" if one_versus_rest else "softmax"
+
+    def _restore(self, layers: list[Layer], history: dict[str, Any]) -> None:
+        super()._restore(layers, history | {"n_iter": np.array(history["n_iter"], np.int32)})

@@ -1,4 +1,4 @@
-"""Models in files: save_model and load_model.
+"""Model files: save_model and load_model.
 
 A model file is a safetensors file. Its metadata has one entry, "softline": the header, a JSON object. Its
 tensors are `coef` (C, D) and `intercept` (C,), or of a network `coef_0` (D, n_0), `intercept_0` (n_0,),
@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import softline
 from softline import optimizers, schedules
-from softline._typing import Array, PathLike
+from softline._typing import Array, Layer, PathLike
 from softline.files import check_target, write_file
 from softline.sealed import Look
 
@@ -46,16 +46,19 @@ ESTIMATORS = {
     "MLPClassifier": "neural_network",
 }
 
-# The only objects, besides numbers and strings, that a parameter can be restored to, by what they are.
+# Objects that a parameter may be, besides numbers and strings: by kind, then by class name.
 OBJECTS = {
     what: {type(value).__name__: type(value) for value in module.BY_NAME.values()}
     for what, module in (("schedule", schedules), ("optimizer", optimizers))
 }
 
-# Types of labels, as NumPy writes them: its parser takes much more.
+# Attributes of the training that a file keeps, without the _ at their end.
+KEPT = ("n_iter", "learning_rate", "loss_curve", "validation_scores")
+
+# Types of labels that a header may name; NumPy's own parser would take more.
 DTYPE = re.compile(r"[<>|=]?([biuf]\d|U\d+|O)")
 
-# Text labels of more bytes than this, as NumPy lays them out, are a forged header.
+# Most bytes of text labels as a NumPy array; a header that asks for more is forged.
 MOST_LABEL_BYTES = 1 << 30
 
 
@@ -103,7 +106,7 @@ def save_model(
     check_is_fitted(model, "classes_")
     target = check_target(path)
     header, tensors = _pack(model, image_shape, split_seed)
-    _unpack(header, tensors)  # what would not load again is not written
+    _unpack(header, tensors)  # a file that could not be loaded is not written
     text = json.dumps(header)
     contents = save({**tensors, "sha256": _checksum(text, tensors)}, {"softline": text})
     write_file(target, contents)
@@ -114,15 +117,17 @@ def _estimator(name: str) -> type[Any]:
 
 
 def _pack(model: Any, image_shape: Sequence[int] | None, split_seed: int | None) -> tuple[Header, Tensors]:
-    """The header, a dict for JSON, and the tensors of a model."""
+    """Header (a dict for JSON) and tensors of a model."""
     labels, dtype = model.classes_, model.classes_.dtype
-    if hasattr(model, "coefs_"):
-        tensors = {f"coef_{i}": coef for i, coef in enumerate(model.coefs_)}
-        tensors |= {f"intercept_{i}": intercept for i, intercept in enumerate(model.intercepts_)}
-    elif getattr(model, "_several", False):
+    told = model._describe()
+    if told.activation is not None:
+        tensors = {f"coef_{i}": W.T for i, (W, _) in enumerate(told.layers)}
+        tensors |= {f"intercept_{i}": b for i, (_, b) in enumerate(told.layers)}
+    elif told.several:
         raise TypeError("a model file holds no linear model of rows with several labels")
     else:
-        tensors = {"coef": model.coef_, "intercept": model.intercept_}
+        ((W, b),) = told.layers
+        tensors = {"coef": W, "intercept": b}
     texts = None
     if dtype.kind in "biuf" and dtype.itemsize <= 8:
         tensors["classes"] = labels
@@ -141,35 +146,24 @@ def _pack(model: Any, image_shape: Sequence[int] | None, split_seed: int | None)
         "image_shape": None if image_shape is None else list(image_shape),
         "classes_dtype": dtype.str,
         "classes": texts,
-        **_pack_history(model),
     }
-    if hasattr(model, "coefs_"):
-        header |= {"out_activation": model.out_activation_, "t": model.t_}
+    if told.history.get("n_iter") is not None:
+        header |= {name: told.history[name] for name in KEPT if name in told.history}
+        header["n_iter"] = np.asarray(header["n_iter"]).tolist()
+    if told.activation is not None:
+        header |= {"out_activation": told.output, "t": told.history["t"]}
     if split_seed is not None:
         header["split_seed"] = split_seed
     if hasattr(model, "test_looks_"):
         header["test_looks"] = [asdict(look) for look in model.test_looks_]
-    # safetensors writes the memory of an array as it lies, whatever its strides and byte order.
+    # safetensors writes memory as it lies, without regard to strides and byte order.
     return header, {
         name: np.ascontiguousarray(array, array.dtype.newbyteorder("=")) for name, array in tensors.items()
     }
 
 
-def _pack_history(model: Any) -> Header:
-    """How the fit went, for the header."""
-    if hasattr(model, "loss_curve_"):
-        return {
-            "n_iter": model.n_iter_,
-            "learning_rate": model.learning_rate_,
-            "loss_curve": model.loss_curve_,
-            "validation_scores": model.validation_scores_,
-        }
-    n_iter = getattr(model, "n_iter_", None)
-    return {} if n_iter is None else {"n_iter": n_iter.tolist()}
-
-
 def _encode(name: str, value: Any) -> Any:
-    """A parameter as JSON can hold it."""
+    """Parameter in a form that JSON can hold."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, np.random.RandomState):
@@ -243,17 +237,17 @@ def read_model(path: PathLike) -> tuple[Any, Header]:
 
 
 def _read(path: PathLike) -> tuple[Header, Tensors]:
-    """Header and tensors whose checksum is right."""
+    """Header and tensors of a file, after the checksum was found right."""
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path}: is a folder; expected a model file")
-    open(path, "rb").close()  # safetensors says of every file that it cannot open that there is none
+    open(path, "rb").close()  # safetensors calls every file missing that it cannot open
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (MemoryError, OSError):
         raise
-    except Exception as error:  # a type that NumPy lacks, and what else a forged header can raise
+    except Exception as error:  # a forged header can raise nearly anything, as for a type that NumPy lacks
         raise ModelFileError(f"{path}: not a complete safetensors file: {error}") from error
     if list(metadata) != ["softline"] or "sha256" not in tensors:
         raise ModelFileError(f"{path}: a safetensors file, but not a model that softline saved")
@@ -282,17 +276,15 @@ def _checksum(text: str, tensors: Tensors) -> Array:
 
 
 def _unpack(header: Header, tensors: Tensors) -> Any:
-    """The model of a header and tensors, neither of which is trusted."""
+    """Model from a header and tensors, neither of which is trusted."""
     estimator, classes = header["estimator"], _unpack_classes(header, tensors)
     _expect(estimator in ESTIMATORS, f"the estimator is a {estimator!r}")
     _expect(np.array_equal(np.unique(classes), classes), "the classes are not distinct and in order")
     model = _estimator(estimator)(**{name: _decode(value) for name, value in header["params"].items()})
     model._validate_params()
     model.classes_ = classes
-    if estimator == "MLPClassifier":
-        n_features = _unpack_network(model, header, tensors)
-    else:
-        n_features = _unpack_linear(model, tensors)
+    layers = _unpack_layers(model, header, tensors)
+    n_features = layers[0][0].shape[1]
     _expect(
         header["n_features"] == n_features, f"{header['n_features']!r} features, but {n_features} weights"
     )
@@ -308,7 +300,7 @@ def _unpack(header: Header, tensors: Tensors) -> Any:
     model.n_features_in_ = n_features
     if names is not None:
         model.feature_names_in_ = np.array(names, dtype=object)
-    _unpack_history(model, header)
+    model._restore(layers, _unpack_history(header))
     if "test_looks" in header:
         model.test_looks_ = [Look(**look) for look in header["test_looks"]]
         for look in model.test_looks_:
@@ -318,67 +310,48 @@ def _unpack(header: Header, tensors: Tensors) -> Any:
     return model
 
 
-def _unpack_linear(model: Any, tensors: Tensors) -> int:
-    """Give the model its weights; returns the number of features."""
-    coef, intercept, n_classes = tensors["coef"], tensors["intercept"], len(model.classes_)
-    _expect_layer("coef", coef, intercept)
-    _expect(n_classes >= 2 and coef.shape[1] >= 1, f"coef of shape {coef.shape} separates nothing")
-    # scikit-learn's way: two classes have one row of weights.
-    n_rows = 1 if n_classes == 2 and type(model).__name__ != "SoftmaxClassifier" else n_classes
-    _expect(len(coef) == n_rows, f"{len(coef)} rows of coef, but classes {model.classes_.shape}")
-    _expect(intercept.shape == (n_rows,), f"{n_rows} rows of coef, but intercept {intercept.shape}")
-    model.coef_, model.intercept_ = coef, intercept
-    return coef.shape[1]
-
-
-def _unpack_network(model: Any, header: Header, tensors: Tensors) -> int:
-    """The same for a network."""
-    n_layers = sum(name.startswith("coef_") for name in tensors)
-    layers = [(tensors[f"coef_{i}"], tensors[f"intercept_{i}"]) for i in range(n_layers)]
-    _expect(n_layers > 0, "there are no layers")
-    for i, (coef, intercept) in enumerate(layers):
-        _expect_layer(f"coef_{i}", coef, intercept)
-        _expect(coef.dtype == layers[0][0].dtype, f"coef_{i} is {coef.dtype}, coef_0 {layers[0][0].dtype}")
-        _expect(coef.size > 0, f"coef_{i} of shape {coef.shape} has no weights")
-        _expect(
-            intercept.shape == coef.shape[1:], f"coef_{i} of shape {coef.shape}, intercept {intercept.shape}"
-        )
-        if i > 0:
-            n_in = layers[i - 1][0].shape[1]
-            _expect(coef.shape[0] == n_in, f"coef_{i} of shape {coef.shape} after a layer of {n_in} units")
-    out_activation, n_outputs, n_classes = header["out_activation"], len(layers[-1][1]), len(model.classes_)
-    _expect(out_activation in ("softmax", "logistic"), f"the output is a {out_activation!r}")
-    one = out_activation == "logistic" and n_classes == 2 and n_outputs == 1
-    _expect(one or n_outputs == n_classes >= 2, f"{n_outputs} outputs, but {n_classes} classes")
-    coefs = [np.ascontiguousarray(coef.T).T for coef, _ in layers]  # as a fit leaves them
-    model._adopt(coefs, [intercept for _, intercept in layers], out_activation)
-    model.t_ = int(header["t"])
-    return layers[0][0].shape[0]
-
-
-def _expect_layer(name: str, coef: Array, intercept: Array) -> None:
-    _expect(coef.ndim == 2, f"{name} has {coef.ndim} dimensions, not 2")
-    _expect(coef.dtype in (np.float32, np.float64), f"{name} is {coef.dtype}, not float32 or float64")
-    _expect(coef.dtype == intercept.dtype, f"{name} is {coef.dtype}, but intercept {intercept.dtype}")
-    _expect(np.isfinite(coef).all() and np.isfinite(intercept).all(), "a weight is infinite or NaN")
-
-
-def _unpack_history(model: Any, header: Header) -> None:
-    if header["estimator"] == "LogisticRegression":
-        model.n_iter_ = np.array(header["n_iter"], np.int32)
-    if "loss_curve" not in header:
-        return
-    rate = header["learning_rate"]
-    model.n_iter_ = int(header["n_iter"])
-    model.learning_rate_ = None if rate is None else float(rate)
-    model.loss_curve_ = [float(loss) for loss in header["loss_curve"]]
-    scores = header["validation_scores"]
-    model.validation_scores_ = None if scores is None else [float(score) for score in scores]
-    model.epoch_seconds_ = []
+def _unpack_layers(model: Any, header: Header, tensors: Tensors) -> list[Layer]:
+    """(W, b) of each layer, checked against the classes of the model."""
     if header["estimator"] == "MLPClassifier":
-        model._summarise()
+        n_layers = sum(name.startswith("coef_") for name in tensors)
+        layers = [(tensors[f"coef_{i}"].T, tensors[f"intercept_{i}"]) for i in range(n_layers)]
+        model.out_activation_ = header["out_activation"]
+        _expect(model._output in ("softmax", "logistic"), f"the output is a {model._output!r}")
     else:
-        model._stats = model._auto = model._state = model._seen = None
+        layers = [(tensors["coef"], tensors["intercept"])]
+    _expect(layers, "there are no layers")
+    n_in, dtype = layers[0][0].shape[-1], layers[0][0].dtype
+    _expect(dtype in (np.float32, np.float64), f"weights are {dtype}, not float32 or float64")
+    for i, (W, b) in enumerate(layers):
+        what = f"layer {i} of shape {W.shape}"
+        _expect(W.ndim == 2 and W.size > 0, f"{what} has no weights")
+        _expect(W.dtype == b.dtype == dtype, f"layer {i} is {W.dtype} and {b.dtype}, not {dtype}")
+        _expect(np.isfinite(W).all() and np.isfinite(b).all(), "a weight is infinite or NaN")
+        _expect(W.shape[1] == n_in, f"{what} after one of {n_in} units")
+        _expect(b.shape == W.shape[:1], f"{what}, but intercept {b.shape}")
+        n_in = len(W)
+    n_classes = len(model.classes_)
+    right = [n_classes]
+    if (
+        n_classes == 2 and model._output != "softmax"
+    ):  # as in scikit-learn, one row of weights for two classes
+        right = [1, 2] if header["estimator"] == "MLPClassifier" else [1]
+    _expect(n_classes >= 2 and n_in in right, f"{n_in} outputs, but classes {model.classes_.shape}")
+    return layers
+
+
+def _unpack_history(header: Header) -> Header:
+    history: Header = {name: header[name] for name in ("n_iter", "t") if name in header}
+    if "loss_curve" in header:
+        rate, scores = header["learning_rate"], header["validation_scores"]
+        history |= {
+            "n_iter": int(header["n_iter"]),
+            "learning_rate": None if rate is None else float(rate),
+            "loss_curve": [float(loss) for loss in header["loss_curve"]],
+            "validation_scores": None if scores is None else [float(score) for score in scores],
+            "epoch_seconds": [],
+        }
+    return history
 
 
 def _unpack_classes(header: Header, tensors: Tensors) -> Array:
@@ -396,7 +369,7 @@ def _unpack_classes(header: Header, tensors: Tensors) -> Array:
 
 
 def _decode(value: Any) -> Any:
-    """A parameter from what `_encode` made of it."""
+    """Parameter that `_encode` encoded."""
     match value:
         case [*items]:
             return tuple(_decode(item) for item in items)

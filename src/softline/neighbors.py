@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from softline._kernels import max_threads
 from softline._neighbors import nearest
 from softline._typing import Array, Floats, MatrixLike, Metric
+from softline.description import Description
 from softline.predictor import as_numbers, checks_parameters, convert_to
 from softline.rows import in_row_order
 from softline.served import METRICS, LeavesTheRest, as_fitted
@@ -310,3 +311,7 @@ class KNeighborsClassifier(LeavesTheRest, SklearnKNeighborsClassifier):
         """
         shares = [votes / votes.sum(axis=1, keepdims=True) for votes in self._votes(X)]
         return shares if self.outputs_2d_ else shares[0]
+
+    def _describe(self) -> Description:
+        """The fitted model."""
+        return Description([], "votes", several=self.outputs_2d_, n_threads=self._n_threads())

@@ -32,6 +32,7 @@ from softline._typing import (
 )
 from softline.callbacks import Batch, Epoch, IterationHooks
 from softline.column_stats import ColumnStats
+from softline.description import Output
 from softline.epochs import INTERRUPTED, TrainsByEpochs
 from softline.network_trainer import NetworkTrainer
 from softline.predictor import SoftmaxPredictor, available_where, checks_parameters
@@ -882,3 +883,15 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         if not self._several:
             return super().predict_log_proba(cast(ArrayLike, X))
         return -np.logaddexp(0, -self._outputs(X))
+
+    @property
+    def _output(self) -> Output:
+        return self.out_activation_
+
+    def _restore(self, layers: list[Layer], history: dict[str, Any]) -> None:
+        """Become the model of `classes_` and `out_activation_` that has these layers and this history."""
+        coefs = [np.ascontiguousarray(W).T for W, _ in layers]  # as a fit leaves them
+        self._adopt(coefs, [b for _, b in layers], self.out_activation_)
+        for name, value in history.items():
+            setattr(self, f"{name}_", value)
+        self._summarise()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
@@ -21,6 +22,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from softline._typing import Array
+from softline.description import layers_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,11 +47,11 @@ __all__ = [
     "TrainingCurveDisplay",
 ]
 
-# Rows that are images for certain: digits, MNIST and, as softline.datasets reads it, CIFAR-10.
+# Shapes of images by number of features: digits, MNIST, and CIFAR-10 as softline.datasets reads it.
 IMAGE_SHAPES = {64: (8, 8), 784: (28, 28), 3072: (3, 32, 32)}
 
-# Told apart by eyes of all kinds: M. A. Petroff, "Accessible color sequences for data visualization",
-# arXiv:2107.02270.
+# Colours that colour-blind people, too, can tell apart: M. A. Petroff, "Accessible color sequences for data
+# visualization", arXiv:2107.02270.
 COLORS = (
     "#3f90da",
     "#ffa90e",
@@ -75,7 +77,7 @@ def import_pyplot() -> ModuleType:
 
 
 def _axes(ax: Any, n: int, n_columns: int, cell: tuple[float, float]) -> Array:
-    """Axes (n,), each of `cell` inches in a new figure, or where `ax` says.
+    """Array of n axes: of a new figure, each of `cell` inches, or those that `ax` gives.
 
     As in scikit-learn's PartialDependenceDisplay: an array of axes is drawn into, one axes makes room.
     """
@@ -117,10 +119,33 @@ def _checked_names(class_names: Names | None, classes: Array) -> Names:
     return class_names
 
 
+class _Display:
+    """What a display holds can be drawn, again if need be."""
+
+    def plot(self, ax: AxesLike | None = None) -> Self:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or array of Axes, default=None
+            One for each panel, or one whose room the panels share; None makes a figure.
+
+        Returns
+        -------
+        self
+        """
+        self._draw(ax)
+        return self
+
+    def _draw(self, ax: AxesLike | None) -> None:
+        raise NotImplementedError
+
+
 # ---- training --------------------------------------------------------------------------------------------
 
 
-class TrainingCurveDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class TrainingCurveDisplay(_Display):
     """Loss and accuracy against epoch, side by side; only one of them where the other is not known.
 
     Parameters
@@ -149,16 +174,12 @@ class TrainingCurveDisplay:
     >>> TrainingCurveDisplay.from_estimator(model)  # doctest: +SKIP
     """
 
-    axes_: Array
-    figure_: Figure
-    lines_: dict[tuple[str, str], Line2D]
-
-    def __init__(
-        self, *, losses: Curves | None = None, scores: Curves | None = None, score_name: str = "accuracy"
-    ) -> None:
-        self.losses = losses
-        self.scores = scores
-        self.score_name = score_name
+    losses: Curves | None = None
+    scores: Curves | None = None
+    score_name: str = "accuracy"
+    axes_: Array = field(init=False)
+    figure_: Figure = field(init=False)
+    lines_: dict[tuple[str, str], Line2D] = field(init=False)
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: AxesLike | None = None) -> Self:
@@ -193,46 +214,39 @@ class TrainingCurveDisplay:
             score_name="R²" if is_regressor(model) else "accuracy",
         ).plot(ax=ax)
 
-    def plot(self, ax: AxesLike | None = None) -> Self:
-        """Draw the curves.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or array of Axes, default=None
-            An axes for the losses and one for the scores, or one whose room they share; None makes a figure.
-
-        Returns
-        -------
-        self
-        """
+    def _draw(self, ax: AxesLike | None) -> None:
         panels = {"loss": self.losses, self.score_name: self.scores}
         panels = {name: curves for name, curves in panels.items() if curves}
         if not panels:
             raise ValueError("neither losses nor scores have a curve to draw")
         axes = _axes(ax, len(panels), len(panels), (4.5, 3.4))
-        # A name has its colour in both panels.
+        # A name has the same colour in both panels.
         names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
         self.lines_ = {}
         for axis, (title, curves) in zip(axes, panels.items(), strict=True):
             for name, values in curves.items():
-                epochs = np.arange(1, len(values) + 1)
-                style = {
-                    "color": COLORS[names.index(name) % len(COLORS)],
-                    "marker": "." if len(values) <= 30 else None,
-                }
-                (self.lines_[title, name],) = axis.plot(epochs, values, label=name, **style)
-            axis.xaxis.get_major_locator().set_params(integer=True)
-            axis.set(xlabel="epoch", ylabel=title)
-            axis.grid(alpha=0.3)
+                color = COLORS[names.index(name) % len(COLORS)]
+                self.lines_[title, name] = plot_epochs(axis, values, name, color)
+            axis.set_ylabel(title)
             axis.legend()
         self.axes_, self.figure_ = axes, axes[0].figure
-        return self
+
+
+def plot_epochs(axis: Any, values: Sequence[float] | Array, name: str, color: str) -> Line2D:
+    """Draw values against epochs."""
+    marker = "." if len(values) <= 30 else None
+    (line,) = axis.plot(np.arange(1, len(values) + 1), values, label=name, color=color, marker=marker)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set_xlabel("epoch")
+    axis.grid(alpha=0.3)
+    return line
 
 
 # ---- weights ---------------------------------------------------------------------------------------------
 
 
-class TemplatesDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class TemplatesDisplay(_Display):
     """Weights as images: what each class, or each unit of a network's first layer, looks for.
 
     A weight of 0 is the middle of the scale. In grey images red speaks for the class and blue against it; in
@@ -266,16 +280,12 @@ class TemplatesDisplay:
     >>> TemplatesDisplay.from_estimator(model)  # doctest: +SKIP
     """
 
-    axes_: Array
-    figure_: Figure
-    images_: list[AxesImage]
-
-    def __init__(
-        self, *, templates: ArrayLike, image_shape: Sequence[int], names: Names | None = None
-    ) -> None:
-        self.templates = templates
-        self.image_shape = image_shape
-        self.names = names
+    templates: ArrayLike
+    image_shape: Sequence[int]
+    names: Names | None = None
+    axes_: Array = field(init=False)
+    figure_: Figure = field(init=False)
+    images_: list[AxesImage] = field(init=False)
 
     @classmethod
     def from_estimator(
@@ -311,17 +321,14 @@ class TemplatesDisplay:
             If the estimator has no weights, the images are not of `image_shape`, or there are too few names.
         """
         model = _trained(estimator)
-        if hasattr(model, "coefs_"):
-            templates, names = model.coefs_[0].T, None
-        elif hasattr(model, "coef_") and hasattr(model, "classes_"):
-            templates = np.atleast_2d(model.coef_)
-            names = _checked_names(class_names, model.classes_)[
-                -len(templates) :
-            ]  # of two classes the second
-        else:
+        layers, names = layers_of(model), None
+        if not layers:
             raise ValueError(
                 f"{type(model).__name__} has no weights to draw: neither coef_ of classes nor coefs_"
             )
+        templates, _ = layers[0]
+        if not hasattr(model, "coefs_"):  # of two classes the second
+            names = _checked_names(class_names, model.classes_)[-len(templates) :]
         n_features = templates.shape[1]
         if image_shape is None:
             if n_features not in IMAGE_SHAPES:
@@ -332,18 +339,7 @@ class TemplatesDisplay:
             image_shape = IMAGE_SHAPES[n_features]
         return cls(templates=templates, image_shape=image_shape, names=names).plot(ax=ax)
 
-    def plot(self, ax: AxesLike | None = None) -> Self:
-        """Draw the templates.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or array of Axes, default=None
-            An axes a template, or one whose room they share; None makes a figure.
-
-        Returns
-        -------
-        self
-        """
+    def _draw(self, ax: AxesLike | None) -> None:
         images = self.images()
         n_columns = 5 if len(images) == 10 else math.ceil(math.sqrt(len(images)))
         axes = _axes(ax, len(images), n_columns, (1.3, 1.3 if self.names is None else 1.5))
@@ -355,7 +351,6 @@ class TemplatesDisplay:
             if self.names is not None:
                 axis.set_title(self.names[i], fontsize=10)
         self.axes_, self.figure_ = axes, axes[0].figure
-        return self
 
     def images(self) -> Array:
         """The templates as images.
@@ -384,7 +379,9 @@ class TemplatesDisplay:
             )
         sizes = abs(templates)
         largest = np.quantile(sizes, 0.99, axis=1, keepdims=True)
-        largest = np.where(largest > 0, largest, sizes.max(axis=1, keepdims=True))  # nearly all are 0
+        largest = np.where(
+            largest > 0, largest, sizes.max(axis=1, keepdims=True)
+        )  # where nearly all weights are 0
         images = np.clip(templates / np.where(largest > 0, largest, 1), -1, 1).reshape(-1, *shape)
         if len(shape) == 2:
             return images
@@ -394,7 +391,8 @@ class TemplatesDisplay:
 # ---- predictions -----------------------------------------------------------------------------------------
 
 
-class DecisionRegionsDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class DecisionRegionsDisplay(_Display):
     """What a classifier predicts in the plane of two features, and the rows.
 
     Parameters
@@ -427,16 +425,14 @@ class DecisionRegionsDisplay:
     >>> DecisionRegionsDisplay.from_estimator(model, X, y)  # doctest: +SKIP
     """
 
-    ax_: Axes
-    figure_: Figure
-    surface_: QuadMesh
-    points_: list[PathCollection]
-
-    def __init__(self, *, boundary: DecisionBoundaryDisplay, X: Array, y: Array, class_names: Names) -> None:
-        self.boundary = boundary
-        self.X = X
-        self.y = y
-        self.class_names = class_names
+    boundary: DecisionBoundaryDisplay
+    X: Array
+    y: Array
+    class_names: Names
+    ax_: Axes = field(init=False)
+    figure_: Figure = field(init=False)
+    surface_: QuadMesh = field(init=False)
+    points_: list[PathCollection] = field(init=False)
 
     @classmethod
     def from_estimator(
@@ -495,18 +491,7 @@ class DecisionRegionsDisplay:
         )
         return cls(boundary=boundary, X=points, y=codes, class_names=names).plot(ax=ax)
 
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw the regions and the rows.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            None makes a figure.
-
-        Returns
-        -------
-        self
-        """
+    def _draw(self, ax: AxesLike | None) -> None:
         (axis,) = _axes(ax, 1, 1, (4.8, 4.2))
         colors = _class_colors(len(self.class_names))
         self.surface_ = self.boundary.plot(plot_method="pcolormesh", ax=axis, zorder=0).surface_
@@ -525,7 +510,6 @@ class DecisionRegionsDisplay:
         ]
         axis.legend(fontsize=8, borderpad=0.3, handletextpad=0.1)  # small: it lies on the rows
         self.ax_, self.figure_ = axis, axis.figure
-        return self
 
 
 def _class_colors(n_classes: int) -> Any:
@@ -535,7 +519,7 @@ def _class_colors(n_classes: int) -> Any:
 
 
 def _pale(colors: Any) -> Colormap:
-    """A colormap of these colours, mixed with white."""
+    """Colormap of these colours mixed with white."""
     from matplotlib.colors import ListedColormap, to_rgb
 
     return ListedColormap([0.35 * np.array(to_rgb(color)) + 0.65 for color in colors])
@@ -613,7 +597,7 @@ class ConfusionMatrixDisplay(metrics.ConfusionMatrixDisplay):
             **options,
         )
         axis.tick_params(labelsize=fontsize, length=min(3.5, cell / 3))
-        if colorbar:  # as high as the matrix, which scikit-learn's is not
+        if colorbar:  # as high as the matrix, unlike scikit-learn's
             axis.figure.colorbar(self.im_, cax=axis.inset_axes([1.02, 0, 0.04, 1]))
         return self
 
@@ -621,7 +605,8 @@ class ConfusionMatrixDisplay(metrics.ConfusionMatrixDisplay):
 # ---- searches --------------------------------------------------------------------------------------------
 
 
-class KFoldDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class KFoldDisplay(_Display):
     """Scores of each fold against one hyper-parameter, with their mean and standard deviation.
 
     As the k-nearest-neighbour assignment of CS231n draws them.
@@ -656,25 +641,15 @@ class KFoldDisplay:
     >>> KFoldDisplay.from_cv_results(search.cv_results_)  # doctest: +SKIP
     """
 
-    ax_: Axes
-    figure_: Figure
-    points_: PathCollection
-    errorbar_: ErrorbarContainer
-
-    def __init__(
-        self,
-        *,
-        param_name: str,
-        param_values: Sequence[Any],
-        scores: ArrayLike,
-        score_name: str = "score",
-        fixed: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.param_name = param_name
-        self.param_values = param_values
-        self.scores = scores
-        self.score_name = score_name
-        self.fixed = fixed
+    param_name: str
+    param_values: Sequence[Any]
+    scores: ArrayLike
+    score_name: str = "score"
+    fixed: Mapping[str, Any] | None = None
+    ax_: Axes = field(init=False)
+    figure_: Figure = field(init=False)
+    points_: PathCollection = field(init=False)
+    errorbar_: ErrorbarContainer = field(init=False)
 
     @classmethod
     def from_cv_results(
@@ -709,8 +684,7 @@ class KFoldDisplay:
             If the search has no such parameter or score, or fewer than two candidates to draw.
         """
         names = None if param_name is None else [param_name]
-        (param_name,), candidates, fixed = _candidates(cv_results, names, 1, score_name)
-        values = [cv_results["params"][i][param_name] for i in candidates]
+        (param_name,), (values,), candidates, fixed = _candidates(cv_results, names, 1, score_name)
         n_folds = sum(key.startswith("split") and key.endswith(f"_test_{score_name}") for key in cv_results)
         scores = [cv_results[f"split{i}_test_{score_name}"][candidates] for i in range(n_folds)]
         return cls(
@@ -721,18 +695,7 @@ class KFoldDisplay:
             fixed=fixed,
         ).plot(ax=ax)
 
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw points, means and error bars.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            None makes a figure.
-
-        Returns
-        -------
-        self
-        """
+    def _draw(self, ax: AxesLike | None) -> None:
         (axis,) = _axes(ax, 1, 1, (5.5, 3.8))
         scores = np.asarray(self.scores, dtype=float)
         x = _positions(self.param_values, axis, "x")
@@ -752,10 +715,10 @@ class KFoldDisplay:
         axis.grid(alpha=0.3)
         axis.legend()
         self.ax_, self.figure_ = axis, axis.figure
-        return self
 
 
-class HeatMapDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class HeatMapDisplay(_Display):
     """Mean scores of a search against two hyper-parameters: cells of a grid, or points of a random search.
 
     Parameters
@@ -789,25 +752,15 @@ class HeatMapDisplay:
     >>> HeatMapDisplay.from_cv_results(search.cv_results_, ["learning_rate", "alpha"])  # doctest: +SKIP
     """
 
-    ax_: Axes
-    figure_: Figure
-    im_: AxesImage | PathCollection
-    text_: Array | None
-
-    def __init__(
-        self,
-        *,
-        param_names: Sequence[str],
-        param_values: Sequence[Sequence[Any]],
-        scores: Array,
-        score_name: str = "score",
-        fixed: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.param_names = param_names
-        self.param_values = param_values
-        self.scores = scores
-        self.score_name = score_name
-        self.fixed = fixed
+    param_names: Sequence[str]
+    param_values: Sequence[Sequence[Any]]
+    scores: Array
+    score_name: str = "score"
+    fixed: Mapping[str, Any] | None = None
+    ax_: Axes = field(init=False)
+    figure_: Figure = field(init=False)
+    im_: AxesImage | PathCollection = field(init=False)
+    text_: Array | None = field(init=False)
 
     @classmethod
     def from_cv_results(
@@ -841,27 +794,16 @@ class HeatMapDisplay:
         ValueError
             If the search has no such parameters or score, or fewer than two candidates to draw.
         """
-        names, candidates, fixed = _candidates(cv_results, param_names, 2, score_name)
+        names, values, candidates, fixed = _candidates(cv_results, param_names, 2, score_name)
         return cls(
             param_names=names,
-            param_values=[[cv_results["params"][i][name] for i in candidates] for name in names],
+            param_values=values,
             scores=np.asarray(cv_results[f"mean_test_{score_name}"])[candidates],
             score_name=score_name,
             fixed=fixed,
         ).plot(ax=ax)
 
-    def plot(self, ax: Axes | None = None) -> Self:
-        """Draw cells or points, and a frame around the best.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            None makes a figure.
-
-        Returns
-        -------
-        self
-        """
+    def _draw(self, ax: AxesLike | None) -> None:
         down, across = self.param_values
         rows, columns = _ordered(down), _ordered(across)
         is_grid = len(self.scores) == len(rows) * len(columns)
@@ -883,7 +825,6 @@ class HeatMapDisplay:
         axis.set(xlabel=self.param_names[1], ylabel=self.param_names[0], title=_fixed(self.fixed))
         axis.figure.colorbar(self.im_, ax=axis, label=f"mean validation {self.score_name}")
         self.ax_, self.figure_ = axis, axis.figure
-        return self
 
     def _draw_cells(self, axis: Axes, cells: Array) -> None:
         self.im_ = axis.imshow(cells, aspect="auto")
@@ -900,8 +841,11 @@ class HeatMapDisplay:
 
 def _candidates(
     cv_results: Mapping[str, Any], names: Sequence[str] | None, n: int, score_name: str
-) -> tuple[Sequence[str], Array, dict[str, Any]]:
-    """Names of `n` parameters, candidates that differ in nothing else from the best, and what they share."""
+) -> tuple[Sequence[str], list[list[Any]], Array, dict[str, Any]]:
+    """Candidates that differ from the best in `n` parameters only.
+
+    Returns the names of the parameters, their values by candidate, the candidates, and what these share.
+    """
     searched = [key.removeprefix("param_") for key in cv_results if key.startswith("param_")]
     scores = cv_results.get(f"mean_test_{score_name}")
     if scores is None or not searched:
@@ -930,7 +874,7 @@ def _candidates(
             f"fewer than two candidates differ from the best in nothing but {' and '.join(names)}; "
             f"{', '.join(others) or 'nothing else'} varies, too"
         )
-    return names, np.array(chosen), fixed
+    return names, [[params[i][name] for i in chosen] for name in names], np.array(chosen), fixed
 
 
 def _fixed(parameters: Mapping[str, Any] | None) -> str:

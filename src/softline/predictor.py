@@ -14,7 +14,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from softline import _kernels
-from softline._typing import Array, Floats
+from softline._typing import Array, Floats, Layer
+from softline.description import Description, Output, history_of, layers_of
 from softline.rows import Rows, in_row_order, kernels_read
 from softline.targets import check_targets, n_columns
 
@@ -115,6 +116,31 @@ class LinearPredictor:
             X = as_numbers(validate_data(self, X, reset=reset, **options), converted)
         return Rows(X)
 
+    @property
+    def _output(self) -> Output:
+        return "scores"
+
+    @property
+    def _several(self) -> bool:
+        return False
+
+    def _describe(self) -> Description:
+        """The fitted model."""
+        return Description(
+            layers_of(self),
+            self._output,
+            vars(self).get("activation"),
+            self._several,
+            history_of(self),
+            self.n_threads,
+        )
+
+    def _restore(self, layers: list[Layer], history: dict[str, Any]) -> None:
+        """Become the model of `classes_` that has these layers and this history."""
+        ((self.coef_, self.intercept_),) = layers
+        for name, value in history.items():
+            setattr(self, f"{name}_", value)
+
     def _fitted(self) -> dict[str, Any]:
         """What callbacks need to rebuild the model as it is at present."""
         return {"coef_": self.coef_, "intercept_": self.intercept_}
@@ -171,6 +197,10 @@ class LinearPredictor:
 
 class SoftmaxPredictor(LinearPredictor):
     """The same, and probabilities."""
+
+    @property
+    def _output(self) -> Output:
+        return "softmax"
 
     def predict_proba(self, X: ArrayLike) -> Floats:
         """Probabilities of the classes.

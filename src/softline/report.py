@@ -1,4 +1,4 @@
-"""A training in one web page: ``softline train DATA --report report.html``.
+"""Web page about a training: ``softline train DATA --report report.html``.
 
 The page holds all that it shows: no scripts, no fonts, nothing from a network, and its policy forbids them.
 Needs matplotlib: ``pip install "softline[plot]"``.
@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 
     from softline.callbacks import History
     from softline.datasets import Dataset
+    from softline.description import Description
 
 __all__ = ["write_report"]
 
-# What is shown at most, of each kind.
+# Most entries shown of each kind.
 MOST_MISTAKES, MOST_TEMPLATES, MOST_FEATURES, MOST_CONFUSIONS = 24, 100, 12, 20
-# Up to so many classes the confusion matrix is shown whole.
+# Most classes whose confusion matrix is shown whole.
 MOST_CELLS = 30
-# Stands for the colour of the text around a figure.
+# Colour that is replaced by that of the text around a figure.
 INK = "#010203"
 FIGURE_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -99,21 +100,22 @@ def write_report(
     >>> write_report("report.html", model, data)  # doctest: +SKIP
     """
     plots.import_pyplot()
+    told = model._describe()
     judged = _Judged(model, data, part, predicted)
     results = results or {f"{part} accuracy": f"{np.mean(judged.right):.2%}"}
     accuracies = {name: results[name] for name in reversed(results) if "accuracy" in name}  # the test's first
     others = {name: value for name, value in results.items() if name not in accuracies}
     title = f"{type(model).__name__} on {data.name}"
     sections = {
-        "Training": _training(model, history),
-        "Templates": _templates(model, data, judged),
+        "Training": _training(told, history),
+        "Templates": _templates(told, data, judged),
         "Classes": _classes(data, judged),
         "Confusion": _confusion(judged),
         "Worst mistakes": _mistakes(model, data, judged),
         "Time": _time(model, data),
         "Data": _data(data, judged),
         "Parameters": _parameters(model),
-        "Machine": _machine(model),
+        "Machine": _machine(told),
     }
     body = "".join(
         f"<section>\n<h2>{escape(heading)}</h2>\n{content}</section>\n"
@@ -132,7 +134,7 @@ def write_report(
 
 
 class _Judged:
-    """The rows that a model is judged on, and what it makes of them.
+    """Rows that a model is judged on, and its predictions.
 
     Attributes
     ----------
@@ -150,7 +152,7 @@ class _Judged:
 
     def __init__(self, model: Any, data: Dataset, part: str, predicted: Array | None) -> None:
         self.part = part
-        self.X, y = {"test": (data.X_test, data.y_test), "validation": (data.X_val, data.y_val)}[part]
+        self.X, y = data.parts[part]
         predicted = model.predict(self.X) if predicted is None else predicted
         self.classes = np.unique(np.concatenate([model.classes_, y]))
         names = dict(enumerate(data.class_names or []))
@@ -164,10 +166,13 @@ class _Judged:
 # ---- sections --------------------------------------------------------------------------------------------
 
 
-def _training(model: Any, history: History | None) -> str:
-    if not getattr(model, "loss_curve_", None):
+def _training(told: Description, history: History | None) -> str:
+    if not told.history.get("loss_curve"):
         return ""
-    losses, scores = {"training": model.loss_curve_}, {"validation": model.validation_scores_}
+    losses, scores = (
+        {"training": told.history["loss_curve"]},
+        {"validation": told.history["validation_scores"]},
+    )
     if history is not None:
         losses, scores = history.losses, history.scores
     figures = [_curve("loss", losses=losses)]
@@ -184,14 +189,14 @@ def _curve(what: str, **curves: Any) -> str:
     return _svg(alt, plots.TrainingCurveDisplay(**curves).plot)
 
 
-def _templates(model: Any, data: Dataset, judged: _Judged) -> str:
-    if data.image_shape is None or not (hasattr(model, "coef_") or hasattr(model, "coefs_")):
+def _templates(told: Description, data: Dataset, judged: _Judged) -> str:
+    if data.image_shape is None or not told.layers:
         return ""
-    if hasattr(model, "coefs_"):
-        weights, whose = model.coefs_[0].T, "hidden unit of the first layer"
-        captions = [f"unit {i}" for i in range(len(weights))]
+    (weights, _), *_ = told.layers
+    if told.activation is not None:
+        whose, captions = "hidden unit of the first layer", [f"unit {i}" for i in range(len(weights))]
     else:
-        weights, whose = np.atleast_2d(model.coef_), "class"
+        whose = "class"
         captions = [judged.names[code] for code in judged.known][-len(weights) :]  # of two classes the second
     shown = weights[:MOST_TEMPLATES]
     images = plots.TemplatesDisplay(templates=shown, image_shape=data.image_shape).images()
@@ -261,7 +266,8 @@ def _mistakes(model: Any, data: Dataset, judged: _Judged) -> str:
     if not wrong.size:
         return f"<p>None: every {judged.part} row was right.</p>\n"
     confidence, margin = _confidence(model, judged, wrong)
-    unit, text = ("probability", "{:.1%}") if hasattr(model, "predict_proba") else ("score", "{:.3g}")
+    sure = model._describe().has_probabilities
+    unit, text = ("probability", "{:.1%}") if sure else ("score", "{:.3g}")
     count = f"{wrong.size:,} of {len(judged.y):,} {judged.part} rows are wrong"
     intro = f"<p>{count}; of these the model was surest.</p>\n"
     rows = []
@@ -293,9 +299,10 @@ def _mistakes(model: Any, data: Dataset, judged: _Judged) -> str:
 
 
 def _confidence(model: Any, judged: _Judged, rows: Array) -> tuple[Array, Array]:
-    """How sure the model is of what it takes rows for, and by how much more than of what they are."""
+    """Confidence in the predicted classes of rows, and its margin over that in the true ones."""
     X, each = judged.X[rows], np.arange(len(rows))
-    scores = model.predict_proba(X) if hasattr(model, "predict_proba") else model.decision_function(X)
+    sure = model._describe().has_probabilities
+    scores = model.predict_proba(X) if sure else model.decision_function(X)
     if scores.ndim == 1:  # of two classes
         scores = np.column_stack([-scores, scores])
     of_all = np.full((len(rows), len(judged.classes)), min(0.0, float(scores.min())))
@@ -305,7 +312,7 @@ def _confidence(model: Any, judged: _Judged, rows: Array) -> tuple[Array, Array]
 
 
 def _time(model: Any, data: Dataset) -> str:
-    seconds = getattr(model, "epoch_seconds_", None)
+    seconds = model._describe().history.get("epoch_seconds")
     if not seconds:
         return ""
     n_rows, median = len(data.X_train), float(np.median(seconds))
@@ -325,17 +332,13 @@ def _time(model: Any, data: Dataset) -> str:
             "roofline": f"{_ms(least)}: no epoch can be shorter, as fast as this machine {limit}",
             "share of the roofline": f"{_share(least / median)} (median)",
         }
-    epochs, milliseconds = np.arange(1, len(seconds) + 1), 1e3 * np.array(seconds)
 
-    def draw(axes: Any) -> None:
-        style = {"color": plots.COLORS[0], "marker": "." if len(seconds) <= 30 else None}
-        axes.plot(epochs, milliseconds, label="an epoch", **style)
+    def draw(axes: Axes) -> None:
+        plots.plot_epochs(axes, 1e3 * np.array(seconds), "an epoch", plots.COLORS[0])
         if least is not None:
             axes.axhline(1e3 * least, color=plots.COLORS[1], linestyle="--", label="roofline")
-        axes.set(xlabel="epoch", ylabel="milliseconds")
+        axes.set_ylabel("milliseconds")
         axes.set_ylim(bottom=0)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
         axes.legend()
 
     figure = _svg(f"milliseconds of each epoch: {_ms(min(seconds))} to {_ms(max(seconds))}", draw)
@@ -351,14 +354,13 @@ def _ms(seconds: float) -> str:
 
 
 def _data(data: Dataset, judged: _Judged) -> str:
-    parts = [("training", data.y_train), ("validation", data.y_val), ("test", data.y_test)]
     shape = f", images of {' x '.join(map(str, data.image_shape))}" if data.image_shape else ""
     return _definitions(
         {
             "data": data.name,
             "features": f"{data.X_train.shape[1]:,}, {data.X_train.dtype}{shape}",
             "classes": len(judged.classes),
-            **{f"{name} rows": f"{len(y):,}" for name, y in parts},
+            **{f"{name} rows": f"{len(y):,}" for name, (_, y) in data.parts.items()},
         }
     )
 
@@ -374,14 +376,13 @@ def _parameters(model: Any) -> str:
     return f"{content}<details>{summary}\n{_definitions(others)}</details>\n"
 
 
-def _machine(model: Any) -> str:
-    threads = getattr(model, "n_threads", None) or getattr(model, "n_jobs", None) or _kernels.max_threads()
+def _machine(told: Description) -> str:
     return _definitions(
         {
             "processor": bench.processor(),
             "system": platform.platform(),
             "instruction set": _kernels.isa_name(),
-            "threads": threads,
+            "threads": told.n_threads or _kernels.max_threads(),
             "compiler": _kernels.config()["compiler"],
             "Python": platform.python_version(),
             "NumPy": np.__version__,
@@ -394,7 +395,7 @@ def _machine(model: Any) -> str:
 
 
 class _Raw(str):
-    """HTML already."""
+    """Text that is HTML and not to be escaped."""
 
 
 def _cell(value: object) -> str:
@@ -431,7 +432,7 @@ def _image(image: Array, alt: str, caption: str, **scale: Any) -> str:
 
 
 def _svg(alt: str, draw: Callable[[Axes], object]) -> str:
-    """What `draw` does with axes, in the colours of the text around it."""
+    """Figure that `draw` draws into axes, in the colours of the text around it."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

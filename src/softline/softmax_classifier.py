@@ -840,3 +840,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         if n_columns(y) > 1:
             y = self.classes_[self._encode(np.asarray(y), "y").argmax(axis=1)]
         return super().score(X, y, sample_weight)
+
+    def _restore(self, layers: list[Layer], history: dict[str, Any]) -> None:
+        super()._restore(layers, history)
+        self._stats = self._auto = self._state = self._seen = None

@@ -1,6 +1,6 @@
-"""Tables of one's own, from .csv, .npy and .npz files: what is in them, and what looks wrong with it.
+"""Tables in .csv, .npy and .npz files: reading them, and warning of columns that look wrong.
 
-Nothing in a file is believed before it is checked. Of several ways to read one, none is taken without a word.
+Nothing in a file is trusted before it is checked, and no column is left out without a warning.
 """
 
 from __future__ import annotations
@@ -13,31 +13,30 @@ import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice, takewhile
+from itertools import chain, groupby, islice, takewhile
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from softline._typing import Array
 
 Part: TypeAlias = tuple[Array, Array]  # X and y
-Line: TypeAlias = tuple[int, list[str]]  # its number and its cells
 
 FILE_TYPES = (".csv", ".npy", ".npz")
 NPZ_ARRAYS = ("X", "y", "X_train", "y_train", "X_val", "y_val", "X_test", "y_test")
 
-# Of two that fit a file equally well the first is taken: "1,5;a" is more likely a decimal comma.
+# The first wins where two fit a file equally well: "1,5;a" more likely has a decimal comma.
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", ",": "commas"}
-SAMPLE = 20  # lines by which the separator is told
+SAMPLE = 20  # lines that decide the separator
 MOST_CHARACTERS = 1 << 24  # of a line
-CELLS_AT_ONCE = 1 << 20  # cells take many times the memory of floats
+CELLS_AT_ONCE = 1 << 20  # of a check for finite numbers
 
 # Names that pandas gives to columns without one.
 NAMELESS = re.compile(r"|Unnamed: \d+(\.\d+)*")
 DECIMAL_COMMA = re.compile(r"\s*[+-]?(\d+(\.\d{3})*)?,\d+\s*")
 
-# Fewer rows than these may look like a count, or like identifiers, by chance.
+# Fewest rows to call a column a count, or identifiers: fewer may look so by chance.
 FEWEST_COUNTED, FEWEST_IDENTIFIERS = 10, 20
 
 
@@ -72,13 +71,13 @@ class Table:
     label_name: str | None = None
 
     def told(self, columns: Sequence[int]) -> str:
-        """How to tell a person of some of the features."""
+        """Names of some of the features in a message."""
         listed = _listed(self.positions[j] if self.names is None else repr(self.names[j]) for j in columns)
         counted = " (counted from 0)" if self.names is None else ""
         return f"column{'s' * (len(columns) > 1)} {listed}{counted}"
 
     def without(self, columns: Sequence[int]) -> Table:
-        """The table but for some of its features."""
+        """The table without some of its features."""
         kept = [j for j in range(self.X.shape[1]) if j not in set(columns)]
         return replace(
             self,
@@ -104,12 +103,12 @@ def read_table(path: Path, label: Any, names: Sequence[str] = ()) -> Table:
 
 
 def _listed(names: Iterable[object]) -> str:
-    """Names, in a line that is not too long."""
+    """Names in one line, cut where it is too long."""
     return textwrap.shorten(", ".join(map(str, names)), 100, placeholder=" ...")
 
 
 def warn(path: Path, message: str) -> None:
-    """Warn of what is in a file, whoever reads it."""
+    """Warn of the contents of a file."""
     warnings.warn(f"{path}: {message}", DataWarning, stacklevel=4)
 
 
@@ -117,32 +116,32 @@ def warn(path: Path, message: str) -> None:
 
 
 def counting_columns(X: Array) -> list[int]:
-    """Columns that hold nothing but the number of the row, counted from anywhere."""
+    """Columns that count the rows, from any number on."""
     n, first, last = len(X), X[0].astype(np.float64), X[-1].astype(np.float64)
     candidates = np.flatnonzero((first == np.rint(first)) & (last - first == n - 1))
     return [int(j) for j in candidates if np.array_equal(X[:, j].astype(np.float64), first[j] + np.arange(n))]
 
 
 def _identifiers(X: Array) -> list[int]:
-    """Columns of whole numbers that are all different."""
+    """Columns with a different whole number in each row."""
     if len(X) < FEWEST_IDENTIFIERS:
         return []
 
     def distinct(column: Array) -> bool:
         return bool((column == np.rint(column)).all()) and len(np.unique(column)) == len(column)
 
-    # Few columns get beyond the first rows.
+    # The first rows rule out most columns.
     candidates = [j for j, column in enumerate(np.asarray(X[:FEWEST_IDENTIFIERS]).T) if distinct(column)]
     return [j for j in candidates if distinct(X[:, j])]
 
 
 def _is_sorted_by_class(y: Array) -> bool:
-    """Whether each class is one run of rows."""
+    """Whether the rows of each class lie together."""
     return bool(np.count_nonzero(y[1:] != y[:-1]) == len(np.unique(y)) - 1)
 
 
 def without_row_numbers(path: Path, table: Table) -> Table:
-    """The table without columns that only count its rows, and a word about them."""
+    """The table without columns that only count its rows, with a warning."""
     counting = counting_columns(table.X) if len(table.X) >= FEWEST_COUNTED else []
     if not counting or len(counting) == table.X.shape[1]:
         return table
@@ -152,7 +151,7 @@ def without_row_numbers(path: Path, table: Table) -> Table:
 
 
 def warn_of_identifiers(path: Path, table: Table) -> None:
-    """Warn of features that are another number in each row."""
+    """Warn of features with a different whole number in each row."""
     columns = _identifiers(table.X)
     if not columns:
         return
@@ -202,7 +201,7 @@ def read_npz(path: Path, label: int | str | None) -> dict[str, Array]:
     except Exception as err:  # zip, zlib and NumPy have their own errors for what is damaged
         raise DataError(f"{path}: expected a complete .npz file of plain arrays; found: {err!r}") from err
     for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # NumPy gives out the bytes of what is no .npy file
+        if not isinstance(array, np.ndarray):  # NumPy hands out other members of the archive as bytes
             raise DataError(f"{path}: {name} is not in NumPy's format; expected an array that np.savez wrote")
     return arrays
 
@@ -231,7 +230,7 @@ def _array(path: Path, arrays: dict[str, Array], name: str) -> Array:
 
 
 def _checked_features(path: Path, name: str, X: Array) -> Array:
-    """X, found to be a matrix of finite numbers."""
+    """X, after checking that it is a matrix of finite numbers."""
     if X.ndim != 2 or X.dtype.kind not in "biuf" or X.size == 0:
         raise DataError(f"{path}: {name} of shape {X.shape} and type {X.dtype}; expected a matrix of numbers")
     n_rows = max(1, CELLS_AT_ONCE // X.shape[1])
@@ -244,7 +243,7 @@ def _checked_features(path: Path, name: str, X: Array) -> Array:
 
 
 def _checked_labels(path: Path, y: Array) -> Array:
-    """Labels (n,) as they are, but whole numbers as int64."""
+    """Labels (n,), whole numbers as int64, others as they are."""
     if y.dtype.kind not in "biufU":
         raise DataError(f"{path}: labels of type {y.dtype}; expected numbers or text")
     if y.dtype.kind == "f" and not np.isfinite(y).all():
@@ -259,7 +258,7 @@ def _checked_labels(path: Path, y: Array) -> Array:
 
 def _read_npy(path: Path, label: int | str | None) -> Table:
     try:
-        # Mapped, which compares the size in the header with the file's before memory is taken.
+        # Mapped: that compares the sizes of header and file before it takes memory.
         matrix = np.asarray(np.lib.format.open_memmap(path, mode="r"))
     except OSError:
         raise
@@ -301,142 +300,157 @@ def _label_position(path: Path, label: int | str, n_columns: int, names: Sequenc
 # ---- .csv ------------------------------------------------------------------------------------------------
 
 
-class _Layout(NamedTuple):
-    """How the cells of a .csv file are told apart."""
+class _CsvFile:
+    """A .csv file, read line by line."""
 
-    separator: str
-    n_columns: int
+    separator, n_columns = ",", 0
+    header: list[str] | None = None
+    after = 0  # the number of the line that ends the header
+    columns: list[int]  # positions of the features
+    position: int | None = None  # of the label
 
-    def __str__(self) -> str:
-        return SEPARATORS[self.separator]
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Lines below the header, with their numbers, but for blank lines and comments."""
+        number = 0
+        with open(self.path, newline="", encoding="utf-8-sig") as file:
+            while line := file.readline(MOST_CHARACTERS + 1):
+                number += 1
+                if len(line) > MOST_CHARACTERS:
+                    what = f"longer than {MOST_CHARACTERS} characters; expected a row a line"
+                    raise DataError(f"{self.path}: line {number} is {what}")
+                is_comment = self.n_columns > 0 and line.startswith("#")
+                if is_comment and [*map(len, _split_lines([line], self.separator))] == [self.n_columns]:
+                    is_comment = False
+                if number > self.after and line.strip() and not is_comment:
+                    yield number, line
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Cells of each row, with the number of its last line."""
+        number = 0
+
+        def lines() -> Iterator[str]:
+            nonlocal number
+            for number, line in self.lines():  # noqa: B007
+                yield line
+
+        for row in csv.reader(lines(), delimiter=self.separator, strict=True):
+            yield number, row
+
+    def find_layout(self) -> None:
+        """Find the separator and the number of columns, by the first lines."""
+        lines = [line for _, line in islice(self.lines(), SAMPLE)]
+        lines = [line for line in lines if not line.startswith("#")] or lines
+
+        def fit(separator: str) -> tuple[bool, float, bool, int]:
+            rows = _split_lines(lines, separator)
+            cells = list(chain.from_iterable(rows))
+            widths = {len(row) for row in rows}
+            share = sum(map(_is_numeric, cells)) / max(1, len(cells))
+            return max(widths, default=0) > 1, share, len(widths) == 1, max(widths, default=0)
+
+        self.separator = max(SEPARATORS, key=fit)
+        self.n_columns = len((_split_lines(lines, self.separator) or [[]])[0])
+
+    def find_columns(self, label: int | str | None, names: Sequence[str]) -> None:
+        """Find the header, the label and the features, by the first rows."""
+        head = list(islice(self.rows(), 3))
+        if not head:
+            raise DataError(f"{self.path}: empty; expected rows of numbers")
+        if len(head) > 1 and head[0][1][0].startswith("#") and all(map(_is_text, head[1][1])):
+            self.after, _ = head.pop(0)  # a comment of as many cells as the header below it
+        first, second = ([cell.strip() for cell in row] for _, row in (head[0], head[min(1, len(head) - 1)]))
+        first[0] = first[0].removeprefix("#").lstrip()  # NumPy's header
+        if label is not None:
+            self.position = _label_position(self.path, label, len(first), first)
+        self.columns = [j for j in range(len(first)) if j != self.position]
+        if not self.columns:
+            raise DataError(
+                f"{self.path}: one column; expected features and a label, separated by "
+                f"{', '.join(reversed(SEPARATORS.values()))}"
+            )
+        named = isinstance(label, str) or bool(names and set(names) <= set(first))
+        if named or _is_header(first, second, self.columns, self.position):
+            self.after, self.header = head[0][0], first
+            self.columns = _columns_to_read(self.path, first, self.columns, names)
+            if len(head) == 1:
+                raise DataError(f"{self.path}: a header and nothing else; expected rows of numbers")
+
+    def read(self) -> tuple[Array, list[str]]:
+        """Features and labels."""
+        kinds = dict.fromkeys(self.columns, "feature") | {self.position: "label"}
+        runs = [(kind, len([*run])) for kind, run in groupby(map(kinds.get, range(self.n_columns)))]
+        names = [f"{kind} {i}" for i, (kind, _) in enumerate(runs)]
+        types = [
+            (name, float if name[0] == "f" else object, (n,))
+            for name, (_, n) in zip(names, runs, strict=True)
+        ]
+        lines = (line for _, line in self.lines())
+        try:
+            table = np.loadtxt(lines, types, None, self.separator, ndmin=1, quotechar='"')
+        except ValueError as error:
+            self.check()
+            raise DataError(f"{self.path}: {error}") from error
+        numbers = [table[name] for name in names if name[0] == "f"]
+        X = numbers[0] if len(numbers) == 1 else np.hstack(numbers)
+        labels = [text.strip() for name in names if name[0] == "l" for text in table[name][:, 0]]
+        # After an unclosed quote all that follows is one label.
+        if not np.isfinite(X).all() or not all(labels) or any("\n" in label for label in labels):
+            self.check()
+        return X, labels
+
+    def check(self) -> None:
+        """Raise DataError for the first row that cannot be read."""
+        for line, row in self.rows():
+            place = f"{self.path}: line {line}"
+            if len(row) != self.n_columns:
+                raise DataError(
+                    f"{place} has {len(row)} columns, separated by {SEPARATORS[self.separator]}; "
+                    f"expected {self.n_columns}, as in the first row"
+                )
+            if self.position is not None and not row[self.position].strip():
+                raise DataError(f"{place} has an empty label")
+            for j in self.columns:
+                if math.isfinite(_number(row[j], default=math.nan)):
+                    continue
+                hint = "; if the column is the label, name it as such" if self.position is None else ""
+                if DECIMAL_COMMA.fullmatch(row[j]):
+                    hint = " with a decimal point: pandas.read_csv(..., decimal=',') reads decimal commas"
+                column = repr(self.header[j]) if self.header else j + 1
+                raise DataError(f"{place}, column {column} holds {row[j]!r}; expected a finite number{hint}")
 
 
 def _read_csv(path: Path, label: int | str | None, names: Sequence[str]) -> Table:
-    """Read a table of text, a line at a time: twice as far as its layout is found by."""
-    layout = _Layout(",", 1)
+    file = _CsvFile(path)
     try:
-        with _opened(path) as file:
-            layout = _find_layout([line for _, line in islice(_numbered_lines(path, file), SAMPLE)])
-        with _opened(path) as file:
-            return _parse_csv(path, _rows(path, file, layout), layout, label, names)
+        file.find_layout()
+        file.find_columns(label, names)
+        X, labels = file.read()
     except (csv.Error, UnicodeDecodeError) as err:
         raise DataError(
-            f"{path}: expected UTF-8 text in columns separated by {layout}; found: {err}"
+            f"{path}: expected UTF-8 text in columns separated by {SEPARATORS[file.separator]}; found: {err}"
         ) from err
-
-
-def _opened(path: Path) -> Any:
-    return open(path, newline="", encoding="utf-8-sig")
-
-
-def _numbered_lines(path: Path, file: Any) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, and their numbers."""
-    number = 0
-    while line := file.readline(MOST_CHARACTERS + 1):
-        number += 1
-        if len(line) > MOST_CHARACTERS:
-            raise DataError(
-                f"{path}: line {number} is longer than {MOST_CHARACTERS} characters; expected a row a line"
-            )
-        if line.strip():
-            yield number, line
-
-
-def _find_layout(lines: list[str]) -> _Layout:
-    """The separator by which the first lines are most numbers, and the number of their cells."""
-    lines = [line for line in lines if not line.startswith("#")] or lines
-
-    def fit(separator: str) -> tuple[bool, float, bool, int]:
-        rows = _split_lines(lines, separator)
-        cells = list(chain.from_iterable(rows))
-        widths = {len(row) for row in rows}
-        share = sum(map(_is_numeric, cells)) / max(1, len(cells))
-        return max(widths, default=0) > 1, share, len(widths) == 1, max(widths, default=0)
-
-    separator = max(SEPARATORS, key=fit)
-    first, *_ = _split_lines(lines, separator) or [[]]
-    return _Layout(separator, len(first))
+    header, position = file.header, file.position
+    return Table(
+        X,
+        None if position is None else _parse_labels(path, labels),
+        header and [header[j] for j in file.columns],
+        file.columns,
+        None if position is None else header[position] if header else f"column {position}",
+    )
 
 
 def _split_lines(lines: list[str], separator: str) -> list[list[str]]:
-    """Rows of cells, as far as there are any."""
+    """Rows of cells; none if the quotes are wrong."""
     with contextlib.suppress(csv.Error):
         return list(csv.reader(lines, delimiter=separator))
     return []
 
 
-def _rows(path: Path, file: Any, layout: _Layout) -> Iterator[Line]:
-    """Pairs (line number, cells); a line that begins with # and is no row is left out."""
-    number = 0
-
-    def lines() -> Iterator[str]:
-        nonlocal number
-        for number, line in _numbered_lines(path, file):  # noqa: B007
-            if line.startswith("#"):
-                rows = _split_lines([line], layout.separator)
-                if [len(row) for row in rows] != [layout.n_columns]:
-                    continue
-            yield line
-
-    for row in csv.reader(lines(), delimiter=layout.separator, strict=True):
-        yield number, row
-
-
-def _parse_csv(
-    path: Path, rows: Iterator[Line], layout: _Layout, label: int | str | None, names: Sequence[str]
-) -> Table:
-    """Parse pairs (line number, cells), some at a time."""
-    head = list(islice(rows, 3))
-    if not head:
-        raise DataError(f"{path}: empty; expected rows of numbers")
-    if len(head) > 1 and head[0][1][0].startswith("#") and all(map(_is_text, head[1][1])):
-        del head[0]  # a comment of as many cells as the header below it
-    first, second = ([cell.strip() for cell in row] for _, row in (head[0], head[min(1, len(head) - 1)]))
-    first[0] = first[0].removeprefix("#").lstrip()  # NumPy's header
-    n_columns = len(first)
-    position = None if label is None else _label_position(path, label, n_columns, first)
-    columns = [j for j in range(n_columns) if j != position]
-    if not columns:
-        raise DataError(
-            f"{path}: one column; expected features and a label, separated by "
-            f"{', '.join(reversed(SEPARATORS.values()))}"
-        )
-    header = None
-    named = isinstance(label, str) or bool(names and set(names) <= set(first))
-    if named or _is_header(first, second, columns, position):
-        header = first
-        columns = _columns_to_read(path, header, columns, names)
-        del head[0]
-
-    called = [repr(header[j]) if header else j + 1 for j in columns]
-    rows = chain(head, rows)
-    blocks, labels = [], []
-    while chunk := list(islice(rows, max(1, min(1000, CELLS_AT_ONCE // n_columns)))):
-        for line, row in chunk:
-            if len(row) != n_columns:
-                raise DataError(
-                    f"{path}: line {line} has {len(row)} columns, separated by {layout}; "
-                    f"expected {n_columns}, as in the first row"
-                )
-            if position is not None:
-                labels.append(row[position].strip())
-                if not labels[-1]:
-                    raise DataError(f"{path}: line {line} has an empty label")
-            row[:] = [row[j] for j in columns]
-        blocks.append(_parse_block(path, chunk, called, labelled=position is not None))
-    if not blocks:
-        raise DataError(f"{path}: a header and nothing else; expected rows of numbers")
-    return Table(
-        np.concatenate(blocks),
-        _parse_labels(path, labels) if labels else None,
-        header and [header[j] for j in columns],
-        columns,
-        None if position is None else header[position] if header else f"column {position}",
-    )
-
-
 def _columns_to_read(path: Path, header: list[str], columns: list[int], names: Sequence[str]) -> list[int]:
-    """Positions of the features: the columns of `names`, or else all but leading ones without a name."""
+    """Positions of the features: columns in `names` if there are any, else all after those without a name."""
     known = [j for j in columns if header[j] in set(names)]
     if known:
         others = [header[j] for j in columns if j not in set(known)]
@@ -449,25 +463,6 @@ def _columns_to_read(path: Path, header: list[str], columns: list[int], names: S
         return columns
     warn(path, "left out the first column, which has no name: row numbers and row names are no features")
     return columns[len(nameless) :]
-
-
-def _parse_block(path: Path, chunk: list[Line], called: Sequence[object], labelled: bool) -> Array:
-    """Floats (rows, columns) of pairs (line number, cells)."""
-    cells = [cell for _, row in chunk for cell in row]
-    with contextlib.suppress(ValueError):
-        block = np.fromiter(map(float, cells), np.float64)
-        if np.isfinite(block).all() and not any("_" in cell for cell in cells):
-            return block.reshape(len(chunk), -1)
-    line, column, cell = next(
-        (line, column, cell)
-        for line, row in chunk
-        for column, cell in zip(called, row, strict=True)
-        if not math.isfinite(_number(cell, default=math.nan))
-    )
-    hint = "" if labelled else "; if the column is the label, name it as such"
-    if DECIMAL_COMMA.fullmatch(cell):
-        hint = " with a decimal point: pandas.read_csv(..., decimal=',') reads decimal commas"
-    raise DataError(f"{path}: line {line}, column {column} holds {cell!r}; expected a finite number{hint}")
 
 
 def _number(cell: str, default: float | None = None) -> Any:

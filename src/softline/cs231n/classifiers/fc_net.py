@@ -6,16 +6,12 @@ from typing import overload
 
 import numpy as np
 
-from softline import _network
 from softline._typing import Array
-from softline.cs231n.checks import as_labels
-from softline.cs231n.classifiers.linear_loss import penalised, square_norm
+from softline.cs231n.classifiers.two_layers import TwoLayers
 from softline.cs231n.layer_utils import affine_relu_backward, affine_relu_forward
 from softline.cs231n.layers import (
     affine_backward,
     affine_forward,
-    dtype_of,
-    flat,
     relu_backward,
     relu_forward,
     softmax_loss,
@@ -35,11 +31,8 @@ __all__ = [
     "svm_loss",
 ]
 
-# Names of the parameters of each layer.
-LAYERS = (("W1", "b1"), ("W2", "b2"))
 
-
-class TwoLayerNet:
+class TwoLayerNet(TwoLayers):
     """Affine, relu, affine, softmax; the loss has the penalty reg/2 sum(W * W).
 
     Parameters
@@ -67,13 +60,10 @@ class TwoLayerNet:
         weight_scale: float = 1e-3,
         reg: float = 0.0,
     ) -> None:
+        super().__init__(input_dim, hidden_dim, num_classes, weight_scale)
         self.reg = reg
-        self.params: dict[str, Array] = {  # column-major, as the kernels read weights: no layer takes a copy
-            "W1": np.asfortranarray(weight_scale * np.random.randn(input_dim, hidden_dim)),
-            "b1": np.zeros(hidden_dim),
-            "W2": np.asfortranarray(weight_scale * np.random.randn(hidden_dim, num_classes)),
-            "b2": np.zeros(num_classes),
-        }
+        # Column-major, as the kernels read weights: no layer takes a copy.
+        self.params = {name: np.asfortranarray(w) for name, w in self.params.items()}
 
     @overload
     def loss(self, X: Array, y: None = None) -> Array: ...
@@ -97,35 +87,4 @@ class TwoLayerNet:
         grads : dict
             Gradients under the names of `params`.
         """
-        return two_layer_loss(self.params, X, y, self.reg)
-
-
-@overload
-def two_layer_loss(params: dict[str, Array], X: Array, y: None, alpha: float) -> Array: ...
-
-
-@overload
-def two_layer_loss(
-    params: dict[str, Array], X: Array, y: Array, alpha: float
-) -> tuple[float, dict[str, Array]]: ...
-
-
-def two_layer_loss(
-    params: dict[str, Array], X: Array, y: Array | None, alpha: float
-) -> Array | tuple[float, dict[str, Array]]:
-    """What `TwoLayerNet.loss` returns, for a penalty alpha/2 sum(W * W)."""
-    rows, dtype = flat(X), dtype_of(X, *params.values())
-    layers = [
-        (np.ascontiguousarray(params[W].T, dtype), np.ascontiguousarray(params[b], dtype)) for W, b in LAYERS
-    ]
-    if y is None:
-        scores = np.empty((len(rows), len(layers[-1][1])), dtype)
-        _network.network_scores(rows, None, layers, "relu", scores)
-        return scores
-    gradients = [(np.empty_like(W), np.empty_like(b)) for W, b in layers]
-    loss = _network.network_gradient(rows, as_labels(y, len(rows)), None, None, layers, "relu", gradients)
-    grads: dict[str, Array] = {}
-    for (W, b), (dW, db) in zip(LAYERS, gradients, strict=True):
-        loss += alpha / 2 * square_norm(params[W])
-        grads |= {W: penalised(dW.T, params[W], alpha), b: db}
-    return loss, grads
+        return self._scores_or_loss(X, y, self.reg)

@@ -14,7 +14,7 @@ __all__ = ["KNearestNeighbor"]
 
 
 class KNearestNeighbor:
-    """A vote of the k nearest training rows.
+    """Classifier by a vote of the k nearest training rows.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class KNearestNeighbor:
         return self.compute_distances_no_loops(X)
 
     def predict_labels(self, dists: Array, k: int = 1) -> Array:
-        """The label that most of the k nearest training rows have; of labels as frequent, the smallest.
+        """Most frequent label of the k nearest training rows; of equally frequent ones the smallest.
 
         Parameters
         ----------
@@ -102,11 +102,11 @@ class KNearestNeighbor:
 
 
 def _as_bytes(X: Array) -> Array | None:
-    """X as bytes if it holds nothing else, as raw pixels do; else None. Sums of bytes are exact, and fast."""
+    """X as bytes if it holds only such, as raw pixels do, else None: sums of bytes are exact and fast."""
     if X.dtype == np.uint8:
         return X
     with np.errstate(invalid="ignore"):
-        for rows in (X[:1], X):  # mostly the first row tells
+        for rows in (X[:1], X):  # the first row mostly decides
             found = rows.astype(np.uint8)
             if not np.array_equal(found, rows):
                 return None

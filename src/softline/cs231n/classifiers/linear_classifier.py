@@ -14,7 +14,7 @@ from softline.cs231n.classifiers.softmax import softmax_loss_vectorized
 
 __all__ = ["LinearClassifier", "LinearSVM", "Softmax"]
 
-# Iterations from one printed loss to the next; and so many make one call to the kernels.
+# Iterations from one printed loss to the next, and of one call to the kernels.
 PRINT_EVERY = 100
 
 
@@ -116,7 +116,7 @@ class LinearClassifier:
         try:
             for first in range(0, num_iters, PRINT_EVERY):
                 n = min(PRINT_EVERY, num_iters - first)
-                batches = np.random.choice(len(X), n * batch_size)  # the numbers of n draws of batch_size
+                batches = np.random.choice(len(X), n * batch_size)  # the same rows as n draws of batch_size
                 rates, norms = np.full(n, learning_rate, np.float64), np.empty(n)
                 losses = _epoch.sgd_epoch(
                     X,
@@ -188,7 +188,7 @@ class Softmax(LinearClassifier):
         return softmax_loss_vectorized(self.W, X_batch, y_batch, reg)
 
 
-# What the kernels call the losses that they train with; a loss of anybody else's is called.
+# Losses that the kernels train with; any other `loss` is called for each batch.
 _KERNEL_LOSSES: dict[Any, Literal["hinge", "cross_entropy"]] = {
     LinearSVM.loss: "hinge",
     Softmax.loss: "cross_entropy",

@@ -1,4 +1,4 @@
-"""What the losses of the classifiers share."""
+"""The loss of a linear classifier, for any kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,21 @@ def penalised_loss(
 ) -> tuple[float, Array]:
     """Mean loss of the scores X W, plus reg sum(W * W), and its gradient to W.
 
-    `gradient` is the kernel of the loss: it turns scores into their gradient, in place.
+    Parameters
+    ----------
+    gradient : callable
+        Kernel of the loss, which turns scores into their gradient, in place.
+    W : ndarray of shape (D, C)
+    X : ndarray of shape (N, D)
+    y : ndarray of shape (N,), int
+        Labels in 0..C-1.
+    reg : float
+        L2 penalty, without 1/2; it takes in the row of W that is the bias.
+
+    Returns
+    -------
+    loss : float
+    dW : ndarray of float64, of shape (D, C)
     """
     X = as_rows(X)
     y = as_labels(y, len(X))

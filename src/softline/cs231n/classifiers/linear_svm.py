@@ -12,23 +12,9 @@ __all__ = ["svm_loss_naive", "svm_loss_vectorized"]
 def svm_loss_vectorized(W: Array, X: Array, y: Array, reg: float) -> tuple[float, Array]:
     """The mean multiclass hinge loss, sum_j max(0, s_j - s_y + 1) over j != y, plus reg sum(W * W).
 
-    Parameters
-    ----------
-    W : ndarray of shape (D, C)
-    X : ndarray of shape (N, D)
-    y : ndarray of shape (N,), int
-        Labels in 0..C-1.
-    reg : float
-        L2 penalty, without 1/2; it takes in the row of W that is the bias.
-
-    Returns
-    -------
-    loss : float
-    dW : ndarray of float64, of shape (D, C)
+    Parameters and returns are those of `linear_loss.penalised_loss`.
     """
     return penalised_loss(_kernels.hinge_gradient, W, X, y, reg)
 
 
-def svm_loss_naive(W: Array, X: Array, y: Array, reg: float) -> tuple[float, Array]:
-    """The same as `svm_loss_vectorized`: there are no loops to read here, only a name to call."""
-    return svm_loss_vectorized(W, X, y, reg)
+svm_loss_naive = svm_loss_vectorized  # the course's name of the same with loops

@@ -10,10 +10,10 @@ import numpy as np
 from softline import _kernels, _network
 from softline._typing import Array
 from softline.cs231n.checks import as_labels, as_rows
-from softline.cs231n.classifiers.fc_net import LAYERS, two_layer_loss
 from softline.cs231n.classifiers.linear_loss import square_norm
+from softline.cs231n.classifiers.two_layers import LAYERS, TwoLayers
 
-# A function that takes a step, given rows and a learning rate; and one that writes the parameters back.
+# Two functions: step(rows, learning_rate) returns a loss; store() writes the parameters back.
 Steps: TypeAlias = tuple[Callable[[Array, float], float], Callable[[], None]]
 
 __all__ = ["TwoLayerNet"]
@@ -22,7 +22,7 @@ __all__ = ["TwoLayerNet"]
 PRINT_EVERY = 100
 
 
-class TwoLayerNet:
+class TwoLayerNet(TwoLayers):
     """Affine, relu, affine, softmax; the loss has the penalty reg sum(W * W), without 1/2.
 
     Parameters
@@ -39,12 +39,7 @@ class TwoLayerNet:
     """
 
     def __init__(self, input_size: int, hidden_size: int, output_size: int, std: float = 1e-4) -> None:
-        self.params: dict[str, Array] = {
-            "W1": std * np.random.randn(input_size, hidden_size),
-            "b1": np.zeros(hidden_size),
-            "W2": std * np.random.randn(hidden_size, output_size),
-            "b2": np.zeros(output_size),
-        }
+        super().__init__(input_size, hidden_size, output_size, std)
 
     @overload
     def loss(self, X: Array, y: None = None, reg: float = 0.0) -> Array: ...
@@ -72,7 +67,7 @@ class TwoLayerNet:
         grads : dict
             Gradients under the names of `params`.
         """
-        return two_layer_loss(self.params, X, y, 2 * reg)
+        return self._scores_or_loss(X, y, 2 * reg)
 
     def train(
         self,
@@ -138,7 +133,7 @@ class TwoLayerNet:
         return {"loss_history": losses, "train_acc_history": train_accs, "val_acc_history": val_accs}
 
     def _steps_by_loss(self, X: Array, y: Array, reg: float) -> Steps:
-        """A function that takes a step and returns the loss before it; and one that has nothing to do."""
+        """Steps by `loss`, which a subclass has overridden; there is nothing to write back."""
 
         def step(batch: Array, learning_rate: float) -> float:
             loss, grads = self.loss(X[batch], y=y[batch], reg=reg)
@@ -149,7 +144,7 @@ class TwoLayerNet:
         return step, lambda: None
 
     def _steps_in_kernels(self, X: Array, y: Array, reg: float, batch_size: int) -> Steps:
-        """The same for weights as the kernels want them; and one that writes the parameters back."""
+        """Steps in the kernels, with weights in their layout."""
         layers = [(_transposed(self.params[W]), np.array(self.params[b], np.float64)) for W, b in LAYERS]
         arena = _network.Arena()
 
@@ -177,7 +172,7 @@ class TwoLayerNet:
 
     def predict(self, X: Array) -> Array:
         """The class of the highest score of each row of X (N, D); the first of equals."""
-        return two_layer_loss(self.params, X, None, 0).argmax(axis=1)
+        return self._scores_or_loss(X, None, 0).argmax(axis=1)
 
 
 def _transposed(W: Array) -> Array:

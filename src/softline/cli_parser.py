@@ -1,0 +1,402 @@
+"""Arguments of the command line, as tables: the commands, and the options that estimators take."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, NamedTuple
+
+NAMED = ("digits", "mnist", "cifar10")
+TOYS = ("red-panda", "circle", "spiral", "blobs")
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "asgd")
+SOLVERS = ("sgd", "gd", "lbfgs", "random_search", "random_local_search")
+ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "leaky_relu")
+SCHEDULES = ("constant", "step", "exponential", "inverse_time", "cosine", "warm_up")
+
+# Estimators by the names of --model: module and class.
+MODELS = {
+    "softmax": "softline.softmax_classifier:SoftmaxClassifier",
+    "logistic": "softline.logistic_regression:LogisticRegression",
+    "least_squares": "softline.least_squares:LeastSquaresClassifier",
+    "knn": "softline.neighbors:KNeighborsClassifier",
+    "mlp": "softline.neural_network:MLPClassifier",
+}
+# Names that a model has for parameters of SoftmaxClassifier.
+RENAMED = {
+    ("logistic", "alpha"): "C",
+    ("knn", "n_threads"): "n_jobs",
+    ("mlp", "learning_rate"): "learning_rate_init",
+    ("mlp", "schedule"): "learning_rate",
+    ("mlp", "optimizer"): "solver",
+}
+# Parameters without effect on solvers other than sgd.
+OF_SGD = ("batch_size", "schedule", "label_smoothing", "optimizer", "early_stopping")
+NOT_OF_SOLVER: dict[str, tuple[str, ...]] = {
+    "gd": ("batch_size",),
+    "lbfgs": (*OF_SGD, "learning_rate"),
+    "random_search": OF_SGD,
+    "random_local_search": OF_SGD,
+}
+
+
+def estimator_class(model: str) -> Any:
+    """The class that --model names."""
+    module, name = MODELS[model].split(":")
+    return getattr(import_module(module), name)
+
+
+def parameters(args: argparse.Namespace) -> dict[str, Any]:
+    """Parameters of the estimator that the options ask for.
+
+    Raises
+    ------
+    ValueError
+        If an option belongs to another model, or to another solver.
+    """
+    found = {}
+    for option in OPTIONS:
+        (flag,) = option.flags
+        if option.name not in vars(args):
+            continue
+        if args.model not in option.models.split():
+            owners = ", ".join(option.models.split())
+            raise ValueError(f"{flag} is an option of --model {owners}, not of {args.model}")
+        if option.name in NOT_OF_SOLVER.get(getattr(args, "solver", "sgd"), ()):
+            raise ValueError(f"{flag} has no effect with --solver {args.solver}")
+        found[option.parameter(args.model)] = vars(args)[option.name]
+    if found.get("solver") == "gd":
+        found |= {"solver": "sgd", "batch_size": None}
+    if found.get("learning_rate_init") == "auto":
+        raise ValueError("--learning-rate auto is for --model softmax; an mlp takes a number")
+    return found
+
+
+# ---- values ----------------------------------------------------------------------------------------------
+
+
+def _checked(
+    convert: Callable[[str], Any], right: Callable[[Any], bool], expected: str
+) -> Callable[[str], Any]:
+    """Type for argparse: converts a text, and refuses it unless the result is right."""
+
+    def convert_and_check(text: str) -> Any:
+        try:
+            value = convert(text)
+            if right(value):
+                return value
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"expected {expected}; got {text!r}")
+
+    return convert_and_check
+
+
+COUNT = _checked(int, lambda n: 1 <= n < 2**31, "a whole number from 1 to 2147483647")
+THREADS = _checked(int, lambda n: 1 <= n <= 1024, "a whole number from 1 to 1024")
+SEED = _checked(int, lambda seed: 0 <= seed < 2**32, "a whole number from 0 to 4294967295")
+SHARE = _checked(float, lambda share: 0 <= share < 1, "a number of at least 0, below 1")
+RATIO = _checked(float, lambda ratio: 0 <= ratio <= 1, "a number from 0 to 1")
+PENALTY = _checked(float, lambda alpha: 0 <= alpha < math.inf, "a number of at least 0")
+BATCH_SIZE = _checked(
+    lambda text: None if text == "full" else int(text),
+    lambda n: n is None or 1 <= n < 2**31,
+    "full or a whole number from 1 to 2147483647",
+)
+RATE = _checked(
+    lambda text: text if text == "auto" else float(text),
+    lambda rate: rate == "auto" or 0 < rate < math.inf,
+    "auto or a number above 0",
+)
+SIZES = _checked(
+    lambda text: tuple(map(int, text.split(","))),
+    lambda sizes: all(1 <= size < 2**31 for size in sizes),
+    "whole numbers of at least 1, as in 100,50",
+)
+AS_HELP = "threads (default: as many as help)"
+
+
+# ---- arguments -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Argument:
+    """An argument of a command.
+
+    Attributes
+    ----------
+    spelling : str
+        Flags and what stands for the value: "--out FILE", "-v --verbose", "DATA", "[DATA]" if it is optional.
+    help : str
+    values : callable, tuple of str, True or None
+        A type for argparse, the choices, True for a switch, or None for any text.
+    name : str
+        Its name in the parsed arguments; "" is the longest flag's.
+    models : str
+        The models that have a parameter `name`, if this sets it. It is left to them where it is not given.
+    default : object
+        Told in the help unless it is None.
+    """
+
+    spelling: str
+    help: str
+    values: Any = None
+    name: str = ""
+    models: str = ""
+    default: Any = None
+
+    def __post_init__(self) -> None:
+        words = self.spelling.split()
+        self.flags = [word for word in words if word.startswith("-")]
+        self.metavar = None if words[-1] in self.flags else words[-1].strip("[]")
+        self.name = self.name or (self.flags or words)[-1].strip("-[]").replace("-", "_").lower()
+
+    def add_to(self, parser: Any) -> None:
+        """Add it to a parser of argparse, or to a group of one."""
+        details: dict[str, Any] = {"dest": self.name} if self.flags else {}
+        details["default"] = argparse.SUPPRESS if self.models else self.default
+        if self.values is True:
+            details |= {"action": "store_true", "default": details["default"] or False}
+        else:
+            details |= {"metavar": self.metavar, "nargs": "?" if self.spelling[0] == "[" else None}
+            details["choices" if isinstance(self.values, tuple) else "type"] = self.values
+        action = parser.add_argument(*(self.flags or [self.name]), **details)
+        of_classes = bool(self.models) and self.values is not True and "(default" not in self.help
+        told = (
+            " (default: %(default)s)" if self.default is not None else of_classes * " (default: %(defaults)s)"
+        )
+        vars(action).update(help=(self.help + told).lstrip(), defaults=self)
+
+    def parameter(self, model: str) -> str:
+        """The name of the parameter that it sets."""
+        return RENAMED.get((model, self.name), self.name)
+
+    def __str__(self) -> str:
+        """Default of the first model, and of each model where it differs.
+
+        Read from the classes, which take a second to import: only a printed help waits for that.
+        """
+        models: dict[str, list[str]] = {}
+        for model in self.models.split():
+            name = self.parameter(model)
+            default = inspect.signature(estimator_class(model)).parameters[name].default
+            models.setdefault(_spelt(name, default), []).append(model)
+        first, *others = models
+        return "; ".join([first, *(f"{', '.join(models[other])}: {other}" for other in others)])
+
+
+def _spelt(name: str, value: Any) -> str:
+    """Value of a parameter, as the command line spells it."""
+    if name == "C":
+        return f"{1 / value:g}/rows"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return {"minkowski": "l2", None: "0.0"}.get(value, str(value))  # scikit-learn's spelling
+
+
+# Options that set parameters of estimators.
+OPTIONS = [
+    Argument(
+        "--solver",
+        "how: gd is sgd with full batches, the random ones guess --epochs times",
+        SOLVERS,
+        models="softmax",
+    ),
+    Argument("--epochs N", "most epochs to run", COUNT, "max_iter", "softmax logistic mlp"),
+    Argument("--batch-size B", "rows of a step; full takes all rows at once", BATCH_SIZE, "", "softmax mlp"),
+    Argument(
+        "--learning-rate LR",
+        "auto finds the largest that is stable; of an mlp a number",
+        RATE,
+        models="softmax mlp",
+    ),
+    Argument("--schedule", "how the learning rate changes", SCHEDULES, "", "softmax mlp"),
+    Argument(
+        "--alpha A",
+        "penalty, L2 unless --l1-ratio is given",
+        PENALTY,
+        models="softmax logistic least_squares mlp",
+    ),
+    Argument("--l1-ratio R", "share of L1 in the penalty: 1 is the lasso", RATIO, "", "softmax logistic"),
+    Argument("--label-smoothing S", "share of the uniform distribution in the labels", SHARE, "", "softmax"),
+    Argument("--optimizer", "what a step makes of the gradient", OPTIMIZERS, "", "softmax mlp"),
+    Argument("--threads T", AS_HELP, THREADS, "n_threads", "softmax least_squares knn mlp"),
+    Argument("--early-stopping", "stop when the validation accuracy stands still", True, "", "softmax mlp"),
+    Argument("--standardize", "train as if features had mean 0 and variance 1", True, "", "softmax mlp"),
+    Argument("--neighbors K", "of a knn, that vote", COUNT, "n_neighbors", "knn"),
+    Argument("--metric", "distance of a knn", ("l1", "l2"), "", "knn"),
+    Argument("--weights", "of the votes of a knn", ("uniform", "distance"), "", "knn"),
+    Argument("--hidden H,...", "units of the hidden layers of an mlp", SIZES, "hidden_layer_sizes", "mlp"),
+    Argument("--activation", "of the hidden units of an mlp", ACTIVATIONS, "", "mlp"),
+    Argument("--dropout P", "share of the hidden units of an mlp that a step leaves out", SHARE, "", "mlp"),
+]
+PLACE = [
+    Argument("--data-dir DIR", "folder of mnist or cifar10 (default: $SOFTLINE_DATA, or data)"),
+    Argument("--label COLUMN", "label column of a file, by name or position (default: the last)"),
+]
+DATA = [*PLACE, Argument("DATA", "digits, mnist, cifar10, or a .csv, .npy or .npz file")]
+MODEL_FILE = "a file that softline train --out wrote"
+SEED_HELP = "seed of the splits and of the order of the rows"
+TRAINING = [
+    *DATA,
+    Argument("--model", "what to train", tuple(MODELS), default="softmax"),
+    *OPTIONS,
+    Argument("--seed S", SEED_HELP, SEED, "random_state", default=0),
+]
+
+
+# ---- commands --------------------------------------------------------------------------------------------
+
+
+class Command(NamedTuple):
+    """A command; of arguments in a list of their own, only one may be given."""
+
+    help: str  # its line among the commands
+    description: str
+    arguments: Sequence[Argument | list[Argument]]
+    reads: tuple[str, ...] = ()  # names of what it reads, where it also writes
+    writes: tuple[str, ...] = ()  # spelling of what names files to write
+
+
+COMMANDS = {
+    "train": Command(
+        "train a classifier and report its accuracy",
+        "Train a classifier and report its accuracy. Ctrl-C ends the training early: the "
+        "weights so far are saved and evaluated, and the exit code is 130; once more ends at once.",
+        [
+            *TRAINING,
+            Argument(
+                "--sealed",
+                "leave the test rows alone; softline evaluate then counts the looks at them in the model",
+                True,
+            ),
+            Argument("--out FILE", "save the model, as in model.safetensors"),
+            Argument("--report FILE", "write a web page about training and mistakes, as in report.html"),
+            [
+                Argument("--quiet", "print the results only", True),
+                Argument(
+                    "-v --verbose",
+                    "tell how many GFLOP/s the epochs reach, too, and which share of this machine's peak "
+                    "that is",
+                    True,
+                ),
+            ],
+        ],
+        reads=("data",),
+        writes=("--out", "--report"),
+    ),
+    "evaluate": Command(
+        "report the accuracy of a saved model, class by class",
+        "Report the accuracy of a saved model, class by class: on the test rows of digits, "
+        "mnist or cifar10, on every row of a file, or on the rows that --split names. Splits are those "
+        "that the model was trained with.",
+        [
+            Argument("MODEL", MODEL_FILE),
+            *DATA,
+            Argument("--split", "rows to evaluate", ("train", "validation", "test")),
+        ],
+    ),
+    "predict": Command(
+        "print a label for each row of a file",
+        "Print a label for each row of a file, as csv with a header.",
+        [
+            Argument("MODEL", MODEL_FILE),
+            Argument("FILE", "a .csv, .npy or .npz file of features"),
+            Argument("--proba", "print the probability of each class, too", True),
+            Argument("--label COLUMN", "column to leave out, by name or position"),
+            Argument("--out FILE", "write here instead of standard output"),
+        ],
+        reads=("model", "file"),
+        writes=("--out",),
+    ),
+    "export": Command(
+        "write a saved model as an ONNX graph or a state dict of PyTorch",
+        "Write a saved model for other runtimes.",
+        [Argument("MODEL", MODEL_FILE), Argument("FILE", "a .onnx graph, or a .pt state dict of PyTorch")],
+        reads=("model",),
+        writes=("FILE",),
+    ),
+    "check-gradient": Command(
+        "compare the gradient of a model with differences of its loss",
+        "Compare the gradient of a model at random weights, as the kernels that train compute "
+        "it, with centred differences of its loss, and tell of the worst entry.",
+        [
+            *TRAINING,
+            Argument("--rows N", "training rows, drawn at random", COUNT, default=500),
+            Argument("--checks N", "entries of each array", COUNT, default=100),
+        ],
+    ),
+    "info": Command(
+        "print what this softline is and runs on, or what is in a model",
+        "Print what this softline is and runs on or, given a model, what is in it.",
+        [Argument("[MODEL]", MODEL_FILE)],
+    ),
+    "bench": Command(
+        "measure this machine, and how near to its best the kernels come",
+        "Measure the most that this machine computes and reads in a second, then each kernel "
+        "and a whole epoch on four shapes: median time, rates, and share of the roofline, which is the least "
+        "time that those allow. Every result is checked against NumPy before it is timed.",
+        [
+            *PLACE,
+            Argument("--data DATA", "measure on this data set, too, named as for train"),
+            Argument("--quick", "fewer rows and repeats: a few seconds", True),
+            Argument("--dtype", "of the kernels", ("float32", "float64"), default="float32"),
+            Argument("--batch-size B", "", COUNT, default=256),
+            Argument("--threads T", AS_HELP, THREADS, "n_threads"),
+            Argument("--json", "print JSON instead of tables", True),
+        ],
+    ),
+    "demo": Command(
+        "draw how a classifier learns to part two features, epoch by epoch",
+        "Train classifiers on a problem of two features, and draw the regions of their classes: "
+        "epoch by epoch into a .gif, or at a few moments into a .png. red-panda tells red pandas from dogs "
+        'by how much of a picture is brown, and how much white. Needs pip install "softline[plot]".',
+        [
+            Argument("[DATA]", ", ".join(TOYS), TOYS, default=TOYS[0]),
+            Argument(
+                "--model",
+                "a linear classifier, a network, or one beside the other",
+                ("softmax", "mlp", "both"),
+                default="both",
+            ),
+            Argument("--epochs N", "", COUNT, default=50),
+            Argument("--seed S", "of rows and training", SEED, "random_state", default=0),
+            Argument("--out FILE", "a .gif or .png file", default="demo.gif"),
+        ],
+        writes=("--out",),
+    ),
+}
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import softline
+
+        print(f"softline {softline.__version__}")
+        parser.exit()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of the command line; `command` of the parsed arguments is a key of `COMMANDS`."""
+    parser = argparse.ArgumentParser(
+        prog="softline",
+        description="Softmax classifiers trained on CPUs at the speed of the hardware.",
+        epilog="python -m softline SCRIPT.py (or -m MODULE) runs a script in which scikit-learn's "
+        "LogisticRegression is softline's.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        of_command = commands.add_parser(name, help=command.help, description=command.description)
+        of_command.set_defaults(command=name)
+        for argument in command.arguments:
+            if isinstance(argument, Argument):
+                argument.add_to(of_command)
+                continue
+            group = of_command.add_mutually_exclusive_group()
+            for alternative in argument:
+                alternative.add_to(group)
+    return parser
