@@ -9,7 +9,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 RUNTIMES = r"(libgomp|libomp|libiomp5)[^/]*\.(so[.\d]*|dylib|dll)"
-MODULES = {"_epoch", "_kernels", "_machine", "_neighbors", "_network", "_objective"}
+MODULES = {"core", "dense", "training", "descent", "neighbors", "machine"}
 
 wheel = Path(sys.argv[1])
 with ZipFile(wheel) as archive:
@@ -21,7 +21,7 @@ assert re.fullmatch(tag, wheel.name), f"{wheel.name} is not for one Python and a
 runtimes = [name for name in names if re.search(rf"/{RUNTIMES}$", name)]
 assert len(runtimes) == 1, f"one OpenMP runtime was expected in {wheel.name}, found {runtimes}"
 
-modules = {match[1] for name in names if (match := re.fullmatch(r"softline/(\w+)\.[^/]*(so|pyd)", name))}
+modules = {match[1] for name in names if (match := re.fullmatch(r"softline/_kernels/(\w+)\.[^/]*(so|pyd)", name))}
 assert modules == MODULES, f"compiled modules of {wheel.name}: {sorted(modules)}"
 
 sources = [name for name in names if re.search(r"\.(pyx|pxd|c|h|o|a)$", name)]

@@ -6,7 +6,7 @@ pytest benchmarks/bench_kernels.py --benchmark-disable-gc
 import numpy as np
 import pytest
 
-from softline import _epoch, _kernels, _objective, reference
+from softline import _kernels, reference
 
 SHAPES = {  # rows, features, classes
     "CIFAR-10 50000x3072, C=10": (50_000, 3072, 10),
@@ -115,27 +115,24 @@ def test_gradient(versus, problem, shape, who):
     )
 
 
-def test_sgd_update(versus, problem, shape, who):
+def test_step(versus, problem, shape, who):
     p, dW, db = problem, problem.W.copy(), np.ones_like(problem.b)
 
     def run(kernels):
         W, b = p.W.copy(), p.b.copy()
-        kernels.sgd_update(W, b, dW, db, 0.1, 1e-4, None, None, True)
+        kernels.step(W, b, dW, db, 0.1, 1e-4, None, None, True)
         return [W, b]
 
     check([lambda: run(_kernels), lambda: run(reference)])
     kernels, W, b = WHO[who], p.W.copy(), p.b.copy()
     versus(
-        "sgd_update",
+        "step",
         shape,
         who,
-        lambda: kernels.sgd_update(W, b, dW, db, 1e-6, 1e-4, None, None, True),
+        lambda: kernels.step(W, b, dW, db, 1e-6, 1e-4, None, None, True),
         4 * p.C * p.D,
         3 * dW.nbytes,
     )
-
-
-PASSES = {"softline": _objective, "numpy": reference}
 
 
 def test_loss_gradient(versus, problem, shape, who):
@@ -145,8 +142,8 @@ def test_loss_gradient(versus, problem, shape, who):
         loss = kernels.loss_gradient(p.X[:n], p.y[:n], None, p.W, p.b, dW, db)
         return [np.array(loss), dW.copy(), db.copy()]
 
-    check([lambda: run(_objective, 5000), lambda: run(reference, 5000)])
-    versus("loss_gradient", shape, who, lambda: run(PASSES[who]), 4 * p.N * p.D * p.C, p.X.nbytes)
+    check([lambda: run(_kernels, 5000), lambda: run(reference, 5000)])
+    versus("loss_gradient", shape, who, lambda: run(WHO[who]), 4 * p.N * p.D * p.C, p.X.nbytes)
 
 
 def candidate_losses_by_one_product(X, y, sample_weight, Ws, bs, losses):
@@ -168,7 +165,7 @@ def test_candidate_losses(versus, problem, shape, who):
     Ws = _kernels.padded(K * p.C, p.D, np.float32).reshape(K, p.C, p.D)
     Ws[...] = 0.01 * np.random.default_rng(0).standard_normal(Ws.shape)
     bs, losses = np.zeros((K, p.C), np.float32), np.empty(K)
-    kernels = {"softline": _objective.candidate_losses, "numpy": candidate_losses_by_one_product}
+    kernels = {"softline": _kernels.candidate_losses, "numpy": candidate_losses_by_one_product}
 
     def run(candidate_losses, n=None):
         candidate_losses(p.X[:n], p.y[:n], None, Ws, bs, losses)
@@ -184,11 +181,13 @@ def test_epoch(versus, problem, shape, who):
     rates = np.full(-(-p.N // BATCH), 1e-3)
 
     def run(epoch, order):
-        W, b = p.W.copy(), p.b.copy()
-        args = rates[: -(-len(order) // BATCH)], BATCH, 1e-4, None, None, True
-        return [epoch(p.X, p.y, None, order, W, b, *args), W, b]
+        layer = p.W.copy(), p.b.copy()
+        of_batches = rates[: -(-len(order) // BATCH)]
+        scales = np.full(len(of_batches), 1 / BATCH, np.float32)
+        args = of_batches, BATCH, np.full(len(of_batches), 1e-4), scales
+        return [epoch(p.X, p.y, None, order, [layer], *args), *layer]
 
-    epochs = {"softline": _epoch.sgd_epoch, "numpy": reference.sgd_epoch}
+    epochs = {"softline": _kernels.epoch, "numpy": reference.epoch}
     check([lambda epoch=epoch: run(epoch, p.order[:5000]) for epoch in epochs.values()])
     operations = 4 * p.N * p.D * p.C
     versus("epoch, batch 256", shape, who, lambda: run(epochs[who], p.order), operations, p.X.nbytes)

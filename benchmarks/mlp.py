@@ -86,17 +86,17 @@ class Task:
 
 
 def softline_epoch(task, X, y, layers, order):
-    from softline import _kernels, _network, optimizers
+    from softline import _kernels, optimizers
 
     optimizer, y, rates = optimizers.Momentum(MOMENTUM), y.astype(np.int32), rates_of(task)
     weights = [(_kernels.padded(*W.shape, W.dtype), np.empty_like(b)) for W, b in layers]
     states = [optimizers.State(optimizer, W) for W, _ in weights]
-    arena = _network.Arena()
+    arena = _kernels.Arena()
 
     def run():
         for (W, b), (first_W, first_b), state in zip(weights, layers, states, strict=True):
             W[...], b[...], state.W[...], state.b[...] = first_W, first_b, 0, 0
-        losses = _network.network_epoch(
+        losses = _kernels.epoch(
             X,
             y,
             None,
@@ -104,8 +104,8 @@ def softline_epoch(task, X, y, layers, order):
             weights,
             rates,
             task.batch_size,
-            0.0,
-            "relu",
+            np.zeros(task.n_steps),
+            scales_of(task, X),
             optimizer=optimizer,
             states=states,
             arena=arena,
@@ -119,6 +119,12 @@ def rates_of(task):
     return np.full(task.n_steps, task.learning_rate)
 
 
+def scales_of(task, X):
+    """The weight of a row in the mean of its batch."""
+    sizes = np.minimum(task.batch_size, len(X) - task.batch_size * np.arange(task.n_steps))
+    return (1 / sizes).astype(X.dtype)
+
+
 def reference_epoch(task, X, y, layers, order):
     """In float64."""
     from softline import optimizers, reference
@@ -128,7 +134,7 @@ def reference_epoch(task, X, y, layers, order):
     def run():
         weights = [(W.astype(float), b.astype(float)) for W, b in layers]
         states = [optimizers.State(optimizer, W) for W, _ in weights]
-        losses = reference.network_epoch(
+        losses = reference.epoch(
             X,
             y,
             None,
@@ -136,8 +142,8 @@ def reference_epoch(task, X, y, layers, order):
             weights,
             rates_of(task),
             task.batch_size,
-            0.0,
-            "relu",
+            np.zeros(task.n_steps),
+            scales_of(task, X),
             optimizer=optimizer,
             states=states,
         )

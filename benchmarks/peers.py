@@ -125,19 +125,23 @@ def mean_of_batches(log_p, task):
 
 
 def softline_epoch(task, X, y, _, order):
-    from softline import _epoch, _kernels
+    from softline import _kernels
 
     W, b = _kernels.padded(task.n_classes, task.n_features, X.dtype), np.zeros(task.n_classes, X.dtype)
     y, rates = y.astype(np.int32), np.full(task.n_steps, task.learning_rate)
 
     def run():
         W[...], b[...] = 0, 0
-        losses = _epoch.sgd_epoch(
-            X, y, None, order, W, b, rates, task.batch_size, ALPHA, None, None, True, None
-        )
+        losses = _kernels.epoch(X, y, None, order, [(W, b)], rates, task.batch_size, *penalty_and_scale(task, X))
         return losses.mean(), W, b
 
     return run
+
+
+def penalty_and_scale(task, X):
+    """Of each batch: the L2 penalty, and the weight of a row in the mean."""
+    sizes = np.minimum(task.batch_size, len(X) - task.batch_size * np.arange(task.n_steps))
+    return np.full(task.n_steps, ALPHA), (1 / sizes).astype(X.dtype)
 
 
 def reference_epoch(task, X, y, _, order):
@@ -148,7 +152,7 @@ def reference_epoch(task, X, y, _, order):
 
     def run():
         W, b = np.zeros((task.n_classes, task.n_features)), np.zeros(task.n_classes)
-        losses = reference.sgd_epoch(X, y, None, order, W, b, rates, task.batch_size, ALPHA, None, None, True)
+        losses = reference.epoch(X, y, None, order, [(W, b)], rates, task.batch_size, *penalty_and_scale(task, X))
         return losses.mean(), W, b
 
     return run

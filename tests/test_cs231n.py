@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from softline import _epoch
+from softline import _kernels
 from softline.cs231n import classifiers, optim
 from softline.cs231n.classifiers import (
     KNearestNeighbor,
@@ -240,14 +240,14 @@ def test_an_interrupted_training_keeps_its_weights(problem, monkeypatch):
         calls.append(None)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return sgd_epoch(*args, **kwargs)
+        return right(*args, **kwargs)
 
-    sgd_epoch = _epoch.sgd_epoch
+    right = _kernels.epoch
     X, y = problem
     np.random.seed(0)
     expected = Softmax()
     expected.train(X, y, num_iters=200)
-    monkeypatch.setattr(_epoch, "sgd_epoch", epoch)
+    monkeypatch.setattr(_kernels, "epoch", epoch)
     np.random.seed(0)
     model = Softmax()
     with pytest.raises(KeyboardInterrupt):
@@ -259,7 +259,7 @@ def test_threads_change_no_bit(problem, monkeypatch):
     X, y = np.tile(problem[0], (1, 100)), problem[1]
     weights = []
     for n_threads in (1, 2, 3):
-        monkeypatch.setattr("softline._kernels.max_threads", lambda n_threads=n_threads: n_threads)
+        monkeypatch.setattr("softline._kernels.core.max_threads", lambda n_threads=n_threads: n_threads)
         np.random.seed(0)
         model = LinearSVM()
         weights.append((model.train(X, y, num_iters=5, learning_rate=1e-5, reg=0.1), model.W.tobytes()))

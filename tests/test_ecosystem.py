@@ -24,7 +24,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from softline import _epoch, _kernels, _objective
+from kernel_harness import linear_epoch
+from softline import _kernels
 from softline.linear_model import LogisticRegression, SoftmaxClassifier
 
 pytestmark = [
@@ -256,7 +257,7 @@ def lets_others_run(call):
 
 
 @pytest.mark.parametrize(
-    "kernel", ["scores", "sgd_epoch", "loss_gradient", "candidate_losses", "coordinate_descent"]
+    "kernel", ["scores", "epoch", "loss_gradient", "candidate_losses", "coordinate_descent"]
 )
 def test_kernels_release_the_gil(kernel):
     rng = np.random.RandomState(0)
@@ -266,10 +267,10 @@ def test_kernels_release_the_gil(kernel):
     rates, A, T, l1 = np.full(100, 1e-6), 0.9 + 0.1 * np.eye(D), np.zeros((0, C, D)), np.full(D, 1e-3)
     call = {
         "scores": lambda: _kernels.scores(X, idx, W, b, out, 1),
-        "sgd_epoch": lambda: _epoch.sgd_epoch(X, y, None, idx, W, b, rates, 200, 0.0, None, None, True, 1),
-        "loss_gradient": lambda: _objective.loss_gradient(X, y, None, W, b, dW, db, 1),
-        "candidate_losses": lambda: _objective.candidate_losses(X, y, None, W[None], b[None], db[:1], 1),
-        "coordinate_descent": lambda: _objective.coordinate_descent(
+        "epoch": lambda: linear_epoch(_kernels, X, y, None, idx, W, b, rates, 200, 0.0, None, None, True, 1),
+        "loss_gradient": lambda: _kernels.loss_gradient(X, y, None, W, b, dW, db, 1),
+        "candidate_losses": lambda: _kernels.candidate_losses(X, y, None, W[None], b[None], db[:1], 1),
+        "coordinate_descent": lambda: _kernels.coordinate_descent(
             A, 1.0, T, np.zeros(0), -W, l1, np.zeros((C, D)), 0.0, 1000
         ),
     }[kernel]

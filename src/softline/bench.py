@@ -16,9 +16,9 @@ N rows, D features, C classes:
     scores                  2 n D C     n D + C D + n C: X and W read, scores written
     cross_entropy_gradient  20 n C      2 n C: scores read and written
     gradient                2 n D C     n D + n C + C D: X and dscores read, dW written
-    sgd_update              4 C D       3 C D: W read and written, dW read
+    step                    4 C D       3 C D: W read and written, dW read
     loss_gradient           4 N D C     N D: X read once
-    sgd_epoch               4 N D C     N D: X read once
+    epoch                   4 N D C     N D: X read once
     ======================  ==========  =================================================
 
 20 flops stand for an exponential and its share of maximum, sum and scaling. Vectors (b, y, losses, row
@@ -37,6 +37,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import deepcopy
 from functools import lru_cache, partial
 from importlib.metadata import version
 from itertools import groupby
@@ -48,7 +49,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from softline import _epoch, _kernels, _machine, _objective, reference
+from softline import _kernels, reference
 from softline._typing import Array
 from softline.config import print_rows
 from softline.trainer import epoch_flops
@@ -65,7 +66,6 @@ SHAPES = {  # rows, features, classes
     "wide": (50_000, 512, 1000),
 }
 ALPHA = 1e-4
-PASSES = {"loss_gradient": _objective, "sgd_epoch": _epoch}  # over all rows
 # Rows of a batch, and of an epoch, on which a kernel must agree with the reference.
 CHECKED_ROWS = 2000
 
@@ -245,7 +245,7 @@ def fma_peak(dtype: str, n_threads: int | None) -> float:
 
 
 def _fma_rate(dtype: str, threads: int, seconds: float, budget: float = 0.0) -> float:
-    return _best_rate(partial(_machine.multiply_add, dtype == "float64"), threads, seconds, budget)
+    return _best_rate(partial(_kernels.multiply_add, dtype == "float64"), threads, seconds, budget)
 
 
 def roofline(
@@ -284,7 +284,7 @@ def _written(n_bytes: int) -> Array:
 
 
 def _read(data: Array, part: int, rounds: int, threads: int) -> int:
-    return _machine.read(data[: part * threads], rounds, threads)
+    return _kernels.read(data[: part * threads], rounds, threads)
 
 
 def _best_rate(loop: Callable[[int, int], float], threads: int, seconds: float, budget: float = 0.0) -> float:
@@ -355,32 +355,36 @@ def _measure_kernels(
         scores = _padded(rng.standard_normal((len(batch), C)), X.dtype)
         weight = np.full(len(batch), 1 / len(batch), X.dtype)
         rates = np.full(math.ceil(len(order) / n), rate)
+        alphas, scales = np.full(len(rates), ALPHA), np.full(len(rates), 1 / n, X.dtype)
         dW, db = _padded(W, X.dtype), np.ones(C, X.dtype)
         step = [ALPHA, None, None, True]
         return {
             "scores": ([X, batch, W, b, scores.copy()], [4]),
             "cross_entropy_gradient": ([scores.copy(), y[batch], weight, weight.copy()], [0, 3]),
             "gradient": ([X, batch, scores, _padded(W, X.dtype), b.copy()], [3, 4]),
-            "sgd_update": ([_padded(W, X.dtype), b.copy(), dW, db, rate, *step], [0, 1]),
+            "step": ([_padded(W, X.dtype), b.copy(), dW, db, rate, *step], [0, 1]),
             "loss_gradient": (
                 [X[: len(order)], y[: len(order)], None, W, b, np.empty((C, D)), np.empty(C)],
                 [5, 6],
             ),
-            "sgd_epoch": ([X, y, None, order, _padded(W, X.dtype), b.copy(), rates, n, *step], [4, 5]),
+            "epoch": (
+                [X, y, None, order, [(_padded(W, X.dtype), b.copy())], rates, n, alphas, scales],
+                [4],
+            ),
         }
 
     work = {  # flops, elements moved, elements of the operands
         "scores": (2 * n * D * C, n * D + C * D + n * C, n * D + C * D + n * C),
         "cross_entropy_gradient": (20 * n * C, 2 * n * C, n * C),
         "gradient": (2 * n * D * C, n * D + n * C + C * D, n * D + n * C + C * D),
-        "sgd_update": (4 * C * D, 3 * C * D, 2 * C * D),
+        "step": (4 * C * D, 3 * C * D, 2 * C * D),
         "loss_gradient": (epoch_flops(N, D * C), N * D, N * D),
-        "sgd_epoch": (epoch_flops(N, D * C), N * D, N * D),
+        "epoch": (epoch_flops(N, D * C), N * D, N * D),
     }
     pieces = calls(order[:n][:CHECKED_ROWS], order[:CHECKED_ROWS])
     for kernel, (args, _) in calls(order[:n], order).items():
         tell(f"{shape}: {kernel}")
-        function = getattr(PASSES.get(kernel, _kernels), kernel)
+        function = getattr(_kernels, kernel)
         _check(f"{kernel} on {shape}", function, getattr(reference, kernel), *pieces[kernel], n_threads)
         seconds = _median_seconds(partial(function, *args, n_threads), budget=0.1 if quick else 1)
         flops, moved, held = work[kernel]
@@ -420,9 +424,10 @@ def _check(
     results = []
     with threadpool_limits(1, "blas"):  # whose threads would still spin when the clock runs
         for run in (function, twin):
-            own = [arg.copy() if i in written else arg for i, arg in enumerate(args)]
+            own = [deepcopy(arg) if i in written else arg for i, arg in enumerate(args)]
             returned = run(*own, n_threads)
-            results.append([own[i] for i in written] + ([] if returned is None else [returned]))
+            arrays = [a for i in written for a in ([own[i]] if isinstance(own[i], np.ndarray) else own[i][0])]
+            results.append(arrays + ([] if returned is None else [returned]))
     for a, b in zip(*results, strict=True):
         error, scale = np.abs(a - b).max(), np.abs(b).max()
         if not error <= 1000 * np.finfo(args[0].dtype).eps * scale:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from softline import _neighbors
+from softline import _kernels
 from softline._typing import Array
 from softline.cs231n.checks import as_rows
 
@@ -63,7 +63,7 @@ class KNearestNeighbor:
         if all(rows is not None for rows in pixels):
             X, X_train = pixels
         distances = np.empty((len(X), len(X_train)))
-        _neighbors.distances(X, X_train, "euclidean", distances)
+        _kernels.distances(X, X_train, "euclidean", distances)
         return distances
 
     def compute_distances_one_loop(self, X: Array) -> Array:

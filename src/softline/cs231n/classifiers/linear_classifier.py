@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from softline import _epoch, _kernels
+from softline import _kernels
 from softline._typing import Array
 from softline.cs231n.checks import as_labels, as_rows, check_weights
 from softline.cs231n.classifiers.linear_svm import svm_loss_vectorized
@@ -118,20 +118,18 @@ class LinearClassifier:
                 n = min(PRINT_EVERY, num_iters - first)
                 batches = np.random.choice(len(X), n * batch_size)  # the same rows as n draws of batch_size
                 rates, norms = np.full(n, learning_rate, np.float64), np.empty(n)
-                losses = _epoch.sgd_epoch(
+                losses = _kernels.epoch(
                     X,
                     y,
                     None,
                     batches.astype(np.intp, copy=False),
-                    W,
-                    b,
+                    [(W, b)],
                     rates,
                     batch_size,
-                    2 * reg,
-                    None,
-                    None,
-                    False,
+                    np.full(n, 2.0 * reg),
+                    np.full(n, 1 / batch_size),
                     loss=loss,
+                    fit_intercept=False,
                     square_norms=norms,
                 )
                 losses += reg * norms

@@ -7,7 +7,7 @@ from typing import TypeAlias, overload
 
 import numpy as np
 
-from softline import _kernels, _network
+from softline import _kernels
 from softline._typing import Array
 from softline.cs231n.checks import as_labels, as_rows
 from softline.cs231n.classifiers.linear_loss import square_norm
@@ -146,21 +146,13 @@ class TwoLayerNet(TwoLayers):
     def _steps_in_kernels(self, X: Array, y: Array, reg: float, batch_size: int) -> Steps:
         """Steps in the kernels, with weights in their layout."""
         layers = [(_transposed(self.params[W]), np.array(self.params[b], np.float64)) for W, b in LAYERS]
-        arena = _network.Arena()
+        arena = _kernels.Arena()
 
         def step(batch: Array, learning_rate: float) -> float:
             penalty = reg * sum(square_norm(W) for W, _ in layers)
-            (loss,) = _network.network_epoch(
-                X,
-                y,
-                None,
-                batch,
-                layers,
-                np.array([learning_rate], np.float64),
-                batch_size,
-                2 * reg * batch_size,
-                "relu",
-                arena=arena,
+            rate, alpha, scale = (np.array([a], np.float64) for a in (learning_rate, 2 * reg, 1 / batch_size))
+            (loss,) = _kernels.epoch(
+                X, y, None, batch, layers, rate, batch_size, alpha, scale, arena=arena
             )
             return loss + penalty
 

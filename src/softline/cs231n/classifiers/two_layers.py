@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from softline import _network
+from softline import _kernels
 from softline._typing import Array
 from softline.cs231n.checks import as_labels
 from softline.cs231n.classifiers.linear_loss import penalised, square_norm
@@ -37,10 +37,12 @@ class TwoLayers:
         ]
         if y is None:
             scores = np.empty((len(rows), len(layers[-1][1])), dtype)
-            _network.network_scores(rows, None, layers, "relu", scores)
+            _kernels.network_scores(rows, None, layers, "relu", scores)
             return scores
         gradients = [(np.empty_like(W), np.empty_like(b)) for W, b in layers]
-        loss = _network.network_gradient(rows, as_labels(y, len(rows)), None, None, layers, "relu", gradients)
+        loss = _kernels.gradients(
+            rows, as_labels(y, len(rows)), None, None, layers, gradients, 1 / max(len(rows), 1)
+        )
         grads: dict[str, Array] = {}
         for (W, b), (dW, db) in zip(LAYERS, gradients, strict=True):
             loss += alpha / 2 * square_norm(params[W])
