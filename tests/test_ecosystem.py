@@ -26,6 +26,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from softline import _epoch, _kernels, _objective
 from softline.linear_model import LogisticRegression, SoftmaxClassifier
+from softline.neural_network import MLPClassifier
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -365,6 +366,27 @@ def test_scikit_learns_callbacks(estimator, capsys):
     assert log[0]["neg_log_loss"] < log[-1]["neg_log_loss"]
     assert type(model).__name__ in capsys.readouterr().out
     assert np.array_equal(model.coef_, clone(estimator).fit(X, Y).coef_)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        LogisticRegression(),
+        SoftmaxClassifier(max_iter=3),
+        SoftmaxClassifier(max_iter=3, solver="lbfgs", tol=None),
+        MLPClassifier(max_iter=3),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_scikit_learns_callbacks_get_the_labels(estimator, n_classes):
+    callback = pytest.importorskip("sklearn.callback")
+    monitor = callback.ScoringMonitor(scoring="accuracy")
+    rows = np.isin(Y, range(n_classes))
+    model = clone(estimator).set_callbacks(monitor).fit(X[rows], SPECIES[Y[rows]])
+    log = [row for row in monitor.get_logs().data if row["task_name"] == "iter"]
+    assert log[-1]["accuracy"] == model.score(X[rows], SPECIES[Y[rows]])
 
 
 @both

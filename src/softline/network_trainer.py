@@ -78,8 +78,14 @@ class NetworkTrainer:
             for state, (W, b) in zip(self.states, self.weights, strict=True):
                 state.W[0], state.b[0] = W, b
         if states is not None and all(map(optimizers.State.fits, states, self.states)):
-            for state, past in zip(self.states, states, strict=True):
-                state.copy_from(past)
+            for i, (state, past) in enumerate(zip(self.states, states, strict=True)):
+                if optimizer.averages:
+                    state.t, (W, b) = past.t, past.iterate
+                    self.weights[i][0][...], self.weights[i][1][...] = (
+                        X.weights_from_array(W, b) if i == 0 else (W, b)
+                    )
+                else:
+                    state.copy_from(past)
         self.seed = int(rng.randint(2**32, dtype=np.uint32)) if dropout > 0 else 0
         self.arena = Arena()
         self.after_batch: Callable[[int, float, float], object] | None = None

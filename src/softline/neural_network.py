@@ -328,6 +328,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
                     )
             return self._train_by_sklearn(because, "fit", X, y, sample_weight=sample_weight)
         X, y = self._validate(X, y, reset=not goes_on)
+        given = X.array, y, sample_weight, self.max_iter
         classes = np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)
         if goes_on and not np.array_equal(classes, self.classes_):
             raise ValueError(
@@ -351,7 +352,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             array = validation[0].array
             validation = Rows(array, trainer.X.shift, trainer.X.scale, X.dtype), *validation[1:]
             self.validation_scores_ = self.validation_scores_ or []
-        hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, lambda: self._keep(trainer))
+        hooks = IterationHooks(self, *given, lambda: self._keep(trainer))
         if self.solver == "lbfgs":
             self._run_lbfgs(trainer, validation, hooks, callback, batch_callback)
         else:
@@ -742,12 +743,19 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         return [(coef.T, intercept) for coef, intercept in zip(self.coefs_, self.intercepts_, strict=True)]
 
     def _keep(self, trainer: NetworkTrainer) -> dict[str, Any]:
-        (W, b), *others = trainer.model
-        layers = [trainer.X.weights_for_array(W, b), *((W.copy(), b.copy()) for W, b in others)]
+        layers = self._for_array(trainer, trainer.model)
         self.coefs_ = [np.ascontiguousarray(W).T for W, _ in layers]
         self.intercepts_ = [b.copy() for _, b in layers]
         self._stream, self._drawn = (trainer.states, self._stats, self.learning_rate_), False
+        if trainer.optimizer.averages:
+            for state, layer in zip(trainer.states, self._for_array(trainer, trainer.weights), strict=True):
+                state.iterate = layer
         return self._fitted()
+
+    @staticmethod
+    def _for_array(trainer: NetworkTrainer, layers: Sequence[Layer]) -> list[Layer]:
+        (W, b), *others = layers
+        return [trainer.X.weights_for_array(W, b), *((W.copy(), b.copy()) for W, b in others)]
 
     def _fitted(self) -> dict[str, Any]:
         return {"coefs_": self.coefs_, "intercepts_": self.intercepts_}

@@ -281,6 +281,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         """
         self._check_callbacks(callback=callback, batch_callback=batch_callback)
         X, y = self._validate(X, y, reset=True)
+        given = X.array, y, sample_weight, self.max_iter
         rng = check_random_state(self.random_state)
         if y.ndim == 2:
             classes = np.arange(y.shape[1])
@@ -315,7 +316,8 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             validation = X, held_out, codes
         if self.solver != "sgd":
             self._check_full_batch(y, batch_callback)
-            hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, self._fitted)
+            self.coef_, self.intercept_ = coef.astype(X.dtype), intercept.astype(X.dtype)
+            hooks = IterationHooks(self, *given, self._fitted)
             return self._fit_full_batch(X, y, weight, rows, coef, intercept, validation, hooks, callback, rng)
         trainer = self._trainer(X, y, weight, rows, coef, intercept, rng, ColumnStats(X.shape[1]))
         if validation is not None:
@@ -323,7 +325,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             validation = Rows(array, trainer.X.shift, trainer.X.scale, X.dtype), *validation[1:]
         self.loss_curve_, self.epoch_seconds_ = [], []
         self.validation_scores_ = None if validation is None else []
-        hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, lambda: self._keep(trainer))
+        hooks = IterationHooks(self, *given, lambda: self._keep(trainer))
         self._run(trainer, validation, hooks, callback, batch_callback, goes_on)
         hooks.end(self.n_iter_)
         return self
@@ -379,7 +381,6 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         self.loss_curve_, self.epoch_seconds_, self.learning_rate_ = [], [], None
         self.validation_scores_ = None if validation is None else []
         self._stats = self._auto = self._state = None
-        self.coef_, self.intercept_ = coef.astype(X.dtype), intercept.astype(X.dtype)
 
         def accuracy(X: Rows, rows: Array, codes: Array) -> float:
             return float(np.mean(self._scores(X.array).argmax(axis=1) == codes))
