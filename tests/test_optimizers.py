@@ -466,7 +466,7 @@ def test_partial_fit_of_targets(digits):
     assert list(named.classes_) == list("abcdefghij") and named.score(X, Y) > 0.5
     for call in (lambda: model.partial_fit(X, Y[:, :9] / Y[:, :9].sum(axis=1, keepdims=True)),
                  lambda: model.score(X, Y[:, :9])):  # fmt: skip
-        with pytest.raises(ValueError, match="y has 9 columns of probabilities; the classes are"):
+        with pytest.raises(ValueError, match="y has 9 columns; the classes are"):
             call()
 
 

@@ -7,9 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.model_selection import train_test_split
-from sklearn.utils import column_or_1d
 
 from softline._typing import Array, EvalSet
 from softline.callbacks import CallbackSupportMixin
@@ -34,7 +32,6 @@ class TrainsByEpochs(CallbackSupportMixin):
     # None without rows to validate on, and for solvers without a rate.
     validation_scores_: list[float] | Any
     learning_rate_: float | Any
-    _fewest_classes = 2
 
     @staticmethod
     def _check_callbacks(**given: Callable[..., Any] | None) -> None:
@@ -94,18 +91,3 @@ class TrainsByEpochs(CallbackSupportMixin):
             raise ValueError("eval_set must be a pair (X, y)")
         X, y = self._validate(*eval_set, reset=False)
         return X, np.arange(len(X)), self._encode(y, "the y of eval_set")
-
-    def _classes_of_stream(self, first_call: bool, y: Array, classes: ArrayLike | None) -> Array:
-        """The classes of a first call to partial_fit; of later ones those that there are."""
-        if not first_call:
-            if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-                raise ValueError(f"classes={classes!r} differs from the first call's: {self.classes_}")
-            return self.classes_
-        if classes is None and y.ndim == 2:
-            return np.arange(y.shape[1])
-        if classes is None:
-            raise ValueError("classes must be passed on the first call to partial_fit")
-        classes = np.unique(column_or_1d(classes))
-        if len(classes) < self._fewest_classes:
-            raise ValueError(f"classes needs at least two labels; got {classes!r}")
-        return classes

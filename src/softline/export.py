@@ -555,7 +555,7 @@ def _logistic_from_softmax(model: SoftmaxClassifier) -> Any:
     names = "class_weight", "fit_intercept", "random_state", "warm_start"
     parameters = _shared(SklearnLogisticRegression, model, *names)
     if model._seen is not None and not model.standardize:
-        _, total_weight, _ = model._seen
+        total_weight = model._seen.weight
         parameters["C"] = 1 / (alpha * total_weight) if alpha > 0 else np.inf
     if l1_ratio > 0:
         parameters |= {"solver": "saga", "l1_ratio": l1_ratio}

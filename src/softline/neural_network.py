@@ -17,9 +17,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from softline import _network, optimizers, schedules
+from softline import _network, labels, optimizers, schedules
 from softline._typing import (
     Activation,
     Array,
@@ -176,7 +176,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
 
     _sklearn = SklearnMLPClassifier
     _takes_targets = True
-    _fewest_classes = 1
+    _check_matrix = staticmethod(labels.check_indicators)
     _parameter_constraints = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(_network.ACTIVATIONS))],
@@ -329,13 +329,13 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             return self._train_by_sklearn(because, "fit", X, y, sample_weight=sample_weight)
         X, y = self._validate(X, y, reset=not goes_on)
         given = X.array, y, sample_weight, self.max_iter
-        classes = np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)
+        classes, _ = labels.classes_of(y)
         if goes_on and not np.array_equal(classes, self.classes_):
             raise ValueError(
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
                 f"Previously got {self.classes_}, `y` has {classes}"
             )
-        weight, rows = self._row_weights(X, sample_weight)
+        weight, rows = self._row_weights(X, y, classes, sample_weight)
         rng = check_random_state(self.random_state)
         if not goes_on:
             self._begin(X, y, classes, rng)
@@ -435,9 +435,9 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             optional = {"sample_weight": sample_weight, "classes": classes}
             return self._train_by_sklearn(because, "partial_fit", X, y, **optional)
         X, y = self._validate(X, y, reset=first_call)
-        weight, rows = self._row_weights(X, sample_weight)
         rng = check_random_state(self.random_state)
-        classes = self._classes_of_stream(first_call, y, classes)
+        classes = labels.classes_of_stream(None if first_call else self.classes_, y, classes, fewest=1)
+        weight, rows = self._row_weights(X, y, classes, sample_weight)
         if first_call:
             self._begin(X, y, classes, rng)
         y = self._encode(y, "y")
@@ -542,9 +542,9 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         X, y = self._validate(X, y, reset=not fitted)
         X = Rows(X.array, dtype=np.float64)
         if not fitted:
-            self._begin(X, y, np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y), rng)
+            self._begin(X, y, labels.classes_of(y)[0], rng)
         y = self._encode(y, "y")
-        trainer = self._trainer(X, y, *self._row_weights(X, sample_weight), rng)
+        trainer = self._trainer(X, y, *self._row_weights(X, y, self.classes_, sample_weight), rng)
 
         def named(layers: Sequence[Layer]) -> dict[str, Array]:
             return {f"coefs_[{i}]": W.T for i, (W, _) in enumerate(layers)} | {
@@ -762,37 +762,20 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
 
     # ---- validation --------------------------------------------------------------------------------
 
-    @staticmethod
-    def _targets(y: Array, dtype: np.dtype[Any]) -> Array:
-        """Labels of rows that may have several."""
-        if not np.isin(y, (0, 1)).all():
-            raise ValueError(f"y of shape {y.shape} must hold 0 and 1, for several labels a row")
-        return np.ascontiguousarray(y, np.int32)
-
     def _encode(self, y: Array, name: str) -> Array:
         """Labels as the kernels take them."""
-        if (y.ndim == 2) != self._several or (y.ndim == 2 and y.shape[1] != self.n_outputs_):
+        if (y.ndim == 2) != self._several:
             raise ValueError(f"{name} has shape {y.shape}; the classes are {self.classes_}")
-        if y.ndim == 2:
-            return y
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(f"{name} has labels that are not among the classes: {unknown[:5]}")
-        codes = np.searchsorted(self.classes_, y).astype(np.int32)
+        codes = labels.encode(y, self.classes_, name)
         return codes[:, None] if self.n_outputs_ == 1 else codes
 
-    def _row_weights(self, X: Rows, sample_weight: ArrayLike | None) -> tuple[Array | None, Array]:
+    @staticmethod
+    def _row_weights(
+        X: Rows, y: Array, classes: Array, sample_weight: ArrayLike | None
+    ) -> tuple[Array | None, Array]:
         """Weights, None for ones, and the rows that have one."""
-        if sample_weight is None:
-            return None, np.arange(len(X))
-        weight = _check_sample_weight(sample_weight, X.array, dtype=X.dtype, copy=True)
-        if np.any(weight < 0):
-            raise ValueError(f"sample_weight must not be negative; the smallest is {weight.min()}")
-        with np.errstate(over="ignore"):
-            total = weight.sum()
-        if not 0 < total < np.inf:
-            raise ValueError(f"sample_weight must have a positive, finite sum; it is {total}")
-        return weight, np.flatnonzero(weight)
+        weight = labels.row_weights(X.array, y, classes, sample_weight, dtype=X.dtype)
+        return weight, np.arange(len(X)) if weight is None else np.flatnonzero(weight)
 
     # ---- prediction --------------------------------------------------------------------------------
 

@@ -14,21 +14,19 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight
 
-from softline import optimizers, random_search, reductions, schedules
+from softline import labels, optimizers, random_search, reductions, schedules
 from softline._epoch import sgd_epoch
 from softline._objective import candidate_losses
 from softline._typing import Array, ClassWeight, Differentiable, EvalSet, Layer, RandomState
 from softline.callbacks import Batch, Epoch, IterationHooks
-from softline.class_weights import balanced_weights, check_class_weight
 from softline.column_stats import ColumnStats
 from softline.epochs import INTERRUPTED, TrainsByEpochs
+from softline.labels import n_columns
 from softline.objective import Objective
 from softline.predictor import SoftmaxPredictor, checks_parameters
 from softline.rows import Rows
 from softline.step_size import AutoStep
-from softline.targets import n_columns
 from softline.trainer import DivergenceError, Trainer, epoch_flops
 
 __all__ = ["DivergenceError", "SoftmaxClassifier"]
@@ -283,11 +281,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         X, y = self._validate(X, y, reset=True)
         given = X.array, y, sample_weight, self.max_iter
         rng = check_random_state(self.random_state)
-        if y.ndim == 2:
-            classes = np.arange(y.shape[1])
-        else:
-            classes, y = np.unique(y, return_inverse=True)
-            y = y.astype(np.int32)
+        classes, y = labels.classes_of(y)
         if len(classes) < 2:
             raise ValueError(
                 f"y needs at least two classes to tell apart; it has one class: {classes.tolist()[0]!r}"
@@ -302,7 +296,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
                 )
             coef, intercept = self.coef_, self.intercept_
         self.classes_ = classes
-        self._seen = None
+        self._seen = labels.Seen(len(classes))
         weight = self._row_weights(X, y, sample_weight)
 
         # Rows without weight take no part, not even in forming batches.
@@ -628,9 +622,10 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             raise ValueError(f"partial_fit is gradient descent; solver must be 'sgd', not {self.solver!r}")
         first_call = not hasattr(self, "coef_")
         X, y = self._validate(X, y, reset=first_call)
-        self.classes_ = self._classes_of_stream(first_call, y, classes)
+        self.classes_ = labels.classes_of_stream(None if first_call else self.classes_, y, classes)
         y = self._encode(y, "y")
-        self._seen = None if first_call else self._seen
+        if first_call or self._seen is None:
+            self._seen = labels.Seen(len(self.classes_))
         weight = self._row_weights(X, y, sample_weight)
         if first_call:
             self.coef_ = np.zeros((len(self.classes_), X.shape[1]), X.dtype)
@@ -651,7 +646,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             self._stats or ColumnStats(X.shape[1]),
             auto=self._auto or AutoStep(),
             past=self._state,
-            mean_weight=None if weight is None else self._seen[1] / self._seen[0],
+            mean_weight=None if weight is None else self._seen.mean_weight,
         )
         try:
             loss, seconds = trainer.epoch(self.n_iter_)
@@ -762,68 +757,12 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         return X, rows, codes.argmax(axis=1) if codes.ndim == 2 else codes
 
     def _encode(self, y: Array, name: str) -> Array:
-        """Labels as codes; targets as they are."""
-        if y.ndim == 2:
-            if y.shape[1] != len(self.classes_):
-                raise ValueError(
-                    f"{name} has {y.shape[1]} columns of probabilities; the classes are {self.classes_}"
-                )
-            return y
-        try:
-            codes = np.searchsorted(self.classes_, y)
-        except TypeError as error:
-            raise ValueError(f"{name} has labels of another type than the classes {self.classes_}") from error
-        codes[codes == len(self.classes_)] = 0
-        unknown = self.classes_[codes] != y
-        if np.any(unknown):
-            raise ValueError(f"{name} has labels that are not among the classes: {np.unique(y[unknown])[:5]}")
-        return codes.astype(np.int32)
+        return labels.encode(y, self.classes_, name)
 
     def _row_weights(self, X: Rows, y: Array, sample_weight: ArrayLike | None) -> Array | None:
-        """Sample and class weights multiplied, or None where all are 1.
-
-        `_seen` counts the rows, the weights, and the weights of each class, since it was None.
-        """
-        rows, total, counts = self._seen or (0, 0.0, np.zeros(len(self.classes_)))
-        if sample_weight is None and self.class_weight is None:
-            self._seen = rows + len(X), total + len(X), counts
-            return None
-        weight = _check_sample_weight(sample_weight, X.array, dtype=X.dtype, copy=True)
-        if np.any(weight < 0):
-            raise ValueError(f"sample_weight must not be negative; the smallest is {weight.min()}")
-        check_class_weight(self.class_weight)
-        of_classes = None
-        if self.class_weight == "balanced":
-            if y.ndim == 2:
-                counts = counts + np.einsum("n,nc->c", weight, y)  # BLAS's bits depend on its threads
-            else:
-                counts = counts + np.bincount(y, weights=weight, minlength=len(counts))
-            of_classes = balanced_weights(counts)
-        elif self.class_weight is not None:
-            classes = self.classes_.tolist()
-            if unknown := set(self.class_weight) - set(classes):
-                raise ValueError(
-                    f"class_weight has labels that are not among the classes: {list(unknown)[:5]}"
-                )
-            of_classes = np.array([self.class_weight.get(label, 1) for label in classes])
-        if of_classes is not None:
-            of_rows = np.einsum("nc,c->n", y, of_classes) if y.ndim == 2 else of_classes[y]
-            weight *= of_rows.astype(X.dtype)
-        with np.errstate(over="ignore"):
-            sum_of_weights = weight.sum()
-        if not 0 < sum_of_weights < np.inf:
-            raise ValueError(
-                "the sample weights, multiplied with the class weights, "
-                + (
-                    "are all zero"
-                    if sum_of_weights == 0
-                    else f"are too large for {weight.dtype}; scale them down"
-                )
-            )
-        # Balanced weights change with the counts, but not their sum over all rows.
-        total = counts.sum() if self.class_weight == "balanced" else total + weight.sum(dtype=float)
-        self._seen = rows + np.count_nonzero(weight), total, counts
-        return weight
+        return labels.row_weights(
+            X.array, y, self.classes_, sample_weight, self.class_weight, dtype=X.dtype, seen=self._seen
+        )
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy on labels y (N,), or on the most probable classes of targets y (N, C).
