@@ -606,7 +606,7 @@ def _fit(
 
     import numpy as np
 
-    from softline.epochs import INTERRUPTED
+    from softline.fit_loop import INTERRUPTED
 
     by_epochs, tells = hasattr(model, "early_stopping"), "verbose" in model.get_params()
     if tells:

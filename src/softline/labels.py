@@ -200,7 +200,7 @@ def row_weights(
     # Balanced weights change with the counts, but not their sum over all rows.
     balanced = class_weight == "balanced"
     seen.weight = counts.sum() if balanced else seen.weight + weight.sum(dtype=float)
-    seen.n_rows, seen.of_classes = seen.n_rows + np.count_nonzero(weight), counts
+    seen.n_rows, seen.of_classes = seen.n_rows + int(np.count_nonzero(weight)), counts
     return weight
 
 
@@ -227,7 +227,7 @@ def _weights_of_classes(class_weight: dict[Any, Any], classes: Array) -> Array:
     As in scikit-learn, it may hold labels that are not among the classes, but only if it leaves none out.
     """
     for label, weight in class_weight.items():
-        if not (isinstance(weight, Real) and 0 <= weight < np.inf):
+        if not (isinstance(weight, Real) and 0 <= float(weight) < np.inf):
             raise ValueError(f"class_weight must hold finite numbers of at least 0; {label!r} has {weight!r}")
     known = classes.tolist()
     unknown = set(class_weight) - set(known)

@@ -377,8 +377,6 @@ def _unpack_history(model: Any, header: Header) -> None:
     model.epoch_seconds_ = []
     if header["estimator"] == "MLPClassifier":
         model._summarise()
-    else:
-        model._stats = model._auto = model._state = model._seen = None
 
 
 def _unpack_classes(header: Header, tensors: Tensors) -> Array:

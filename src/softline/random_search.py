@@ -13,8 +13,9 @@ from collections.abc import Callable
 import numpy as np
 
 from softline import _kernels
-from softline._typing import Array
-from softline.rows import Rows
+from softline._objective import candidate_losses
+from softline._typing import Array, Layer
+from softline.rows import Samples
 
 # Candidates scored in a pass over X: at most so many, of at most so many bytes of weights.
 MOST_CANDIDATES, CANDIDATES_BYTES = 100, 16 << 20
@@ -22,20 +23,83 @@ MOST_CANDIDATES, CANDIDATES_BYTES = 100, 16 << 20
 LOCAL_STEP = 0.1
 
 
-def auto_scale(
-    X: Rows,
-    rows: Array,
-    weight: Array | None,
-    *,
-    local: bool,
-    fit_intercept: bool,
-    n_threads: int | None = None,
-) -> float:
-    """Size of weights that give the scores of an average row a variance of 1; of it LOCAL_STEP if `local`."""
-    total = len(rows) if weight is None else weight.sum(dtype=float)
-    mean, squares, _, _ = _kernels.column_stats(X, rows, weight, n_threads)
-    length = np.sqrt(np.sum(mean**2 + squares / total) + fit_intercept)
-    return (LOCAL_STEP if local else 1.0) / (length if length > 0 else 1.0)
+class RandomSearch:
+    """Penalised cross-entropy of samples, brought down by guessing.
+
+    Parameters
+    ----------
+    samples : Samples
+        All of X takes part, by its weights; y are codes.
+    local : bool
+        Whether a guess is a step from the best weights so far, instead of new ones.
+    scale : float or None
+        Standard deviation of guesses and steps. None: weights that give the scores of an average row a
+        variance of 1; of it LOCAL_STEP if `local`.
+    alpha, l1_ratio, fit_intercept, n_threads
+        As in :class:`softline.SoftmaxClassifier`.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        *,
+        local: bool,
+        scale: float | None,
+        alpha: float,
+        l1_ratio: float,
+        fit_intercept: bool,
+        n_threads: int | None,
+    ) -> None:
+        self.samples, self.local, self.alpha, self.l1_ratio = samples, local, alpha, l1_ratio
+        self.fit_intercept, self.n_threads = fit_intercept, n_threads
+        self.scale = self._auto_scale() if scale is None else scale
+
+    def _auto_scale(self) -> float:
+        samples, weight = self.samples, self.samples.weights
+        total = len(samples) if weight is None else weight.sum(dtype=float)
+        mean, squares, _, _ = _kernels.column_stats(samples.X, samples.rows, weight, self.n_threads)
+        length = float(np.sqrt(np.sum(mean**2 + squares / total) + self.fit_intercept))
+        return (LOCAL_STEP if self.local else 1.0) / (length if length > 0 else 1.0)
+
+    def losses(self, Ws: Array, bs: Array) -> Array:
+        """Losses with the penalty of each of K candidates, (K, C, D) and (K, C)."""
+        out = np.empty(len(Ws))
+        samples = self.samples
+        candidate_losses(samples.X, samples.y, samples.row_weight, Ws, bs, out, self.n_threads)
+        squares = np.sum(np.square(Ws, dtype=float), axis=(1, 2))
+        penalty = (1 - self.l1_ratio) / 2 * squares
+        if self.l1_ratio > 0:
+            penalty += self.l1_ratio * np.sum(np.abs(Ws), axis=(1, 2), dtype=float)
+        return out + self.alpha * penalty
+
+    def run(
+        self,
+        W: Array,
+        b: Array,
+        max_iter: int,
+        rng: np.random.RandomState,
+        after_step: Callable[[float, Layer | None, float], bool],
+    ) -> str | None:
+        """Guess, from W and b, which are written to; return what to warn of, or None.
+
+        `after_step` is called after each guess with the best loss so far, the weights if this guess was the
+        better one, else None, and the seconds that it took; a true result ends the search.
+        """
+        found_any = False
+
+        def after_try(value: float, better: bool, seconds: float) -> bool:
+            nonlocal found_any
+            found_any |= better
+            return after_step(value, (W, b) if better else None, seconds)
+
+        options = {"local": self.local, "fit_intercept": self.fit_intercept}
+        search(self.losses, W, b, self.scale, max_iter, rng, after_try, **options)
+        if found_any:
+            return None
+        return (
+            f"none of max_iter={max_iter} guesses was better than the weights at the start; lower "
+            f"learning_rate={self.scale:.3g}, or raise max_iter."
+        )
 
 
 def search(

@@ -26,7 +26,7 @@ import numpy as np
 from softline import _kernels
 from softline._typing import Array
 from softline.column_stats import ColumnStats
-from softline.rows import Rows
+from softline.rows import Rows, Samples
 
 # Rows that estimate the curvature, and power iterations: about the cost of one epoch on wide data.
 SAMPLE_ROWS = 4096
@@ -72,9 +72,7 @@ class AutoStep:
 
     def observe(
         self,
-        X: Rows,
-        rows: Array,
-        weight: Array | None,
+        samples: Samples,
         stats: ColumnStats,
         alpha: float,
         fit_intercept: bool,
@@ -82,7 +80,7 @@ class AutoStep:
         n_threads: int | None = None,
         sample: bool = True,
     ) -> None:
-        """Take in the rows `rows` of X, which `stats` has seen; now and then estimate the curvature anew.
+        """Take in samples, which `stats` has seen as they came; now and then estimate the curvature anew.
 
         That is whenever the rows seen have doubled. `sample` as in :func:`smoothness`.
 
@@ -91,6 +89,7 @@ class AutoStep:
         ValueError
             If a feature is too large to be squared in the dtype of X.
         """
+        X, rows, weight = samples.X, samples.rows, samples.weights
         self.n_rows += len(rows)
         doubled = self.n_rows >= 2 * self.n_rows_estimated
         new = draw(rows, weight)
