@@ -16,6 +16,7 @@ from sklearn.model_selection import train_test_split
 
 from softline._typing import Array, EvalSet, Layer
 from softline.callbacks import Batch, CallbackSupportMixin, Epoch, IterationHooks
+from softline.column_stats import ColumnStats
 from softline.rows import Rows, Samples
 from softline.step_size import AutoStep
 from softline.trainer import Stream, Trainer, TrainerOptions
@@ -74,7 +75,7 @@ class StoppingRule:
 
 
 class FitLoop:
-    """A fit around its steps, as a context: tells of them, keeps their history, and ends at Ctrl-C.
+    """Context of the steps of a fit: it tells of them, keeps their history, and ends the fit at Ctrl-C.
 
     Parameters
     ----------
@@ -88,11 +89,6 @@ class FitLoop:
     accuracy : callable or None
         Returns the present validation accuracy; None without rows to validate on.
     callback : callable or None
-
-    Attributes
-    ----------
-    stopped : bool
-        Whether a callback or Ctrl-C has ended the fit.
     """
 
     def __init__(
@@ -105,7 +101,7 @@ class FitLoop:
         callback: Callable[[Epoch], object] | None,
     ) -> None:
         self.model, self.keep, self.accuracy, self.callback = model, keep, accuracy, callback
-        self.stopped = False
+        self.stopped = False  # by a callback, or by Ctrl-C
         self.progress = model._progress(len(samples), samples.X.dtype)
         model.n_iter_ = 0
         self.hooks = IterationHooks(model, *given, model.max_iter, keep)
@@ -277,11 +273,7 @@ class TrainsByEpochs(CallbackSupportMixin):
         options: TrainerOptions = self._options()
         auto = options.learning_rate == "auto"
         if self.standardize or auto:
-            stream.stats.update(X, samples.rows, samples.weights, self.n_threads)
-        if self.standardize:
-            samples = samples.standardised_as(
-                Rows(X.array, *stream.stats.standardization(options.fit_intercept), X.dtype)
-            )
+            samples = self._standardised(samples, stream.stats, options.fit_intercept)
         if not drawn:
             layers = samples.X.layers_from_array(layers)
         trainer = Trainer(layers, options, rng, X.dtype)
@@ -291,6 +283,14 @@ class TrainsByEpochs(CallbackSupportMixin):
             from_stream = (stream.auto or AutoStep()) if resume else None
             stream.auto = trainer.find_rate(samples, stream.stats, from_stream)
         return trainer, samples
+
+    def _standardised(self, samples: Samples, stats: ColumnStats, center: bool) -> Samples:
+        """The samples, which `stats` takes in, on standardised features if the model wants them."""
+        X = samples.X
+        stats.update(X, samples.rows, samples.weights, self.n_threads)
+        if not self.standardize:
+            return samples
+        return samples.standardised_as(Rows(X.array, *stats.standardization(center), X.dtype))
 
     # ---- epochs ----------------------------------------------------------------------------------------
 

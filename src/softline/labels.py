@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
 from softline._typing import Array, ClassWeight
+from softline.rows import Rows
 
 # How far a row of targets may be from a sum of 1: what rounding to float16 does.
 TARGET_TOLERANCE = 1e-3
@@ -145,30 +146,21 @@ class Seen:
 
 
 def row_weights(
-    X: Array,
+    X: Rows,
     y: Array,
     classes: Array,
     sample_weight: ArrayLike | None,
     class_weight: ClassWeight = None,
-    *,
-    dtype: DTypeLike,
     seen: Seen | None = None,
+    *,
+    dtype: DTypeLike = None,
     balance_by_weight: bool = True,
 ) -> Array | None:
-    """Sample and class weights multiplied, (N,) of `dtype`, or None where all are 1.
+    """Sample and class weights multiplied, (N,) of `dtype`, that of X if None; or None where all are 1.
 
-    Parameters
-    ----------
-    X : (N, D) array
-    y : (N,) int array or (N, C) array
-        Codes, or targets.
-    classes : (C,) array
-    sample_weight, class_weight : as in the `fit` of an estimator
-    dtype : dtype
-    seen : Seen or None
-        Of the rows before, whose classes count in "balanced" weights; the rows of X are added.
-    balance_by_weight : bool, default=True
-        Whether "balanced" goes by the sample weights in each class, or by the number of its rows.
+    y are codes or targets. `seen` counts the rows before, whose classes count in "balanced" weights, and then
+    those of X, too. `balance_by_weight` says whether "balanced" goes by the sample weights in each class, or
+    by the number of its rows.
 
     Raises
     ------
@@ -179,13 +171,17 @@ def row_weights(
     if sample_weight is None and class_weight is None:
         seen.n_rows, seen.weight = seen.n_rows + len(X), seen.weight + len(X)
         return None
-    weight = _check_sample_weight(sample_weight, X, dtype=dtype, copy=True)
+    weight = _check_sample_weight(sample_weight, X.array, dtype=dtype or X.dtype, copy=True)
     if np.any(weight < 0):
         raise ValueError(f"sample_weight must not be negative; the smallest is {weight.min()}")
     counts = seen.of_classes
     if class_weight is not None:
         if class_weight == "balanced":
-            counts = counts + _count(y, weight if balance_by_weight else np.ones(len(X)), len(classes))
+            counted = weight if balance_by_weight else np.ones(len(X))
+            if y.ndim == 2:
+                counts = counts + np.einsum("n,nc->c", counted, y)  # BLAS's bits depend on its threads
+            else:
+                counts = counts + np.bincount(y, weights=counted, minlength=len(classes))
             of_classes = balanced_weights(counts)
         else:
             of_classes = _weights_of_classes(class_weight, classes)
@@ -202,13 +198,6 @@ def row_weights(
     seen.weight = counts.sum() if balanced else seen.weight + weight.sum(dtype=float)
     seen.n_rows, seen.of_classes = seen.n_rows + int(np.count_nonzero(weight)), counts
     return weight
-
-
-def _count(y: Array, weight: Array, n_classes: int) -> Array:
-    """The weight of the rows of each class."""
-    if y.ndim == 2:
-        return np.einsum("n,nc->c", weight, y)  # BLAS's bits depend on its threads
-    return np.bincount(y, weights=weight, minlength=n_classes)
 
 
 def balanced_weights(counts: Array) -> Array:

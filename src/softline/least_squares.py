@@ -188,15 +188,8 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
         self.classes_, codes = labels.classes_of(y)
         n_classes = len(self.classes_)
         targets = 2.0 * (codes[:, None] == (np.arange(n_classes) if n_classes > 2 else 1)) - 1
-        weight = labels.row_weights(
-            X.array,
-            codes,
-            self.classes_,
-            sample_weight,
-            self.class_weight,
-            dtype=np.float64,
-            balance_by_weight=False,
-        )
+        weights, options = (sample_weight, self.class_weight), {"balance_by_weight": False}
+        weight = labels.row_weights(X, codes, self.classes_, *weights, dtype=np.float64, **options)
         return targets, weight
 
     def _loss_and_gradient(

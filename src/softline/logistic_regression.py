@@ -206,15 +206,8 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
                 "This solver needs samples of at least 2 classes in the data, but the data contains only one "
                 f"class: {self.classes_[0]!r}"
             )
-        weight = labels.row_weights(
-            X.array,
-            codes,
-            self.classes_,
-            sample_weight,
-            self.class_weight,
-            dtype=X.dtype,
-            balance_by_weight=_BALANCE_BY_WEIGHT,
-        )
+        weights = sample_weight, self.class_weight
+        weight = labels.row_weights(X, codes, self.classes_, *weights, balance_by_weight=_BALANCE_BY_WEIGHT)
         total = len(X) if weight is None else weight.sum(dtype=float)
         alpha = 1 / (C * total) if C < LARGEST_C else 0.0
         l1_ratio = {"l1": 1, "elasticnet": l1_ratio}.get(penalty, 0)

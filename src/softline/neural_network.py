@@ -332,7 +332,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
                 f"Previously got {self.classes_}, `y` has {classes}"
             )
-        weight = labels.row_weights(X.array, y, classes, sample_weight, dtype=X.dtype)
+        weight = labels.row_weights(X, y, classes, sample_weight)
         rng = check_random_state(self.random_state)
         if not goes_on:
             self._begin(X, y, classes, rng)
@@ -346,7 +346,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             self.validation_scores_ = self.validation_scores_ or []
         loop = FitLoop(self, given, samples, lambda: self._keep(trainer, samples.X), accuracy, callback)
         if self.solver == "lbfgs":
-            self._fit_lbfgs(trainer, samples, loop, batch_callback)
+            self._to_the_minimum(trainer, samples, loop, batch_callback)
             return self
         best = np.inf if self.early_stopping or self.best_loss_ is None else self.best_loss_
         rule = StoppingRule(self.tol, self.n_iter_no_change + 1, ties=True, best=best)
@@ -431,7 +431,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             return self._train_by_sklearn(because, "partial_fit", X, y, **optional)
         X, y = self._validate(X, y, reset=first_call)
         classes = labels.classes_of_stream(None if first_call else self.classes_, y, classes, fewest=1)
-        weight = labels.row_weights(X.array, y, classes, sample_weight, dtype=X.dtype)
+        weight = labels.row_weights(X, y, classes, sample_weight)
         rng = check_random_state(self.random_state)
         if first_call:
             self._begin(X, y, classes, rng)
@@ -523,7 +523,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         X = Rows(X.array, dtype=np.float64)
         if not fitted:
             self._begin(X, y, labels.classes_of(y)[0], rng)
-        weight = labels.row_weights(X.array, y, self.classes_, sample_weight, dtype=X.dtype)
+        weight = labels.row_weights(X, y, self.classes_, sample_weight)
         samples, stream = Samples(X, self._encode(y, "y"), weight), Stream(X.shape[1], len(self.classes_))
         trainer, samples = self._trainer(samples, self._layers(), stream, rng, drawn=self._drawn)
         objective = NetworkObjective(trainer, samples)
@@ -579,7 +579,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
                 state.b *= trainer.rate / rate
         trainer.rate = self.learning_rate_ = rate
 
-    def _fit_lbfgs(
+    def _to_the_minimum(
         self,
         trainer: Trainer,
         samples: Samples,

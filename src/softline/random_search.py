@@ -24,17 +24,19 @@ LOCAL_STEP = 0.1
 
 
 class RandomSearch:
-    """Penalised cross-entropy of samples, brought down by guessing.
+    """Penalised cross-entropy of samples, brought down by guessing: the best of the guesses.
+
+    A guess is `scale` times standard normal numbers or, if `local`, the best weights so far and such a step:
+    "random search" and "random local search". Guesses are scored many at a time, but the result is that of
+    one after the other: a step drawn but not yet taken when one before it led away is tried from there.
 
     Parameters
     ----------
     samples : Samples
         All of X takes part, by its weights; y are codes.
     local : bool
-        Whether a guess is a step from the best weights so far, instead of new ones.
     scale : float or None
-        Standard deviation of guesses and steps. None: weights that give the scores of an average row a
-        variance of 1; of it LOCAL_STEP if `local`.
+        None: weights that give the scores of an average row a variance of 1; of it LOCAL_STEP if `local`.
     alpha, l1_ratio, fit_intercept, n_threads
         As in :class:`softline.SoftmaxClassifier`.
     """
@@ -45,10 +47,10 @@ class RandomSearch:
         *,
         local: bool,
         scale: float | None,
-        alpha: float,
-        l1_ratio: float,
-        fit_intercept: bool,
-        n_threads: int | None,
+        alpha: float = 0.0,
+        l1_ratio: float = 0.0,
+        fit_intercept: bool = True,
+        n_threads: int | None = None,
     ) -> None:
         self.samples, self.local, self.alpha, self.l1_ratio = samples, local, alpha, l1_ratio
         self.fit_intercept, self.n_threads = fit_intercept, n_threads
@@ -63,11 +65,9 @@ class RandomSearch:
 
     def losses(self, Ws: Array, bs: Array) -> Array:
         """Losses with the penalty of each of K candidates, (K, C, D) and (K, C)."""
-        out = np.empty(len(Ws))
-        samples = self.samples
+        out, samples = np.empty(len(Ws)), self.samples
         candidate_losses(samples.X, samples.y, samples.row_weight, Ws, bs, out, self.n_threads)
-        squares = np.sum(np.square(Ws, dtype=float), axis=(1, 2))
-        penalty = (1 - self.l1_ratio) / 2 * squares
+        penalty = (1 - self.l1_ratio) / 2 * np.sum(np.square(Ws, dtype=float), axis=(1, 2))
         if self.l1_ratio > 0:
             penalty += self.l1_ratio * np.sum(np.abs(Ws), axis=(1, 2), dtype=float)
         return out + self.alpha * penalty
@@ -78,92 +78,50 @@ class RandomSearch:
         b: Array,
         max_iter: int,
         rng: np.random.RandomState,
-        after_step: Callable[[float, Layer | None, float], bool],
+        after_try: Callable[[float, Layer | None, float], bool],
     ) -> str | None:
-        """Guess, from W and b, which are written to; return what to warn of, or None.
+        """Guess `max_iter` times, writing better weights into W and b; return what to warn of, or None.
 
-        `after_step` is called after each guess with the best loss so far, the weights if this guess was the
-        better one, else None, and the seconds that it took; a true result ends the search.
+        W (C, D) and b (C,) are where a local search starts; of a random search the first guess, unless they
+        are zeros. `rng` draws (C, D + 1) numbers for a guess, the bias in the last column. `after_try` is
+        called after each guess with the best loss so far, W and b if this guess was the better one, else
+        None, and the seconds that it took; a true result ends the search.
         """
-        found_any = False
-
-        def after_try(value: float, better: bool, seconds: float) -> bool:
-            nonlocal found_any
-            found_any |= better
-            return after_step(value, (W, b) if better else None, seconds)
-
-        options = {"local": self.local, "fit_intercept": self.fit_intercept}
-        search(self.losses, W, b, self.scale, max_iter, rng, after_try, **options)
+        local, found_any = self.local, False
+        most = max(1, min(MOST_CANDIDATES, CANDIDATES_BYTES // max(1, W.nbytes)))
+        C, D = W.shape
+        Ws = _kernels.padded(most * C, D, W.dtype).reshape(most, C, D)
+        bs = np.zeros((most, C), W.dtype)
+        best = self.losses(W[None], b[None])[0] if local or W.any() else np.inf
+        steps: deque[Array] = deque()
+        tried, K = 0, 1 if local else most
+        while tried < max_iter:
+            start = time.perf_counter()
+            K = min(K, most, max_iter - tried)
+            while len(steps) < K:
+                steps.append(rng.standard_normal((C, D + 1)))
+            for k in range(K):
+                Ws[k] = self.scale * steps[k][:, :-1] + (W if local else 0)
+                if self.fit_intercept:
+                    bs[k] = self.scale * steps[k][:, -1] + (b if local else 0)
+            found = self.losses(Ws[:K], bs[:K])
+            seconds = (time.perf_counter() - start) / K
+            for k in range(K):
+                better = bool(found[k] < best)
+                if better:
+                    best, found_any = float(found[k]), True
+                    W[...], b[...] = Ws[k], bs[k]
+                steps.popleft()
+                tried += 1
+                if after_try(float(best), (W, b) if better else None, seconds):
+                    return None
+                if local and better:
+                    break
+            # As many as it took to find a better one; twice as many if there was none.
+            K = (k + 1 if better else 2 * K) if local else most
         if found_any:
             return None
         return (
             f"none of max_iter={max_iter} guesses was better than the weights at the start; lower "
             f"learning_rate={self.scale:.3g}, or raise max_iter."
         )
-
-
-def search(
-    losses: Callable[[Array, Array], Array],
-    W: Array,
-    b: Array,
-    scale: float,
-    max_iter: int,
-    rng: np.random.RandomState,
-    after_try: Callable[[float, bool, float], object],
-    *,
-    local: bool,
-    fit_intercept: bool = True,
-) -> None:
-    """The best of `max_iter` guesses, written into W and b as they are found.
-
-    A guess is `scale` times standard normal numbers or, if `local`, the best weights so far and such a step:
-    "random search" and "random local search". Guesses are scored many at a time, but the result is that of
-    one after the other: a step drawn but not yet taken when one before it led away is tried from there.
-
-    Parameters
-    ----------
-    losses : callable
-        The loss of each of K candidates (K,), given their weights (K, C, D) and biases (K, C).
-    W, b : (C, D) and (C,) arrays
-        Where a local search starts; of a random search the first guess, unless they are zeros.
-    scale : float
-    max_iter : int
-    rng : RandomState
-        Draws (C, D + 1) numbers for a guess, the bias in the last column.
-    after_try : callable
-        Called after each guess with the best loss so far, whether this guess was the better one, and the
-        seconds that it took; a true result ends the search.
-    local : bool
-    fit_intercept : bool, default=True
-    """
-    most = max(1, min(MOST_CANDIDATES, CANDIDATES_BYTES // max(1, W.nbytes)))
-    C, D = W.shape
-    Ws = _kernels.padded(most * C, D, W.dtype).reshape(most, C, D)
-    bs = np.zeros((most, C), W.dtype)
-    best = losses(W[None], b[None])[0] if local or W.any() else np.inf
-    steps: deque[Array] = deque()
-    tried, K = 0, 1 if local else most
-    while tried < max_iter:
-        start = time.perf_counter()
-        K = min(K, most, max_iter - tried)
-        while len(steps) < K:
-            steps.append(rng.standard_normal((C, D + 1)))
-        for k in range(K):
-            Ws[k] = scale * steps[k][:, :-1] + (W if local else 0)
-            if fit_intercept:
-                bs[k] = scale * steps[k][:, -1] + (b if local else 0)
-        found = losses(Ws[:K], bs[:K])
-        seconds = (time.perf_counter() - start) / K
-        for k in range(K):
-            better = bool(found[k] < best)
-            if better:
-                best = float(found[k])
-                W[...], b[...] = Ws[k], bs[k]
-            steps.popleft()
-            tried += 1
-            if after_try(float(best), better, seconds):
-                return
-            if local and better:
-                break
-        # As many as it took to find a better one; twice as many if there was none.
-        K = (k + 1 if better else 2 * K) if local else most

@@ -98,16 +98,9 @@ class Rows:
 class Samples:
     """Rows with their labels and weights, of which some take part.
 
-    Parameters
-    ----------
-    X : (N, D) Rows
-    y : (N,) int32 array or (N, C) array
-        Codes 0..C-1; or, one column for each output, targets of the dtype of X or int32 zeros and ones.
-    row_weight : (N,) array of X.dtype, or None
-    rows : (n,) int array or None, default=None
-        Numbers of the rows that take part. None: all that have a weight.
-    mean_weight : float or None, default=None
-        What weights are divided by. None for their mean over `rows`.
+    y (N,) are codes 0..C-1; or y (N, C), a column for each output, targets of the dtype of X or int32 zeros
+    and ones. `rows` are the numbers of those that take part, None for all that have a weight; `mean_weight`
+    is what weights are divided by, None for their mean over `rows`.
     """
 
     def __init__(

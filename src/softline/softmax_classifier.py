@@ -313,10 +313,8 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
 
     def _samples(self, X: Rows, y: Array, sample_weight: ArrayLike | None, stream: Stream) -> Samples:
         """Rows with their weights, which the stream counts; y are codes or targets."""
-        weight = labels.row_weights(
-            X.array, y, self.classes_, sample_weight, self.class_weight, dtype=X.dtype, seen=stream.seen
-        )
-        return Samples(X, y, weight)
+        weights = sample_weight, self.class_weight, stream.seen
+        return Samples(X, y, labels.row_weights(X, y, self.classes_, *weights))
 
     def _options(self) -> TrainerOptions:
         """How gradient descent trains this model."""
@@ -403,33 +401,34 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         rng: np.random.RandomState,
     ) -> Self:
         """Fit by a solver to which a step is what an epoch is to gradient descent."""
-        samples = self._standardised(samples)
+        if self.standardize:
+            samples = self._standardised(samples, ColumnStats(samples.X.shape[1]), self.fit_intercept)
         X = samples.X
         W, b = X.weights_from_array(*(a.astype(float) for a in layer))
         self.learning_rate_ = None
         self._put([(layer[0].astype(X.dtype), layer[1].astype(X.dtype))])
-        accuracy = None
+        score: float | None = None
 
-        def accuracy_of_all() -> float:
-            assert validation is not None
-            if scores and not moved:
-                return scores[-1]
-            return float(np.mean(self._scores(validation.X.array).argmax(axis=1) == validation.y))
-
-        scores, moved = self.validation_scores_, True
-        if validation is not None:
-            accuracy = accuracy_of_all
-        loop = FitLoop(self, given, samples, self._fitted, accuracy, callback)
+        def accuracy() -> float:
+            """The validation accuracy, computed anew only where the weights have moved."""
+            nonlocal score
+            if score is None:
+                assert validation is not None
+                predicted = self._scores(validation.X.array).argmax(axis=1)
+                score = float(np.mean(predicted == self._strata(validation.y)))
+            return score
 
         def after_step(value: float, weights: Layer | None, seconds: float) -> bool:
             """Tell of a step to `weights`, None if that is where they were."""
-            nonlocal moved
-            moved = weights is not None
+            nonlocal score
             if weights is not None:
                 self._put([X.weights_for_array(*(a.astype(X.dtype) for a in weights))])
-            loop.tell(value, self._record(value, seconds, accuracy), seconds)
+                score = None
+            loop.tell(value, self._record(value, seconds, loop.accuracy), seconds)
             return loop.stopped
 
+        to_score = None if validation is None else accuracy
+        loop = FitLoop(self, given, samples, self._fitted, to_score, callback)
         warning = None
         with loop:
             if self.solver == "lbfgs":
@@ -449,14 +448,6 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         if warning:
             warn(warning, ConvergenceWarning)
         return self
-
-    def _standardised(self, samples: Samples) -> Samples:
-        """The samples as solvers that see all rows at each step take them."""
-        if not self.standardize:
-            return samples
-        X, stats = samples.X, ColumnStats(samples.X.shape[1])
-        stats.update(X, samples.rows, samples.weights, self.n_threads)
-        return samples.standardised_as(Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype))
 
     def _to_the_minimum(
         self,
@@ -558,7 +549,9 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         X, y = Rows(X.array, dtype=np.float64), self._encode(y, "y")
         y = y.astype(float) if y.ndim == 2 else y
         stream = Stream(X.shape[1], len(self.classes_))
-        samples = self._standardised(self._samples(X, y, sample_weight, stream))
+        samples = self._samples(X, y, sample_weight, stream)
+        if self.standardize:
+            samples = self._standardised(samples, stream.stats, self.fit_intercept)
         W, b = (np.array(a, float) for a in samples.X.weights_from_array(self.coef_, self.intercept_))
         if self.solver == "lbfgs":
             self._check_full_batch(y, None)

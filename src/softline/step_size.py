@@ -26,7 +26,7 @@ import numpy as np
 from softline import _kernels
 from softline._typing import Array
 from softline.column_stats import ColumnStats
-from softline.rows import Rows, Samples
+from softline.rows import Samples
 
 # Rows that estimate the curvature, and power iterations: about the cost of one epoch on wide data.
 SAMPLE_ROWS = 4096
@@ -133,7 +133,7 @@ class AutoStep:
         if doubled:
             self.n_rows_estimated = self.n_rows
             self.curvature, self.curvature_of_row, self.length = smoothness(
-                X, rows, weight, alpha, self.shift, self.metric, fit_intercept, rng, n_threads, sample, CUT
+                samples, alpha, self.shift, self.metric, fit_intercept, rng, n_threads, sample, CUT
             )
 
 
@@ -169,9 +169,7 @@ def center_and_spread(seen: Array) -> tuple[Array, Array]:
 
 
 def smoothness(
-    X: Rows,
-    rows: Array,
-    weight: Array | None,
+    samples: Samples,
     alpha: float,
     shift: Array | None,
     metric: Array | None,
@@ -189,6 +187,7 @@ def smoothness(
     gradient is X^T u. With `sample` this takes at most SAMPLE_ROWS rows. For full batches it takes them all:
     then a weight of 2 is the row twice for the step, too, and an iteration costs no more than an epoch.
     """
+    X, rows, weight = samples.X, samples.rows, samples.weights
     if sample and len(rows) > SAMPLE_ROWS:
         chosen = rng.choice(len(rows), SAMPLE_ROWS, replace=False)
         rows, weight = rows[chosen], None if weight is None else weight[chosen]

@@ -180,31 +180,20 @@ class Trainer:
         """Go on with what the optimizer remembers of a stream, if it fits, on rows standardised as X is."""
         if len(states) != len(self.states) or not all(map(optimizers.State.fits, states, self.states)):
             return
-        if self.options.optimizer.averages:  # the layers at hand are the mean
-            _write(self.layers, X.layers_from_array([past.iterate for past in states]))
+        mean = self.copy_of_model()
         for state, past in zip(self.states, states, strict=True):
-            if self.options.optimizer.averages:
-                state.t = past.t
-            else:
-                state.copy_from(past)
+            state.copy_from(past)
+        if self.options.optimizer.averages:  # the mean was kept for rows as they came, as the last step was
+            _write(self.model, mean)
+            _write(self.layers, X.layers_from_array([past.iterate for past in states]))
 
     def find_rate(
         self, samples: Samples, stats: ColumnStats, stream: step_size.AutoStep | None = None
     ) -> step_size.AutoStep:
-        """Find the rate and the geometry that ``learning_rate="auto"`` stands for.
+        """Find the rate and the geometry that ``learning_rate="auto"`` stands for; return what is known now.
 
-        Parameters
-        ----------
-        samples : Samples
-        stats : ColumnStats
-            Of these rows as they came, or of all rows of a stream.
-        stream : AutoStep or None
-            What earlier rows of a stream have taught, to be added to.
-
-        Returns
-        -------
-        auto : AutoStep
-            What is known now.
+        `stats` are of these rows as they came or, with what earlier rows of a `stream` have taught, of all of
+        its rows.
         """
         options, n = self.options, len(samples)
         auto, batch_size = stream or step_size.AutoStep(), options.batch_of(n)
@@ -281,9 +270,7 @@ class Trainer:
         times = epoch + np.arange(0, n, batch_size) / n
         rates = self.rate * schedules.multipliers(options.schedule, times, options.max_iter)
         layers = [(W.copy(), b.copy()) for W, b in self.layers]
-        states = [optimizers.State(options.optimizer, W) for W, _ in layers]
-        for copy, state in zip(states, self.states, strict=True):
-            copy.copy_from(state)
+        states = [(state.t, state.W.copy(), state.b.copy()) for state in self.states]
         try:
             losses, seconds = self._batches(samples, order, rates, batch_size)
             finite = np.isfinite(losses)
@@ -293,10 +280,13 @@ class Trainer:
                 raise DivergenceError(f"{what} in epoch {epoch + 1}: {self.advice(samples)}")
         except BaseException:  # KeyboardInterrupt, too: the weights go with the history
             _write(self.layers, layers)
-            for state, copy in zip(self.states, states, strict=True):
-                state.copy_from(copy)
+            for state, (t, W, b) in zip(self.states, states, strict=True):
+                state.t, state.W[...], state.b[...] = t, W, b
             raise
-        loss = mean_loss(losses, n, batch_size)
+        sizes = np.full(len(losses), batch_size)
+        if len(losses) == len(rates):
+            sizes[-1] = n - batch_size * (len(losses) - 1)
+        loss = float(np.sum(losses * sizes) / sizes.sum())  # not by BLAS, whose bits depend on its threads
         if self.noisy and loss > RISEN * self.least_loss:
             self.rate *= LOWER
         self.least_loss = min(loss, self.least_loss)
@@ -378,12 +368,9 @@ class Trainer:
                 _kernels.scores(X, idx, *layers[0], scores, n_threads)
             else:
                 network_scores(X, idx, layers, activation, scores, n_threads)
-            if y.dtype.kind == "f":  # targets
-                right = scores.argmax(axis=1) == y[idx].argmax(axis=1)
-            else:
-                right = (
-                    scores.argmax(axis=1) == y[idx] if y.ndim == 1 else ((scores > 0) == y[idx]).all(axis=1)
-                )
+            truth = y[idx].argmax(axis=1) if y.dtype.kind == "f" else y[idx]
+            one = truth.ndim == 1  # label a row
+            right = scores.argmax(axis=1) == truth if one else ((scores > 0) == truth).all(axis=1)
             hits += np.count_nonzero(right)
         return float(hits / len(samples))
 
@@ -404,7 +391,8 @@ class Trainer:
         The curvature of a feature is that of all classes together, no less than that of one.
         """
         options, X, y, [(W, b)] = self.options, samples.X, samples.y, self.model
-        n_classes, smoothing, weight = len(b), options.label_smoothing, samples.weights
+        l1, l2, smoothing, n_threads = options.l1, options.l2, options.label_smoothing, options.n_threads
+        n_classes, weight = len(b), samples.weights
         share = np.ones(len(samples)) if weight is None else weight.astype(float)
         share /= share.sum()
         shift = np.zeros(X.shape[1]) if self.shift is None else self.shift.astype(float)
@@ -413,27 +401,23 @@ class Trainer:
             some = slice(first, first + ROWS_AT_ONCE)
             rows, shares = samples.rows[some], share[some, None]
             probs = np.empty((len(rows), n_classes), X.dtype)
-            _kernels.scores(X, rows, W, b, probs, options.n_threads)
-            _kernels.softmax(probs, options.n_threads)
+            _kernels.scores(X, rows, W, b, probs, n_threads)
+            _kernels.softmax(probs, n_threads)
             targets = y[rows] if y.ndim == 2 else np.eye(n_classes)[y[rows]]
             targets = (1 - smoothing) * targets + smoothing / n_classes
             g, sums = np.empty(W.shape, X.dtype), np.empty(n_classes, X.dtype)
             dscores = (shares * (probs - targets)).astype(X.dtype)
-            _kernels.gradient(X, rows, dscores, g, sums, options.n_threads)
+            _kernels.gradient(X, rows, dscores, g, sums, n_threads)
             dW, db = dW + g, db + sums
             curved = np.sum(shares * probs * (1 - probs), axis=1)
             if curved.any():
-                mean, squares, _, _ = _kernels.column_stats(
-                    X, rows, curved.astype(X.dtype), options.n_threads
-                )
+                mean, squares, _, _ = _kernels.column_stats(X, rows, curved.astype(X.dtype), n_threads)
                 curvature += squares + curved.sum() * (mean - shift) ** 2
                 curvature_b += curved.sum()
-        dW += options.l2 * W - db[:, None] * shift
+        dW += l2 * W - db[:, None] * shift
         # Of the penalty's subgradients the one that leaves least: where weights are 0 it takes what it can.
-        dW = np.where(
-            W != 0, dW + options.l1 * np.sign(W), np.sign(dW) * np.maximum(np.abs(dW) - options.l1, 0)
-        )
-        curvature += options.l2
+        dW = np.where(W != 0, dW + l1 * np.sign(W), np.sign(dW) * np.maximum(np.abs(dW) - l1, 0))
+        curvature += l2
         decrement = np.sum(np.divide(dW**2, curvature, where=curvature > 0, out=np.zeros(dW.shape)))
         if options.fit_intercept and curvature_b > 0:
             decrement += np.sum(db**2) / curvature_b
@@ -444,51 +428,31 @@ class Trainer:
         options, n = self.options, len(samples)
         with np.errstate(over="ignore", invalid="ignore"):
             curvature, curvature_of_row, _ = step_size.smoothness(
-                samples.X,
-                samples.rows,
-                samples.weights,
-                options.l2,
-                None,
-                None,
-                options.fit_intercept,
-                self.rng,
-                options.n_threads,
+                samples, options.l2, None, None, options.fit_intercept, self.rng, options.n_threads
             )
             return self._stable_rate(curvature, curvature_of_row, n, options.batch_of(n))
 
     def advice(self, samples: Samples) -> str:
         """What is wrong with the learning rate, and which would do."""
+        too_large = f"={self.rate:.3g} is too large for these data. "
         if self.options.activation is not None:
-            return (
-                f"learning_rate_init={self.rate:.3g} is too large for these data. A smaller one helps, "
-                "and so does standardize=True."
-            )
+            return f"learning_rate_init{too_large}A smaller one helps, and so does standardize=True."
+        wrong, by_itself = f"learning_rate{too_large}", "learning_rate='auto' finds one by itself."
         batch_size = self.options.batch_of(len(samples))
         if self.options.optimizer.auto_change(batch_size):  # no curvature makes such steps unstable
-            return (
-                f"learning_rate={self.rate:.3g} is too large for these data. A smaller one helps; "
-                "learning_rate='auto' finds one by itself."
-            )
+            return f"{wrong}A smaller one helps; {by_itself}"
         stable = self.stable_rate(samples)
         if self.options.learning_rate == "auto" or self.rate <= 1.05 * stable:  # as rounded below
             return (
                 f"learning_rate={self.rate:.3g} suits these data, but batches of {batch_size} are too "
                 "noisy for it, or the schedule raises it; raise batch_size, or let the schedule lower it."
             )
-        wrong = f"learning_rate={self.rate:.3g} is too large for these data. "
         if not stable > 0:
             return wrong + "The features are too large for any; scale them (for example with StandardScaler)."
-        return wrong + f"Up to {stable:.2g} is stable; learning_rate='auto' finds one by itself."
+        return f"{wrong}Up to {stable:.2g} is stable; {by_itself}"
 
 
 def _write(layers: Sequence[Layer], new: Sequence[Layer]) -> None:
     """Copy the weights of new layers into these."""
     for (W, b), (new_W, new_b) in zip(layers, new, strict=True):
         W[...], b[...] = new_W, new_b
-
-
-def mean_loss(losses: Array, n_rows: int, batch_size: int) -> float:
-    """The mean over the rows of losses of batches, the first ones of an epoch of `n_rows`."""
-    sizes = np.full(len(losses), batch_size)
-    sizes[-1] = min(n_rows, batch_size * len(losses)) - batch_size * (len(losses) - 1)
-    return float(np.sum(losses * sizes) / sizes.sum())  # not by BLAS, whose bits depend on its threads
