@@ -16,7 +16,7 @@ import time
 
 import numpy as np
 
-from softline import _kernels, _machine
+from softline import _kernels
 from softline.cs231n.classifiers import KNearestNeighbor, LinearSVM, Softmax, fc_net, neural_net
 from softline.cs231n.solver import Solver
 from softline.datasets import load_cifar10
@@ -181,7 +181,7 @@ def peak():
     best = 0
     for _ in range(10):
         start = time.perf_counter()
-        flops = _machine.multiply_add(True, rounds, n_threads)
+        flops = _kernels.multiply_add(True, rounds, n_threads)
         best = max(best, flops / (time.perf_counter() - start))
     return best
 

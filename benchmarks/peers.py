@@ -132,7 +132,9 @@ def softline_epoch(task, X, y, _, order):
 
     def run():
         W[...], b[...] = 0, 0
-        losses = _kernels.epoch(X, y, None, order, [(W, b)], rates, task.batch_size, *penalty_and_scale(task, X))
+        losses = _kernels.epoch(
+            X, y, None, order, [(W, b)], rates, task.batch_size, *penalty_and_scale(task, X)
+        )
         return losses.mean(), W, b
 
     return run
@@ -152,7 +154,9 @@ def reference_epoch(task, X, y, _, order):
 
     def run():
         W, b = np.zeros((task.n_classes, task.n_features)), np.zeros(task.n_classes)
-        losses = reference.epoch(X, y, None, order, [(W, b)], rates, task.batch_size, *penalty_and_scale(task, X))
+        losses = reference.epoch(
+            X, y, None, order, [(W, b)], rates, task.batch_size, *penalty_and_scale(task, X)
+        )
         return losses.mean(), W, b
 
     return run

@@ -168,10 +168,10 @@ def test_ctrl_c_in_training_keeps_the_weights_so_far(tmp_path, capsys, monkeypat
     path = tmp_path / "model.safetensors"
     train_epoch = trainer.Trainer.epoch
 
-    def epoch_with_ctrl_c(self, epoch):
+    def epoch_with_ctrl_c(self, samples, epoch):
         if epoch == 5:
             signal.raise_signal(signal.SIGINT)
-        return train_epoch(self, epoch)
+        return train_epoch(self, samples, epoch)
 
     monkeypatch.setattr(trainer.Trainer, "epoch", epoch_with_ctrl_c)
     assert main(["train", "digits", "--out", str(path)]) == 130

@@ -12,6 +12,7 @@ import joblib
 import numpy as np
 import pytest
 import sklearn
+from kernel_harness import linear_epoch
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_iris
@@ -24,9 +25,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from kernel_harness import linear_epoch
 from softline import _kernels
 from softline.linear_model import LogisticRegression, SoftmaxClassifier
+from softline.neural_network import MLPClassifier
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -368,6 +369,27 @@ def test_scikit_learns_callbacks(estimator, capsys):
     assert np.array_equal(model.coef_, clone(estimator).fit(X, Y).coef_)
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        LogisticRegression(),
+        SoftmaxClassifier(max_iter=3),
+        SoftmaxClassifier(max_iter=3, solver="lbfgs", tol=None),
+        MLPClassifier(max_iter=3),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_scikit_learns_callbacks_get_the_labels(estimator, n_classes):
+    callback = pytest.importorskip("sklearn.callback")
+    monitor = callback.ScoringMonitor(scoring="accuracy")
+    rows = np.isin(Y, range(n_classes))
+    model = clone(estimator).set_callbacks(monitor).fit(X[rows], SPECIES[Y[rows]])
+    log = [row for row in monitor.get_logs().data if row["task_name"] == "iter"]
+    assert log[-1]["accuracy"] == model.score(X[rows], SPECIES[Y[rows]])
+
+
 @both
 def test_scikit_learns_callbacks_in_a_search(estimator):
     callback = pytest.importorskip("sklearn.callback")
@@ -501,10 +523,8 @@ def test_ctrl_c_in_a_callback_ends_the_training():
 
 
 def test_without_callbacks_an_epoch_is_one_call(monkeypatch):
-    from softline import trainer
-
-    calls, sgd_epoch = [], trainer.sgd_epoch
-    monkeypatch.setattr(trainer, "sgd_epoch", lambda *a, **k: calls.append(1) or sgd_epoch(*a, **k))
+    calls, epoch = [], _kernels.epoch
+    monkeypatch.setattr(_kernels, "epoch", lambda *a, **k: calls.append(1) or epoch(*a, **k))
     model = SoftmaxClassifier(max_iter=3, tol=None, batch_size=10)
     for options, expected in (({}, 3), ({"callback": id}, 1), ({"batch_callback": lambda batch: None}, 45)):
         calls.clear()

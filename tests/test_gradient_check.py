@@ -244,26 +244,23 @@ def test_raw_features_and_dtypes(digits):
 @pytest.mark.parametrize("model", [SoftmaxClassifier(alpha=0.1), LogisticRegression()], ids=str)
 def test_a_planted_sign_error_is_found(model, monkeypatch, digits):
     """In one weight of many, in either kernel."""
-    from softline import objective, softmax_classifier
-
     X, _, y, _ = digits
     right = check_gradient(model, X[:100] / 16, y[:100], n_checks=None, random_state=0)
     assert right.passed
-    epoch, loss_gradient = softmax_classifier.sgd_epoch, objective.loss_gradient
+    gradients, loss_gradient = _kernels.gradients, _kernels.loss_gradient
 
-    def wrong_epoch(X, y, weight, rows, W, b, *args, **options):
-        before = W[3, 20]
-        losses = epoch(X, y, weight, rows, W, b, *args, **options)
-        W[3, 20] = before - (W[3, 20] - before)
-        return losses
+    def wrong_gradients(X, y, weight, rows, layers, out, *args, **options):
+        loss = gradients(X, y, weight, rows, layers, out, *args, **options)
+        out[0][0][3, 20] *= -1
+        return loss
 
     def wrong_gradient(X, y, weight, W, b, dW, db, n_threads):
         loss = loss_gradient(X, y, weight, W, b, dW, db, n_threads)
         dW[3, 20] *= -1
         return loss
 
-    monkeypatch.setattr(softmax_classifier, "sgd_epoch", wrong_epoch)
-    monkeypatch.setattr(objective, "loss_gradient", wrong_gradient)
+    monkeypatch.setattr(_kernels, "gradients", wrong_gradients)
+    monkeypatch.setattr(_kernels, "loss_gradient", wrong_gradient)
     found = check_gradient(model, X[:100] / 16, y[:100], n_checks=None, random_state=0)
     assert not found.passed
     assert (found.name, found.index) == ("coef_", (3, 20))

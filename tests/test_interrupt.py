@@ -12,9 +12,10 @@ import warnings
 import numpy as np
 import pytest
 
-from softline import SoftmaxClassifier, load_model, network_trainer, objective, trainer
+from softline import SoftmaxClassifier, load_model, objective, trainer
 from softline.cli import main
 from softline.linear_model import LogisticRegression
+from softline.network_objective import NetworkObjective
 from softline.neural_network import MLPClassifier
 from softline.progress import EpochProgress
 from softline.trainer import Trainer
@@ -121,10 +122,10 @@ def test_predictions_on_a_terminal(tmp_path):
 def test_a_second_ctrl_c_ends_at_once(tmp_path, capsys, monkeypatch):
     train_epoch = Trainer.epoch
 
-    def epoch_with_ctrl_c(self, epoch):
+    def epoch_with_ctrl_c(self, samples, epoch):
         if epoch == 2:
             signal.raise_signal(signal.SIGINT)
-        return train_epoch(self, epoch)
+        return train_epoch(self, samples, epoch)
 
     monkeypatch.setattr(Trainer, "epoch", epoch_with_ctrl_c)
     monkeypatch.setattr("softline.cli._predicted", lambda *_: signal.raise_signal(signal.SIGINT))
@@ -169,6 +170,7 @@ SCRIPT = """
 import sys
 import numpy as np
 from softline import SoftmaxClassifier
+from softline.network_objective import NetworkObjective
 from softline.neural_network import MLPClassifier
 
 data = np.load(sys.argv[1])
@@ -224,9 +226,9 @@ def interrupting(function, call):
 @pytest.mark.parametrize(
     ("model", "home"),
     [
-        (SoftmaxClassifier(random_state=0), trainer.Trainer),
-        (MLPClassifier(random_state=0), network_trainer.NetworkTrainer),
-        (MLPClassifier(solver="lbfgs", random_state=0), network_trainer.NetworkTrainer),
+        (SoftmaxClassifier(random_state=0), Trainer),
+        (MLPClassifier(random_state=0), Trainer),
+        (MLPClassifier(solver="lbfgs", random_state=0), Trainer),
         (SoftmaxClassifier(solver="lbfgs"), None),
     ],
     ids=str,
@@ -245,8 +247,7 @@ def test_while_it_validates(digits, monkeypatch, model, home):
 
 def test_a_network_is_not_left_at_a_point_that_was_only_tried(digits, monkeypatch):
     X, _, y, _ = digits
-    home, fits = network_trainer.NetworkTrainer, {}
-    objective_of = home.objective
+    objective_of = NetworkObjective.__call__
 
     def tried(self, vector):
         value = objective_of(self, vector)
@@ -256,7 +257,7 @@ def test_a_network_is_not_left_at_a_point_that_was_only_tried(digits, monkeypatc
         return value
 
     tried.values = []
-    monkeypatch.setattr(home, "objective", tried)
+    monkeypatch.setattr(NetworkObjective, "__call__", tried)
     with pytest.warns(UserWarning, match="interrupted"):
         model = MLPClassifier(solver="lbfgs", random_state=0).fit(X, y)
     monkeypatch.undo()
@@ -290,13 +291,12 @@ def test_an_epoch_in_several_calls_gives_the_same_bits(digits, monkeypatch, mode
     whole = model(**params).fit(X, y).predict_proba(X_test)
     monkeypatch.setattr(trainer, "CALL_FLOPS", 1e5)
     calls = []
-    descend = Trainer._descend if model is SoftmaxClassifier else network_trainer.NetworkTrainer._descend
+    descend = Trainer._descend
 
     def counted(*args):
         calls.append(args)
         return descend(*args)
 
-    for home in (Trainer, network_trainer.NetworkTrainer):
-        monkeypatch.setattr(home, "_descend", counted)
+    monkeypatch.setattr(Trainer, "_descend", counted)
     assert np.array_equal(model(**params).fit(X, y).predict_proba(X_test), whole)
     assert len(calls) > 3

@@ -8,8 +8,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-
 from kernel_harness import assert_close, dtypes, isas, linear_epoch, same_for_any_threads, wide
+
 from softline import _kernels, optimizers, reference
 
 ULPS = {np.float32: 6, np.float64: 1e-12 / np.finfo(np.float64).eps}
@@ -20,7 +20,6 @@ SHAPES += [(17, D, C) for D in (3072, 3073) for C in (3, 10, 77)]
 SHAPES += [(300, 40, C) for C in (2, 3, 4, 6, 7, 8, 9, 11, 16, 100)] + [(5, 64, 1000), (2, 3073, 1000)]
 # (features, classes), for kernels that see no rows
 WEIGHTS = sorted({(D, C) for _, D, C in SHAPES} - {(3073, 1000)})
-
 
 
 class Problem:
@@ -157,8 +156,19 @@ def test_epoch_of_the_hinge_loss(isa, dtype):
                 options, norms = dict(options), np.full(len(args[0]), np.nan)
                 if "optimizer" in options:
                     options["state"] = optimizers.State(options["optimizer"], W)
-                losses = linear_epoch(module, 
-                    X, p.y, None, p.idx, W, b, *args, n_threads, loss="hinge", square_norms=norms, **options
+                losses = linear_epoch(
+                    module,
+                    X,
+                    p.y,
+                    None,
+                    p.idx,
+                    W,
+                    b,
+                    *args,
+                    n_threads,
+                    loss="hinge",
+                    square_norms=norms,
+                    **options,
                 )
                 return [W, b, losses, norms]
 
@@ -251,9 +261,7 @@ def test_updates(isa, dtype, name, geometry):
 
         def run(n_threads, p=p, dW=dW, db=db, shift=shift, metric=metric, options=options):
             W, b, state = p.W.copy(), p.b.copy(), random_state(optimizer, p, 3)
-            _kernels.step(
-                W, b, dW, db, 0.25, 0.25, shift, metric, True, n_threads, state=state, **options
-            )
+            _kernels.step(W, b, dW, db, 0.25, 0.25, shift, metric, True, n_threads, state=state, **options)
             assert state.t == 4
             return [W, b, np.ascontiguousarray(state.W), state.b]
 
@@ -273,9 +281,7 @@ def test_sgd_update_with_l1(isa, dtype):
         dW, db = p.W[::-1].copy(), p.b[::-1].copy()
         exact, exact_b = wide(p.W), wide(p.b)
         args = 0.5, 0.25
-        reference.step(
-            exact, exact_b, wide(dW), wide(db), *args, wide(p.shift), wide(p.metric), True, l1=1.0
-        )
+        reference.step(exact, exact_b, wide(dW), wide(db), *args, wide(p.shift), wide(p.metric), True, l1=1.0)
 
         def run(n_threads, p=p, dW=dW, db=db, args=args):
             W, b = p.W.copy(), p.b.copy()
@@ -397,7 +403,7 @@ def test_column_stats(isa, dtype):
 @isas
 @dtypes
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 1000])
-def test_sgd_epoch(isa, dtype, batch_size):
+def test_epoch(isa, dtype, batch_size):
     shapes = [(0, 5, 3), (1, 1, 2), (33, 17, 3), (31, 100, 10), (20, 3073, 10), (17, 33, 77), (3, 40, 1000)]
     for shape in shapes:
         p = Problem(*shape, dtype)
@@ -406,8 +412,19 @@ def test_sgd_epoch(isa, dtype, batch_size):
         for weight, shift, metric in ((None, None, None), (p.weight, p.shift, p.metric)):
             far = [None if a is None else wide(a) for a in (weight, shift, metric)]
             exact, exact_b = wide(p.W), wide(p.b)
-            exact_losses = linear_epoch(reference, 
-                wide(p.X), p.y, far[0], p.idx, exact, exact_b, rates, batch_size, 1e-3, *far[1:], True
+            exact_losses = linear_epoch(
+                reference,
+                wide(p.X),
+                p.y,
+                far[0],
+                p.idx,
+                exact,
+                exact_b,
+                rates,
+                batch_size,
+                1e-3,
+                *far[1:],
+                True,
             )
 
             def run(n_threads, p=p, args=(batch_size, 1e-3, shift, metric, True), weight=weight, rates=rates):
@@ -535,8 +552,8 @@ def test_ten_steps_follow_the_reference(dtype):
         W, b, exact, exact_b = p.W.copy(), p.b.copy(), wide(p.W), wide(p.b)
         args = np.full(10, 0.05), p.n // 10, 1e-2
         losses = linear_epoch(_kernels, p.X, p.y, None, p.idx, W, b, *args, None, None, True)
-        exact_losses = linear_epoch(reference, 
-            wide(p.X), p.y, None, p.idx, exact, exact_b, *args, None, None, True
+        exact_losses = linear_epoch(
+            reference, wide(p.X), p.y, None, p.idx, exact, exact_b, *args, None, None, True
         )
         tolerance = 2e-5 if dtype is np.float32 else 1e-12
         np.testing.assert_allclose(losses, exact_losses, rtol=tolerance)
@@ -569,7 +586,7 @@ def test_epochs_of_optimizers(isa, dtype, name, options):
             far = [None if a is None else wide(a) for a in (shift, metric)]
             exact, exact_b, state = wide(p.W), wide(p.b), Wide(optimizers.State(optimizer, p.W))
             exact_losses = [
-                linear_epoch(reference, 
+                linear_epoch(reference,
                     wide(p.X), y if y.ndim == 1 else wide(y), wide(p.weight), p.idx, exact, exact_b, rates,
                     batch_size, 1e-2, *far, True, optimizer=optimizer, state=state, **options,
                 )
@@ -579,7 +596,7 @@ def test_epochs_of_optimizers(isa, dtype, name, options):
             def run(n_threads, p=p, y=y, args=(rates, batch_size, 1e-2, shift, metric, True)):
                 W, b, state = p.W.copy(), p.b.copy(), optimizers.State(optimizer, p.W)
                 losses = [
-                    linear_epoch(_kernels, 
+                    linear_epoch(_kernels,
                         p.X, y, p.weight, p.idx, W, b, *args, n_threads, optimizer=optimizer, state=state,
                         **options,
                     )
@@ -655,11 +672,11 @@ def test_geometry_is_descent_on_changed_features(name):
     V, a = W.copy(), b.copy()
     args = np.full(6, 0.1), 10, 0.0
     state, state_of_z = optimizers.State(optimizer, W), optimizers.State(optimizer, W)
-    linear_epoch(_kernels, 
-        p.X, p.y, None, p.idx, W, b, *args, p.shift, metric, True, optimizer=optimizer, state=state
+    linear_epoch(
+        _kernels, p.X, p.y, None, p.idx, W, b, *args, p.shift, metric, True, optimizer=optimizer, state=state
     )
-    linear_epoch(_kernels, 
-        Z, p.y, None, p.idx, V, a, *args, None, None, True, optimizer=optimizer, state=state_of_z
+    linear_epoch(
+        _kernels, Z, p.y, None, p.idx, V, a, *args, None, None, True, optimizer=optimizer, state=state_of_z
     )
     np.testing.assert_allclose(W, V * root, rtol=1e-9)
     np.testing.assert_allclose(b, a - W @ p.shift, rtol=1e-9)
@@ -833,7 +850,11 @@ def epoch(**changes):
         ({"row_weight": np.ones(2)}, ValueError, "row_weight has 2 elements, expected 23"),
         ({"X": np.zeros((23, 6), np.int64)}, TypeError, "X must be of native float32.* got int64"),
         ({"X": np.zeros((23, 6), ">f8")}, TypeError, "got >f8"),
-        ({"W": np.zeros((3, 6), np.float32)}, ValueError, "b of layer 0 must be of native float32; got float64"),
+        (
+            {"W": np.zeros((3, 6), np.float32)},
+            ValueError,
+            "b of layer 0 must be of native float32; got float64",
+        ),
         ({"W": np.zeros((6, 3)).T}, ValueError, "rows of W of layer 0 must be contiguous"),
         ({"W": np.zeros((3, 6))[::-1]}, ValueError, "must lie one after the other, without overlap"),
         ({"W": np.broadcast_to(np.zeros(6), (3, 6))}, ValueError, "W of layer 0 is read-only"),
@@ -857,7 +878,10 @@ def epoch(**changes):
             "state.W has 1 matrices, expected 2",
         ),
         (
-            {"optimizer": optimizers.Adam(), "states": [optimizers.State(optimizers.Adam(), np.ones((3, 5)))]},
+            {
+                "optimizer": optimizers.Adam(),
+                "states": [optimizers.State(optimizers.Adam(), np.ones((3, 5)))],
+            },
             ValueError,
             "state.W has 5 columns, expected 6",
         ),

@@ -157,7 +157,7 @@ def test_what_is_refused():
     X, y = load_iris(return_X_y=True)
     with pytest.raises(ValueError, match="sample_weight must not be negative; the smallest is -1"):
         LeastSquaresClassifier().fit(X, y, np.arange(-1, 149))
-    with pytest.raises(ValueError, match=r"must have a positive sum; it is 0\.0"):
+    with pytest.raises(ValueError, match="multiplied with the class weights, are all zero"):
         LeastSquaresClassifier(class_weight={0: 0, 1: 0, 2: 0}).fit(X, y)
     with pytest.raises(ValueError, match="The 'alpha' parameter of LeastSquaresClassifier must be"):
         LeastSquaresClassifier(alpha=-1.0).fit(X, y)

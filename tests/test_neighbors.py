@@ -5,13 +5,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from kernel_harness import isas
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier as SklearnKNeighborsClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from kernel_harness import isas
 from softline import _kernels, datasets, reference
 from softline.neighbors import KNeighborsClassifier
 from softline.rows import KERNEL_DTYPES

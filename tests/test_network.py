@@ -4,8 +4,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from kernel_harness import (
+    dtypes,
+    isas,
+    linear_epoch,
+    network_epoch,
+    network_gradient,
+    same_for_any_threads,
+    wide,
+)
 
-from kernel_harness import dtypes, isas, linear_epoch, network_epoch, network_gradient, same_for_any_threads, wide
 from softline import _kernels, optimizers, reference
 from softline.rows import Rows
 
@@ -203,7 +211,8 @@ def test_epoch(isa, dtype, dropout):
         def run(n_threads, module=_kernels, dtype=dtype, p=p, weight=weight, activation=activation):
             weights, optimizer = p.weights(dtype), optimizers.Momentum()
             states = [optimizers.State(optimizer, W) for W, _ in weights]
-            losses = network_epoch(module, 
+            losses = network_epoch(
+                module,
                 p.X.astype(dtype),
                 p.y,
                 None if weight is None else weight.astype(dtype),
@@ -241,7 +250,8 @@ def test_every_optimizer_moves_every_layer(dtype, optimizer):
             if optimizer.averages:
                 state.W[0], state.b[0] = W, b
         for _ in range(2):
-            network_epoch(module, 
+            network_epoch(
+                module,
                 p.X.astype(dtype),
                 p.y,
                 None,
@@ -272,7 +282,8 @@ def test_the_size_of_chunks_and_calls_changes_no_bit():
         for first in range(0, 500, pieces):
             order = p.order[first : first + pieces]
             rates = np.full(len(order) // 250, 0.01)
-            losses += network_epoch(_kernels, 
+            losses += network_epoch(
+                _kernels,
                 p.X,
                 p.y,
                 None,
@@ -305,8 +316,18 @@ def test_isas_give_the_same_bits():
         try:
             weights = p.weights()
             for activation in _kernels.ACTIVATIONS:
-                network_epoch(_kernels, 
-                    p.X, p.y, None, p.order, weights, np.full(4, 0.1), 32, 1.0, activation, dropout=0.1
+                network_epoch(
+                    _kernels,
+                    p.X,
+                    p.y,
+                    None,
+                    p.order,
+                    weights,
+                    np.full(4, 0.1),
+                    32,
+                    1.0,
+                    activation,
+                    dropout=0.1,
                 )
             found.add(b"".join(a.tobytes() for a in flat(weights)))
         finally:
@@ -367,7 +388,8 @@ def test_gradient_is_the_numerical_one(activation, sizes, dropout):
 
     def loss(module=_kernels):
         gradients = p.gradients()
-        value = network_gradient(module, 
+        value = network_gradient(
+            module,
             p.X,
             p.y,
             p.sample_weight,
@@ -405,8 +427,8 @@ def test_a_step_is_the_gradient_with_the_penalty(dtype):
     p = Problem((50, 20, 3), dtype)
     gradients, weights = p.gradients(), p.weights()
     network_gradient(_kernels, p.X, p.y, p.sample_weight, p.order, p.layers, "tanh", gradients)
-    network_epoch(_kernels, 
-        p.X, p.y, p.sample_weight, p.order, weights, np.array([0.5]), len(p.order), 3.0, "tanh"
+    network_epoch(
+        _kernels, p.X, p.y, p.sample_weight, p.order, weights, np.array([0.5]), len(p.order), 3.0, "tanh"
     )
     l2 = 3.0 / p.sample_weight[p.order].sum(dtype=float)
     for (W, b), (dW, db), (new_W, new_b) in zip(p.layers, gradients, weights, strict=True):

@@ -405,6 +405,26 @@ def test_partial_fit_learns_from_a_stream():
     assert len(model.loss_curve_) == len(model.epoch_seconds_) == model.n_iter_ == 30
 
 
+@pytest.mark.parametrize("standardize", [False, True])
+def test_asgd_goes_on_from_the_last_step(standardize):
+    """Calls to partial_fit are the epochs of a fit."""
+    common = {"solver": "asgd", "shuffle": False, "tol": None, "standardize": standardize}
+    fitted, stream = small(max_iter=4, **common).fit(SMALL_X, SMALL_Y), small(**common)
+    for _ in range(4):
+        stream.partial_fit(SMALL_X, SMALL_Y, classes=np.arange(10))
+    for a, b in zip(weights_of(stream), weights_of(fitted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
+
+
+def test_asgd_follows_the_statistics_of_a_stream():
+    """Its last step is kept for rows as they came, however later rows are standardised."""
+    stream = small(solver="asgd", standardize=True, learning_rate_init=1e-12)
+    stream.partial_fit(SMALL_X[:100], SMALL_Y[:100], classes=np.arange(10))
+    before = stream.predict_proba(SMALL_X[:100])
+    stream.partial_fit(2 * SMALL_X + 1, SMALL_Y)
+    np.testing.assert_allclose(stream.predict_proba(SMALL_X[:100]), before, rtol=1e-6)
+
+
 def test_rows_without_weight_take_no_part():
     weight = np.r_[np.ones(200), np.zeros(100)]
     broken = np.where(weight[:, None] > 0, SMALL_X, 1e3)
@@ -504,7 +524,7 @@ def test_data_that_make_no_sense():
         model.predict(SMALL_X)
     with pytest.raises(ValueError, match="must not be negative"):
         model.fit(SMALL_X, SMALL_Y, sample_weight=np.full(300, -1.0))
-    with pytest.raises(ValueError, match=r"positive, finite sum|non-zero"):
+    with pytest.raises(ValueError, match=r"are all zero|non-zero"):
         model.fit(SMALL_X, SMALL_Y, sample_weight=np.zeros(300))
     with pytest.raises(TypeError, match="callback must be callable"):
         model.fit(SMALL_X, SMALL_Y, callback=3)

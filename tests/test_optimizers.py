@@ -12,7 +12,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from softline import SoftmaxClassifier, optimizers, trainer
+from softline import SoftmaxClassifier, _kernels, optimizers
 from softline.softmax_classifier import DivergenceError
 
 pytestmark = [
@@ -155,7 +155,7 @@ def test_divergence_restores_the_state(digits):
     model = SoftmaxClassifier(optimizer="momentum", learning_rate=1e3, alpha=1e3, random_state=0)
     with pytest.raises(DivergenceError, match=r"Up to .* is stable"):
         model.fit(X, y)
-    assert np.isfinite(model.coef_).all() and np.isfinite(model._state.W).all()
+    assert np.isfinite(model.coef_).all() and np.isfinite(model._stream.states[0].W).all()
     with pytest.raises(DivergenceError, match=r"learning_rate=1e\+300 is too large.*A smaller one helps"):
         SoftmaxClassifier(optimizer="adam", learning_rate=1e300, alpha=1e300).fit(X, y)
 
@@ -164,7 +164,7 @@ def test_divergence_restores_the_state(digits):
 def test_interrupted_epochs_leave_no_trace(digits, name, monkeypatch):
     X, _, y, _ = digits
     args = {"optimizer": name, "random_state": 0, "tol": None}
-    epoch, calls = trainer.sgd_epoch, []
+    epoch, calls = _kernels.epoch, []
 
     def interrupted(*args, **options):
         losses = epoch(*args, **options)
@@ -173,15 +173,15 @@ def test_interrupted_epochs_leave_no_trace(digits, name, monkeypatch):
             raise KeyboardInterrupt
         return losses
 
-    monkeypatch.setattr(trainer, "sgd_epoch", interrupted)
+    monkeypatch.setattr(_kernels, "epoch", interrupted)
     with pytest.warns(UserWarning, match="interrupted"):
         model = SoftmaxClassifier(max_iter=10, **args).fit(X, y)
     monkeypatch.undo()
     expected = SoftmaxClassifier(max_iter=3, **args).fit(X, y)
     assert same_bits(model, expected)
-    assert model._state.t == expected._state.t
-    assert np.array_equal(model._state.W, expected._state.W)
-    assert np.array_equal(model._state.b, expected._state.b)
+    assert model._stream.states[0].t == expected._stream.states[0].t
+    assert np.array_equal(model._stream.states[0].W, expected._stream.states[0].W)
+    assert np.array_equal(model._stream.states[0].b, expected._stream.states[0].b)
 
 
 # ---- the same bits, and going on --------------------------------------------------------------------------
@@ -234,13 +234,13 @@ def test_partial_fit_learns_a_stream(digits, name, standardize):
 def test_another_optimizer_or_fit_starts_afresh(digits):
     X, _, y, _ = digits
     model = SoftmaxClassifier(optimizer="momentum", max_iter=3).fit(X, y)
-    assert model._state.t == 3 * 6
+    assert model._stream.states[0].t == 3 * 6
     model.set_params(optimizer="adam").partial_fit(X, y)
-    assert model._state.t == 6 and len(model._state.W) == 2
+    assert model._stream.states[0].t == 6 and len(model._stream.states[0].W) == 2
     model.partial_fit(X.astype(np.float32), y)
-    assert model._state.t == 12 and model._state.W.dtype == np.float32
+    assert model._stream.states[0].t == 12 and model._stream.states[0].W.dtype == np.float32
     model.set_params(warm_start=True).fit(X, y)
-    assert model._state.t == 18
+    assert model._stream.states[0].t == 18
 
 
 def test_asgd_is_the_mean_of_the_steps():
@@ -466,7 +466,7 @@ def test_partial_fit_of_targets(digits):
     assert list(named.classes_) == list("abcdefghij") and named.score(X, Y) > 0.5
     for call in (lambda: model.partial_fit(X, Y[:, :9] / Y[:, :9].sum(axis=1, keepdims=True)),
                  lambda: model.score(X, Y[:, :9])):  # fmt: skip
-        with pytest.raises(ValueError, match="y has 9 columns of probabilities; the classes are"):
+        with pytest.raises(ValueError, match="y has 9 columns; the classes are"):
             call()
 
 

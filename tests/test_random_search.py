@@ -5,7 +5,7 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 
 from softline import SoftmaxClassifier
-from softline.random_search import search
+from softline.random_search import RandomSearch
 
 SOLVERS = ("random_search", "random_local_search")
 solvers = pytest.mark.parametrize("solver", SOLVERS)
@@ -164,11 +164,12 @@ def test_no_more_is_drawn_than_guessed():
             drawn.append(shape)
             return rng.standard_normal(shape)
 
-    def losses(Ws, bs):
-        return np.sum((Ws - 1) ** 2, axis=(1, 2)) + np.sum(bs**2, axis=1)
+    class Bowl(RandomSearch):
+        def losses(self, Ws, bs):
+            return np.sum((Ws - 1) ** 2, axis=(1, 2)) + np.sum(bs**2, axis=1)
 
-    W, b, curve = np.zeros((2, 3)), np.zeros(2), []
-    search(losses, W, b, 0.1, 200, Counting(), lambda *told: curve.append(told[0]), local=True)
+    W, b, curve, bowl = np.zeros((2, 3)), np.zeros(2), [], Bowl(None, local=True, scale=0.1)
+    bowl.run(W, b, 200, Counting(), lambda *told: curve.append(told[0]))
     assert len(drawn) == len(curve) == 200
     assert set(drawn) == {(2, 4)}
-    assert curve[-1] == pytest.approx(float(losses(W[None], b[None])[0]))
+    assert curve[-1] == pytest.approx(float(bowl.losses(W[None], b[None])[0]))

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from kernel_harness import isas, linear_epoch
+
 from softline import _kernels, reference
 from softline.column_stats import ColumnStats
 from softline.rows import KERNEL_DTYPES, Rows, in_row_order
@@ -61,8 +61,8 @@ def test_any_dtype_and_layout_is_read_as_numpy_reads_it(isa, name, tmp_path):
         stats, guessed = _kernels.column_stats(X, idx, None), np.empty(1)
         _kernels.candidate_losses(X, y, None, W[None], b[None], guessed)
         stepped, b_stepped = W.copy(), b.copy()
-        losses = linear_epoch(_kernels, 
-            X, y, None, idx, stepped, b_stepped, np.full(5, 1e-4), 7, 1e-2, None, None, True
+        losses = linear_epoch(
+            _kernels, X, y, None, idx, stepped, b_stepped, np.full(5, 1e-4), 7, 1e-2, None, None, True
         )
         return [out, dW, db, *stats, guessed, stepped, b_stepped, losses]
 

@@ -17,8 +17,8 @@ from types import SimpleNamespace
 import joblib
 import numpy as np
 import pytest
-
 from kernel_harness import linear_epoch, network_epoch
+
 from softline import SoftmaxClassifier, _kernels, optimizers, reference
 from softline.linear_model import LeastSquaresClassifier, LogisticRegression
 from softline.neighbors import KNeighborsClassifier
@@ -246,7 +246,9 @@ class TestBusyMachine:
             if name == "linear_epoch":
                 for _ in range(5):
                     rates = np.full(16, 0.01)
-                    linear_epoch(_kernels, X, y, None, order, W, b, rates, 256, 0.01, None, None, True, n_threads)
+                    linear_epoch(
+                        _kernels, X, y, None, order, W, b, rates, 256, 0.01, None, None, True, n_threads
+                    )
                 return W.tobytes() + b.tobytes()
             if name == "network_epoch":
                 rates = np.full(16, 0.01)

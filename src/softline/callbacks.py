@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from softline._typing import Array
+from softline.labels import encode
 
 try:
     from sklearn.callback import CallbackSupportMixin as CallbackSupportMixin
@@ -164,8 +165,6 @@ class History:
     def __call__(self, epoch: Epoch) -> None:
         classes = epoch.model.classes_
         for name, (X, y) in self.rows.items():
-            if not np.isin(y, classes).all():
-                raise ValueError(f"{name}: labels that the model does not know: {np.setdiff1d(y, classes)}")
-            codes, log_probs = np.searchsorted(classes, y), epoch.model.predict_log_proba(X)
+            codes, log_probs = encode(y, classes, name), epoch.model.predict_log_proba(X)
             self.losses[name].append(-float(np.mean(log_probs[np.arange(len(y)), codes], dtype=float)))
             self.scores[name].append(float(np.mean(log_probs.argmax(axis=1) == codes)))

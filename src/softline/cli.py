@@ -115,7 +115,7 @@ def _train(args: argparse.Namespace) -> int:
     import numpy as np
 
     from softline import _kernels, callbacks, datasets, files, model_file
-    from softline.epochs import TrainsByEpochs
+    from softline.fit_loop import TrainsByEpochs
 
     for path in (args.out, args.report):
         if path is not None:
@@ -214,7 +214,7 @@ def _fit(
 
     import numpy as np
 
-    from softline.epochs import INTERRUPTED, TrainsByEpochs
+    from softline.fit_loop import INTERRUPTED, TrainsByEpochs
 
     by_epochs, tells = isinstance(model, TrainsByEpochs), "verbose" in model.get_params()
     if tells:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from softline import _kernels
-from softline._objective import cholesky_solve
+from softline._kernels import cholesky_solve
 from softline._typing import Array
 from softline.average_curvature import BLOCK, dot, invert_cholesky, solve_by_root
 

@@ -525,9 +525,8 @@ def _logistic_from_softmax(model: SoftmaxClassifier) -> Any:
         alpha, l1_ratio = alpha * (1 + l1_ratio) / 2, 2 * l1_ratio / (1 + l1_ratio)
     names = "class_weight", "fit_intercept", "random_state", "warm_start"
     parameters = _shared(SklearnLogisticRegression, model, *names)
-    if model._seen is not None and not model.standardize:
-        _, total_weight, _ = model._seen
-        parameters["C"] = 1 / (alpha * total_weight) if alpha > 0 else np.inf
+    if model._stream is not None and not model.standardize:
+        parameters["C"] = 1 / (alpha * model._stream.seen.weight) if alpha > 0 else np.inf
     if l1_ratio > 0:
         parameters |= {"solver": "saga", "l1_ratio": l1_ratio}
         if not _PENALTY_IS_DEPRECATED:

@@ -12,12 +12,9 @@ from scipy.linalg import LinAlgError, blas, cho_factor, cho_solve, lapack, svd
 from scipy.sparse import issparse
 from sklearn.linear_model import RidgeClassifier
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.validation import _check_sample_weight
 
-from softline import _kernels
+from softline import _kernels, labels
 from softline._typing import Array, ClassWeight, Differentiable, Floats, MatrixLike, RandomState
-from softline.class_weights import check_class_weight
 from softline.column_stats import ColumnStats
 from softline.predictor import LinearPredictor, checks_parameters
 from softline.rows import Rows
@@ -188,21 +185,11 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
         self, X: Rows, y: Array, sample_weight: ArrayLike | None
     ) -> tuple[Array, Array | None]:
         """Targets -1 and 1, (N, C) or (N, 1), and the weights of the rows, float64, None where all are 1."""
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        self.classes_, codes = labels.classes_of(y)
         n_classes = len(self.classes_)
         targets = 2.0 * (codes[:, None] == (np.arange(n_classes) if n_classes > 2 else 1)) - 1
-        if sample_weight is None and self.class_weight is None:
-            return targets, None
-        weight = _check_sample_weight(sample_weight, X.array, dtype=np.float64, copy=True)
-        if self.class_weight is not None:
-            check_class_weight(self.class_weight)
-            weight *= compute_sample_weight(self.class_weight, y)
-        if np.any(weight < 0):
-            raise ValueError(f"sample_weight must not be negative; the smallest is {weight.min()}")
-        if not 0 < weight.sum() < np.inf:
-            raise ValueError(
-                f"sample_weight, multiplied with class_weight, must have a positive sum; it is {weight.sum()}"
-            )
+        weights, options = (sample_weight, self.class_weight), {"balance_by_weight": False}
+        weight = labels.row_weights(X, codes, self.classes_, *weights, dtype=np.float64, **options)
         return targets, weight
 
     def _loss_and_gradient(

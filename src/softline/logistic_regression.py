@@ -14,12 +14,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 from sklearn.linear_model._logistic import _check_solver
 from sklearn.utils import compute_class_weight
-from sklearn.utils.validation import _check_sample_weight
 
-from softline import lbfgs, reductions
+from softline import labels, lbfgs, reductions
 from softline._typing import Array, ClassWeight, Differentiable, Floats, Layer, MatrixLike, RandomState
 from softline.callbacks import IterationHooks
-from softline.class_weights import balanced_weights, check_class_weight
 from softline.description import Output
 from softline.objective import Objective
 from softline.predictor import SoftmaxPredictor, checks_parameters
@@ -200,8 +198,8 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
         l1_ratio: Any,
         **options: Any,
     ) -> Objective:
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        codes, n_classes = codes.astype(np.int32), len(self.classes_)
+        self.classes_, codes = labels.classes_of(y)
+        n_classes = len(self.classes_)
         if self.solver == "liblinear":
             self._check_liblinear(X)
         if n_classes < 2:
@@ -209,12 +207,9 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
                 "This solver needs samples of at least 2 classes in the data, but the data contains only one "
                 f"class: {self.classes_[0]!r}"
             )
-        weight = self._weights(X, y, codes, sample_weight)
+        weights = sample_weight, self.class_weight
+        weight = labels.row_weights(X, codes, self.classes_, *weights, balance_by_weight=_BALANCE_BY_WEIGHT)
         total = len(X) if weight is None else weight.sum(dtype=float)
-        if not 0 < total < np.inf:
-            raise ValueError(
-                f"sample_weight, multiplied with class_weight, needs a positive, finite sum; it is {total}"
-            )
         alpha = 1 / (C * total) if C < LARGEST_C else 0.0
         l1_ratio = {"l1": 1, "elasticnet": l1_ratio}.get(penalty, 0)
         return Objective(
@@ -309,21 +304,6 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
                 "Using the 'liblinear' solver while X contains a maximum value > 1e30 results in a frozen "
                 "fit. Please choose another solver or rescale the input X."
             )
-
-    def _weights(self, X: Rows, y: Array, codes: Array, sample_weight: ArrayLike | None) -> Array | None:
-        """Sample and class weights multiplied, or None where all are 1."""
-        if sample_weight is None and self.class_weight is None:
-            return None
-        weight = _check_sample_weight(sample_weight, X.array, dtype=X.dtype, copy=True)
-        check_class_weight(self.class_weight)
-        if self.class_weight == "balanced":
-            of_class = balanced_weights(np.bincount(codes, weight if _BALANCE_BY_WEIGHT else None))
-        elif self.class_weight is not None:
-            of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
-        else:
-            return weight
-        weight *= of_class.astype(X.dtype)[codes]
-        return weight
 
     # ---- the search --------------------------------------------------------------------------------
 

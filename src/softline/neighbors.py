@@ -16,8 +16,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from softline._kernels import max_threads
-from softline._neighbors import nearest
+from softline._kernels import max_threads, nearest
 from softline._typing import Array, Floats, MatrixLike, Metric
 from softline.description import Description
 from softline.predictor import as_numbers, checks_parameters, convert_to

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, Literal, Self, cast
@@ -13,13 +13,12 @@ import numpy as np
 import scipy.optimize
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from softline import _network, optimizers, schedules
+from softline import _kernels, labels, optimizers, schedules
 from softline._typing import (
     Activation,
     Array,
@@ -30,15 +29,14 @@ from softline._typing import (
     MatrixLike,
     RandomState,
 )
-from softline.callbacks import Batch, Epoch, IterationHooks
-from softline.column_stats import ColumnStats
+from softline.callbacks import Batch, Epoch
 from softline.description import Output
-from softline.epochs import INTERRUPTED, TrainsByEpochs
-from softline.network_trainer import NetworkTrainer
+from softline.fit_loop import FitLoop, StoppingRule, TrainsByEpochs
+from softline.network_objective import NetworkObjective
 from softline.predictor import SoftmaxPredictor, available_where, checks_parameters
-from softline.rows import Rows
+from softline.rows import Rows, Samples
 from softline.served import LeavesTheRest, as_fitted
-from softline.trainer import DivergenceError, epoch_flops
+from softline.trainer import DivergenceError, Stream, Trainer, TrainerOptions, epoch_flops
 
 __all__ = ["DivergenceError", "MLPClassifier"]
 
@@ -172,15 +170,14 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
     loss_: float | Any  # None before an epoch
     best_loss_: float | None
     best_validation_score_: float | None
-    # What partial_fit goes on from: what the optimizer remembers, the features' statistics and the rate.
-    _stream: tuple[Sequence[optimizers.State] | None, ColumnStats, float] | None
+    _drawn: bool  # whether the weights are newly drawn, for rows as they are trained on
 
     _sklearn = SklearnMLPClassifier
     _takes_targets = True
-    _fewest_classes = 1
+    _check_matrix = staticmethod(labels.check_indicators)
     _parameter_constraints = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(_network.ACTIVATIONS))],
+        "activation": [StrOptions(set(_kernels.ACTIVATIONS))],
         "solver": [StrOptions({"lbfgs", *optimizers.BY_NAME}), optimizers.Optimizer],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left"), None],
@@ -329,35 +326,34 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
                     )
             return self._train_by_sklearn(because, "fit", X, y, sample_weight=sample_weight)
         X, y = self._validate(X, y, reset=not goes_on)
-        classes = np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)
+        given = X.array, y, sample_weight
+        classes, _ = labels.classes_of(y)
         if goes_on and not np.array_equal(classes, self.classes_):
             raise ValueError(
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
                 f"Previously got {self.classes_}, `y` has {classes}"
             )
-        weight, rows = self._row_weights(X, sample_weight)
+        weight = labels.row_weights(X, y, classes, sample_weight)
         rng = check_random_state(self.random_state)
         if not goes_on:
             self._begin(X, y, classes, rng)
         y = self._encode(y, "y")
-        validation = None
-        if eval_set is not None:
-            validation = self._validate_eval_set(eval_set)
-        elif self._stops_early:
-            stratify = y[rows] if self.n_outputs_ == 1 and not self._several else None  # as scikit-learn
-            rows, held_out = self._hold_out(rows, stratify, rng)
-            validation = X, held_out, y
-        trainer = self._trainer(X, y, weight, rows, rng)
+        samples, validation = self._split(Samples(X, y, weight), eval_set, rng)
+        stream = Stream(X.shape[1], len(classes))
+        trainer, samples = self._trainer(samples, self._layers(), stream, rng, drawn=self._drawn)
+        accuracy = None
         if validation is not None:
-            array = validation[0].array
-            validation = Rows(array, trainer.X.shift, trainer.X.scale, X.dtype), *validation[1:]
+            accuracy = partial(trainer.accuracy, validation.standardised_as(samples.X))
             self.validation_scores_ = self.validation_scores_ or []
-        hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, lambda: self._keep(trainer))
+        loop = FitLoop(self, given, samples, lambda: self._keep(trainer, samples.X), accuracy, callback)
         if self.solver == "lbfgs":
-            self._run_lbfgs(trainer, validation, hooks, callback, batch_callback)
-        else:
-            self._run(trainer, validation, hooks, callback, batch_callback, goes_on)
-        hooks.end(self.n_iter_)
+            self._to_the_minimum(trainer, samples, loop, batch_callback)
+            return self
+        best = np.inf if self.early_stopping or self.best_loss_ is None else self.best_loss_
+        rule = StoppingRule(self.tol, self.n_iter_no_change + 1, ties=True, best=best)
+        converged = loop.descend(trainer, samples, rule, batch_callback, goes_on)
+        if not (loop.stopped or converged or self.tol is None):
+            self._warn_of_max_iter()
         return self
 
     def _why_trained_by_sklearn(self, X: Any, y: Any, goes_on: bool) -> str | None:
@@ -435,17 +431,15 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             optional = {"sample_weight": sample_weight, "classes": classes}
             return self._train_by_sklearn(because, "partial_fit", X, y, **optional)
         X, y = self._validate(X, y, reset=first_call)
-        weight, rows = self._row_weights(X, sample_weight)
+        classes = labels.classes_of_stream(None if first_call else self.classes_, y, classes, fewest=1)
+        weight = labels.row_weights(X, y, classes, sample_weight)
         rng = check_random_state(self.random_state)
-        classes = self._classes_of_stream(first_call, y, classes)
         if first_call:
             self._begin(X, y, classes, rng)
-        y = self._encode(y, "y")
-        trainer = self._trainer(X, y, weight, rows, rng, self._stream)
-        try:
-            self._epoch(trainer, None)
-        finally:
-            self._keep(trainer)
+        samples = Samples(X, self._encode(y, "y"), weight)
+        stream = self._stream or Stream(X.shape[1], len(classes))
+        options = {"resume": True, "drawn": self._drawn}
+        self._train_on(*self._trainer(samples, self._layers(), stream, rng, **options))
         return self
 
     def _begin(self, X: Rows, y: Array, classes: Array, rng: np.random.RandomState) -> None:
@@ -487,51 +481,38 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         """Whether rows may have several labels."""
         return getattr(self, "out_activation_", None) == "logistic" and self.n_outputs_ > 1
 
+    def _strata(self, y: Array) -> Array | None:
+        return y if self.n_outputs_ == 1 else None  # as scikit-learn
+
     @property
     def _stops_early(self) -> bool:
         return self.early_stopping and self.solver != "lbfgs"
 
-    def _summarise(self) -> None:
-        """What follows from the history."""
+    def _summarise(self, best_score: float | None = None) -> None:
         losses, scores = self.loss_curve_, self.validation_scores_
         self.loss_ = losses[-1] if losses else None
         self.best_loss_ = min(losses) if losses and not self._stops_early else None
-        self.best_validation_score_ = max(scores) if scores else None
+        self.best_validation_score_ = (
+            best_score if best_score is not None else max(scores or [], default=None)
+        )
 
-    def _trainer(
-        self,
-        X: Rows,
-        y: Array,
-        weight: Array | None,
-        rows: Array,
-        rng: np.random.RandomState,
-        stream: tuple[Sequence[optimizers.State] | None, ColumnStats, float] | None = None,
-    ) -> NetworkTrainer:
-        """The trainer of a fit, or of a partial_fit, which goes on with the `stream` of rows before."""
-        states, stats, rate = stream or (None, ColumnStats(X.shape[1]), float(self.learning_rate_init))
-        self._stats, self.learning_rate_ = stats, rate
-        weights = self._layers()
-        if self.standardize:
-            stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
-            X = Rows(X.array, *stats.standardization(True), X.dtype)
-            if not self._drawn:  # else they are for standardised rows
-                weights[0] = X.weights_from_array(*weights[0])
-        batch_size = len(rows) if self.batch_size is None else self.batch_size
-        return NetworkTrainer(
-            X,
-            y,
-            weight,
-            rows,
-            weights,
-            alpha=float(self.alpha),
+    def _options(self) -> TrainerOptions:
+        """How descent trains this network; the rate of a stream goes on from call to call."""
+        rate = None if self._stream is None else self._stream.rate
+        schedule = "constant" if self.learning_rate in ("invscaling", "adaptive") else self.learning_rate
+        return TrainerOptions(
+            float(self.learning_rate_init) if rate is None else rate,
+            self._rule(),
+            schedules.get(schedule),
+            self.max_iter,
+            200 if self.batch_size == "auto" else self.batch_size,
+            l2=float(self.alpha),
+            l2_of_batch=True,
+            shuffle=self.shuffle,
+            reshuffle=True,
             activation=self.activation,
             dropout=float(self.dropout),
-            optimizer=self._rule(),
-            batch_size=min(200 if batch_size == "auto" else batch_size, len(rows)),
-            shuffle=self.shuffle,
-            rng=rng,
             n_threads=self.n_threads,
-            states=states,
         )
 
     def _loss_and_gradient(
@@ -542,9 +523,11 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         X, y = self._validate(X, y, reset=not fitted)
         X = Rows(X.array, dtype=np.float64)
         if not fitted:
-            self._begin(X, y, np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y), rng)
-        y = self._encode(y, "y")
-        trainer = self._trainer(X, y, *self._row_weights(X, sample_weight), rng)
+            self._begin(X, y, labels.classes_of(y)[0], rng)
+        weight = labels.row_weights(X, y, self.classes_, sample_weight)
+        samples, stream = Samples(X, self._encode(y, "y"), weight), Stream(X.shape[1], len(self.classes_))
+        trainer, samples = self._trainer(samples, self._layers(), stream, rng, drawn=self._drawn)
+        objective = NetworkObjective(trainer, samples)
 
         def named(layers: Sequence[Layer]) -> dict[str, Array]:
             return {f"coefs_[{i}]": W.T for i, (W, _) in enumerate(layers)} | {
@@ -552,10 +535,10 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             }
 
         def evaluate() -> tuple[float, dict[str, Array]]:
-            loss, gradients = trainer.loss_and_gradients()
+            loss, gradients = objective.loss_and_gradients()
             return loss, named(gradients)
 
-        return named(trainer.weights), evaluate
+        return named(trainer.layers), evaluate
 
     def _epoch_flops(self, n_rows: int) -> int | None:
         if self.solver == "lbfgs":  # which passes over the rows as often as it takes
@@ -577,164 +560,73 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
                 return optimizers.SGD()
         return optimizers.get(self.solver)
 
-    def _run(
-        self,
-        trainer: NetworkTrainer,
-        validation: tuple[Rows, Array, Array] | None,
-        hooks: IterationHooks,
-        callback: Callable[[Epoch], object] | None,
-        batch_callback: Any,
-        goes_on: bool,
-    ) -> None:
-        """Epochs until the loss or the validation accuracy stands still, or a callback says so."""
-        best, best_weights = np.inf, None
-        if not self.early_stopping and self.best_loss_ is not None:
-            best = self.best_loss_
-        elif validation is not None and self.early_stopping and goes_on:
-            # What a fit starts from is the best so far, on the rows that are now validated on.
-            best, best_weights = -trainer.accuracy(*validation), trainer.copy_of_model()
-        adaptive = self.learning_rate == "adaptive" and self.solver != "adam"
-        stale, stop, converged = 0, False, False
-        self.n_iter_ = 0
-
-        def after_batch(batch: int, loss: float, rate: float) -> bool:
-            nonlocal stop
-            self._keep(trainer)
-            stop = bool(batch_callback(Batch(self, self.n_iter_ + 1, batch + 1, float(loss), float(rate))))
-            return stop
-
-        trainer.after_batch = None if batch_callback is None else after_batch
-        with self._progress(len(trainer.order), trainer.X.dtype) as bar:
-            try:
-                while self.n_iter_ < self.max_iter and not (stop or converged):
-                    loss, score, seconds = self._epoch(trainer, validation)
-                    if bar is not None:
-                        bar.update(self.n_iter_, loss, score, seconds)
-                    watched = -score if self.early_stopping else loss
-                    stale = stale + 1 if watched > best - (self.tol or 0) else 0
-                    if watched < best:
-                        best = watched
-                        if self.early_stopping:
-                            best_weights = trainer.copy_of_model()
-                    if self.tol is not None and stale > self.n_iter_no_change:
-                        converged = not adaptive or self.learning_rate_ <= LEAST_RATE
-                        if not converged:
-                            self._set_rate(trainer, self.learning_rate_ / 5)
-                            stale = 0
-                    stop |= hooks.next()
-                    if callback is not None:
-                        self._keep(trainer)
-                        stop |= bool(callback(Epoch(self, self.n_iter_, loss, score, seconds)))
-            except KeyboardInterrupt:
-                warnings.warn(INTERRUPTED, stacklevel=3)
-                stop = True
-            finally:
-                if best_weights is not None:
-                    trainer.restore(best_weights)
-                    self.best_validation_score_ = -best
-                self._keep(trainer)
-        if not (stop or converged or self.tol is None):
-            self._warn_of_max_iter()
-
-    def _epoch(
-        self, trainer: NetworkTrainer, validation: tuple[Rows, Array, Array] | None
-    ) -> tuple[float, Any, float]:
-        """One epoch, and its history; returns loss, validation score and seconds."""
-        schedule = "constant" if self.learning_rate in ("invscaling", "adaptive") else self.learning_rate
-        schedule = schedules.get(schedule)
-        loss, seconds = trainer.epoch(
-            self.n_iter_,
-            lambda times: self.learning_rate_ * schedules.multipliers(schedule, times, self.max_iter),
-        )
-        self.n_iter_ += 1
-        self.t_ += len(trainer.order)
-        score = self._record(loss, seconds, trainer, validation)
+    def _after_epoch(self, trainer: Trainer, samples: Samples) -> None:
+        self.t_ += len(samples)
         if self.learning_rate == "invscaling" and self.solver != "adam":
             self._set_rate(trainer, self.learning_rate_init / (self.t_ + 1) ** self.power_t)
-        return loss, score, seconds
 
-    def _record(
-        self, loss: float, seconds: float, trainer: NetworkTrainer, validation: tuple[Any, ...] | None
-    ) -> float | None:
-        """An epoch's history; returns its validation score."""
-        self.loss_curve_.append(loss)
-        self.epoch_seconds_.append(seconds)
-        try:
-            return self._score_epoch(trainer.accuracy, validation)
-        finally:
-            self._summarise()
+    def _goes_on(self, trainer: Trainer) -> bool:
+        """Whether "adaptive" lowers the rate once more."""
+        if self.learning_rate != "adaptive" or self.solver == "adam" or trainer.rate <= LEAST_RATE:
+            return False
+        self._set_rate(trainer, trainer.rate / 5)
+        return True
 
-    def _set_rate(self, trainer: NetworkTrainer, rate: float) -> None:
-        """A velocity is rate times momentum: in scikit-learn it is the velocity that stays."""
-        if isinstance(trainer.optimizer, optimizers.Momentum):
-            trainer.rescale_momentum(self.learning_rate_ / rate)
-        self.learning_rate_ = rate
+    def _set_rate(self, trainer: Trainer, rate: float) -> None:
+        """Change the rate; a velocity is rate times momentum, and in scikit-learn the velocity stays."""
+        if isinstance(trainer.options.optimizer, optimizers.Momentum):
+            for state in trainer.states:
+                state.W *= trainer.rate / rate
+                state.b *= trainer.rate / rate
+        trainer.rate = self.learning_rate_ = rate
 
-    def _run_lbfgs(
+    def _to_the_minimum(
         self,
-        trainer: NetworkTrainer,
-        validation: tuple[Rows, Array, Array] | None,
-        hooks: IterationHooks,
-        callback: Callable[[Epoch], object] | None,
+        trainer: Trainer,
+        samples: Samples,
+        loop: FitLoop,
         batch_callback: Callable[[Batch], object] | None,
     ) -> None:
-        """To a minimum, by all rows at once."""
+        """Fit by L-BFGS, which sees all rows at each step."""
         for given, what in (
             (self.dropout > 0, "needs the same loss each time; dropout"),
             (batch_callback is not None, "has no batches; batch_callback"),
         ):
             if given:
                 raise ValueError(f"solver='lbfgs' {what} needs another solver")
-        start, stop = time.perf_counter(), False
-        first = reached = trainer.flat()
-        result, self.n_iter_ = None, 0
+        objective, start = NetworkObjective(trainer, samples), time.perf_counter()
+        first = reached = objective.vector
+        result = None
 
         def after_step(intermediate_result: Any) -> None:
-            nonlocal start, stop, reached
-            seconds = time.perf_counter() - start
-            reached = intermediate_result.x.copy()
-            trainer.set_flat(reached)
-            self.n_iter_ += 1
-            score = self._record(float(intermediate_result.fun), seconds, trainer, validation)
-            if bar is not None:
-                bar.update(self.n_iter_, self.loss_, score, seconds)
-            stop = hooks.next()
-            if callback is not None:
-                self._keep(trainer)
-                stop |= bool(callback(Epoch(self, self.n_iter_, self.loss_, score, seconds)))
+            nonlocal start, reached
+            seconds, loss = time.perf_counter() - start, float(intermediate_result.fun)
+            objective.vector = reached = intermediate_result.x.copy()
+            loop.tell(loss, self._record(loss, seconds, loop.accuracy), seconds)
             start = time.perf_counter()
-            if stop:
+            if loop.stopped:
                 raise StopIteration
 
-        with self._progress(len(trainer.order), trainer.X.dtype) as bar:
+        with loop:
             try:
                 result = scipy.optimize.minimize(
-                    trainer.objective,
+                    objective,
                     first,
                     method="L-BFGS-B",
                     jac=True,
                     callback=after_step,
                     options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol or 0.0},
                 )
-                trainer.set_flat(result.x)
-            except KeyboardInterrupt:
-                warnings.warn(INTERRUPTED, stacklevel=3)
-                trainer.set_flat(reached)  # from a point that was only tried
-            if not (trainer.finite and (result is None or np.isfinite(result.fun))):
-                trainer.set_flat(first)
-                self._keep(trainer)
-                raise DivergenceError("the loss is not finite; scale the data, or pass standardize=True")
-            self._keep(trainer)
-        if result is not None and not (stop or result.success):
+                reached = result.x
+            finally:
+                objective.vector = reached  # from a point that was only tried
+                if not (trainer.finite and (result is None or np.isfinite(result.fun))):
+                    objective.vector = first
+                    self._keep(trainer, samples.X)
+                    raise DivergenceError("the loss is not finite; scale the data, or pass standardize=True")
+                self._keep(trainer, samples.X)
+        if result is not None and not (loop.stopped or result.success):
             self._warn_of_max_iter()
-
-    def _warn_of_max_iter(self) -> None:
-        warnings.warn(
-            f"stopped after max_iter={self.max_iter} epochs while still improving; raise max_iter, or pass "
-            "tol=None to train for exactly so many.",
-            ConvergenceWarning,
-            stacklevel=5,
-        )
 
     # ---- weights -----------------------------------------------------------------------------------
 
@@ -742,50 +634,22 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         """(W, b) of each layer as the kernels take them, for rows as they came."""
         return [(coef.T, intercept) for coef, intercept in zip(self.coefs_, self.intercepts_, strict=True)]
 
-    def _keep(self, trainer: NetworkTrainer) -> dict[str, Any]:
-        (W, b), *others = trainer.model
-        layers = [trainer.X.weights_for_array(W, b), *((W.copy(), b.copy()) for W, b in others)]
+    def _put(self, layers: Sequence[Layer]) -> None:
         self.coefs_ = [np.ascontiguousarray(W).T for W, _ in layers]
         self.intercepts_ = [b.copy() for _, b in layers]
-        self._stream, self._drawn = (trainer.states, self._stats, self.learning_rate_), False
-        return self._fitted()
+        self._drawn = False
 
     def _fitted(self) -> dict[str, Any]:
         return {"coefs_": self.coefs_, "intercepts_": self.intercepts_}
 
     # ---- validation --------------------------------------------------------------------------------
 
-    @staticmethod
-    def _targets(y: Array, dtype: np.dtype[Any]) -> Array:
-        """Labels of rows that may have several."""
-        if not np.isin(y, (0, 1)).all():
-            raise ValueError(f"y of shape {y.shape} must hold 0 and 1, for several labels a row")
-        return np.ascontiguousarray(y, np.int32)
-
     def _encode(self, y: Array, name: str) -> Array:
         """Labels as the kernels take them."""
-        if (y.ndim == 2) != self._several or (y.ndim == 2 and y.shape[1] != self.n_outputs_):
+        if (y.ndim == 2) != self._several:
             raise ValueError(f"{name} has shape {y.shape}; the classes are {self.classes_}")
-        if y.ndim == 2:
-            return y
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(f"{name} has labels that are not among the classes: {unknown[:5]}")
-        codes = np.searchsorted(self.classes_, y).astype(np.int32)
+        codes = labels.encode(y, self.classes_, name)
         return codes[:, None] if self.n_outputs_ == 1 else codes
-
-    def _row_weights(self, X: Rows, sample_weight: ArrayLike | None) -> tuple[Array | None, Array]:
-        """Weights, None for ones, and the rows that have one."""
-        if sample_weight is None:
-            return None, np.arange(len(X))
-        weight = _check_sample_weight(sample_weight, X.array, dtype=X.dtype, copy=True)
-        if np.any(weight < 0):
-            raise ValueError(f"sample_weight must not be negative; the smallest is {weight.min()}")
-        with np.errstate(over="ignore"):
-            total = weight.sum()
-        if not 0 < total < np.inf:
-            raise ValueError(f"sample_weight must have a positive, finite sum; it is {total}")
-        return weight, np.flatnonzero(weight)
 
     # ---- prediction --------------------------------------------------------------------------------
 
@@ -799,7 +663,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             hidden = np.ascontiguousarray(X @ W.T + b)
             if not layers:
                 return hidden
-            _network.activate(hidden, self.activation, self.n_threads)
+            _kernels.activate(hidden, self.activation, self.n_threads)
             X = Rows(hidden)
         else:
             X = self._validate(X, reset=False)
@@ -807,7 +671,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         X = Rows(X.array, dtype=dtype)
         weights = [(np.ascontiguousarray(W, dtype), np.ascontiguousarray(b, dtype)) for W, b in layers]
         scores = np.empty((len(X), self.n_outputs_), dtype)
-        if not _network.network_scores(X, None, weights, self.activation, scores, self.n_threads):
+        if not _kernels.network_scores(X, None, weights, self.activation, scores, self.n_threads):
             self._raise_if_not_finite(X)
         return scores
 
@@ -864,7 +728,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         if not self._several:
             return super().predict_proba(cast(ArrayLike, X))
         scores = self._outputs(X)
-        _network.activate(scores, "logistic", self.n_threads)
+        _kernels.activate(scores, "logistic", self.n_threads)
         return scores
 
     @as_fitted

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from softline import _kernels
-from softline._objective import loss_gradient
 from softline._typing import Array, Differentiable, Layer
 from softline.average_curvature import AverageCurvature, dot
 from softline.column_stats import ColumnStats
 from softline.exact_curvature import ExactCurvature
-from softline.rows import Rows
-from softline.trainer import Trainer
+from softline.rows import Rows, Samples
+from softline.trainer import Trainer, TrainerOptions
 
 # Rows of a batch of the gradient descent before the first step, and batches that there must be.
 START_BATCH, START_BATCHES = 256, 32
@@ -181,7 +180,7 @@ class Objective:
     def __call__(self, Z: Array) -> tuple[float, Array]:
         """Value at Z, and the gradient of all but the L1 penalty, float64."""
         dW, db = np.empty((self.n_classes, self.shape[1] - 1)), np.empty(self.n_classes)
-        loss = loss_gradient(
+        loss = _kernels.loss_gradient(
             self.X, self.codes, self.sample_weight, *self._weights(Z), dW, db, self.n_threads
         )
         value = loss + np.sum(self.l2 * Z**2) / 2 + np.sum(self.l1 * np.abs(Z))
@@ -276,31 +275,31 @@ class Objective:
         An epoch gains more than as many passes over the data do in any other way, and the metric of what it
         has learned serves to the end.
         """
-        weight, rows, zero = self.sample_weight, self.rows, np.zeros(self.shape)
-        if len(rows) < START_BATCH * START_BATCHES:
+        zero = np.zeros(self.shape)
+        if len(self.rows) < START_BATCH * START_BATCHES:
             return zero
+        samples = Samples(self.X, self.codes, self.sample_weight, self.rows)
+        # Two classes have weights -Z/2 and Z/2, whose squares are half Z's.
+        l2 = float(np.median(self.l2[:-1])) * (2 if self.n_classes == 2 else 1)
+        options = TrainerOptions(
+            "auto",
+            batch_size=START_BATCH,
+            l2=l2,
+            fit_intercept=self.fit_intercept,
+            n_threads=self.n_threads,
+        )
         try:
             trainer = Trainer(
-                self.X,
-                self.codes,
-                weight,
-                rows,
-                np.zeros((self.n_classes, self.X.shape[1])),
-                np.zeros(self.n_classes),
-                # Two classes have weights -Z/2 and Z/2, whose squares are half Z's.
-                alpha=float(np.median(self.l2[:-1])) * (2 if self.n_classes == 2 else 1),
-                learning_rate="auto",
-                batch_size=START_BATCH,
-                max_iter=1,
-                fit_intercept=self.fit_intercept,
-                rng=np.random.RandomState(0),
-                n_threads=self.n_threads,
-                stats=self.stats,
+                [(np.zeros((self.n_classes, self.X.shape[1])), np.zeros(self.n_classes))],
+                options,
+                np.random.RandomState(0),
+                self.X.dtype,
             )
-            loss, _ = trainer.epoch(0)
+            trainer.find_rate(samples, self.stats)
+            loss, _ = trainer.epoch(samples, 0)
         except ValueError:  # features too large to descend on
             return zero
-        return self._joined(trainer.W, trainer.b) if loss < np.log(self.n_classes) else zero
+        return self._joined(*trainer.layers[0]) if loss < np.log(self.n_classes) else zero
 
 
 def soft_threshold(Z: Array, by: Array | float) -> Array:

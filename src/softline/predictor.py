@@ -10,14 +10,13 @@ from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils import assert_all_finite
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from softline import _kernels
 from softline._typing import Array, Floats, Layer
 from softline.description import Description, Output, history_of, layers_of
+from softline.labels import check_labels, check_targets, n_columns
 from softline.rows import Rows, in_row_order, kernels_read
-from softline.targets import check_targets, n_columns
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -55,17 +54,6 @@ def as_numbers(X: Array, converted_to: Any) -> Array:
     return X.astype(np.float64)
 
 
-def _labels(y: Array) -> Array:
-    """Labels of a classification, plain numbers where objects hold such."""
-    if y.dtype == object and (plain := np.asarray(y.tolist())).dtype.kind in "biuf":
-        y = plain  # scikit-learn knows objects that are strings only
-    try:
-        check_classification_targets(y)
-    except TypeError as error:  # they are sorted
-        raise TypeError(f"the labels in y must all be numbers or all be strings: {error}") from error
-    return y
-
-
 class LinearPredictor:
     """Scores and labels of rows by `coef_`, `intercept_` and `classes_`.
 
@@ -80,7 +68,7 @@ class LinearPredictor:
     feature_names_in_: Array
     n_threads: int | None = None
     _takes_targets = False
-    _targets = staticmethod(check_targets)
+    _check_matrix = staticmethod(check_targets)
 
     if TYPE_CHECKING:  # of scikit-learn's mixin, which has no types
 
@@ -103,13 +91,13 @@ class LinearPredictor:
             soft = self._takes_targets and n_columns(y) > 1
             X, y = validate_data(self, X, y, reset=reset, multi_output=soft, **options)
             if not soft:
-                y = _labels(y)
+                y = check_labels(y)
             X = Rows(in_row_order(as_numbers(X, converted)))
             zeros, scores = np.zeros((1, X.shape[1]), X.dtype), np.empty((len(X), 1), X.dtype)
             _kernels.scores(X, None, zeros, None, scores, self.n_threads)
             if not np.isfinite(scores).all():  # 0 times infinity or NaN is NaN
                 self._raise_if_not_finite(X)
-            return X, self._targets(y, X.dtype) if soft else y
+            return X, self._check_matrix(y, X.dtype) if soft else y
         if not (converted is None and type(X) is np.ndarray and X.ndim == 2 and len(X) > 0) or (
             X.shape[1] != getattr(self, "n_features_in_", None) or hasattr(self, "feature_names_in_")
         ):

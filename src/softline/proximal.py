@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softline._objective import cholesky_solve, coordinate_descent
+from softline._kernels import cholesky_solve, coordinate_descent
 from softline._typing import Array
 from softline.average_curvature import AverageCurvature, dot
 from softline.exact_curvature import ExactCurvature

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 
 from softline import _kernels
-from softline._typing import Array
-from softline.rows import Rows
+from softline._typing import Array, Layer
+from softline.rows import Samples
 
 # Candidates scored in a pass over X: at most so many, of at most so many bytes of weights.
 MOST_CANDIDATES, CANDIDATES_BYTES = 100, 16 << 20
@@ -22,35 +22,8 @@ MOST_CANDIDATES, CANDIDATES_BYTES = 100, 16 << 20
 LOCAL_STEP = 0.1
 
 
-def auto_scale(
-    X: Rows,
-    rows: Array,
-    weight: Array | None,
-    *,
-    local: bool,
-    fit_intercept: bool,
-    n_threads: int | None = None,
-) -> float:
-    """Size of weights that give the scores of an average row a variance of 1; of it LOCAL_STEP if `local`."""
-    total = len(rows) if weight is None else weight.sum(dtype=float)
-    mean, squares, _, _ = _kernels.column_stats(X, rows, weight, n_threads)
-    length = np.sqrt(np.sum(mean**2 + squares / total) + fit_intercept)
-    return (LOCAL_STEP if local else 1.0) / (length if length > 0 else 1.0)
-
-
-def search(
-    losses: Callable[[Array, Array], Array],
-    W: Array,
-    b: Array,
-    scale: float,
-    max_iter: int,
-    rng: np.random.RandomState,
-    after_try: Callable[[float, bool, float], object],
-    *,
-    local: bool,
-    fit_intercept: bool = True,
-) -> None:
-    """The best of `max_iter` guesses, written into W and b as they are found.
+class RandomSearch:
+    """Penalised cross-entropy of samples, brought down by guessing: the best of the guesses.
 
     A guess is `scale` times standard normal numbers or, if `local`, the best weights so far and such a step:
     "random search" and "random local search". Guesses are scored many at a time, but the result is that of
@@ -58,48 +31,96 @@ def search(
 
     Parameters
     ----------
-    losses : callable
-        The loss of each of K candidates (K,), given their weights (K, C, D) and biases (K, C).
-    W, b : (C, D) and (C,) arrays
-        Where a local search starts; of a random search the first guess, unless they are zeros.
-    scale : float
-    max_iter : int
-    rng : RandomState
-        Draws (C, D + 1) numbers for a guess, the bias in the last column.
-    after_try : callable
-        Called after each guess with the best loss so far, whether this guess was the better one, and the
-        seconds that it took; a true result ends the search.
+    samples : Samples
+        All of X takes part, by its weights; y are codes.
     local : bool
-    fit_intercept : bool, default=True
+    scale : float or None
+        None: weights that give the scores of an average row a variance of 1; of it LOCAL_STEP if `local`.
+    alpha, l1_ratio, fit_intercept, n_threads
+        As in :class:`softline.SoftmaxClassifier`.
     """
-    most = max(1, min(MOST_CANDIDATES, CANDIDATES_BYTES // max(1, W.nbytes)))
-    C, D = W.shape
-    Ws = _kernels.padded(most * C, D, W.dtype).reshape(most, C, D)
-    bs = np.zeros((most, C), W.dtype)
-    best = losses(W[None], b[None])[0] if local or W.any() else np.inf
-    steps: deque[Array] = deque()
-    tried, K = 0, 1 if local else most
-    while tried < max_iter:
-        start = time.perf_counter()
-        K = min(K, most, max_iter - tried)
-        while len(steps) < K:
-            steps.append(rng.standard_normal((C, D + 1)))
-        for k in range(K):
-            Ws[k] = scale * steps[k][:, :-1] + (W if local else 0)
-            if fit_intercept:
-                bs[k] = scale * steps[k][:, -1] + (b if local else 0)
-        found = losses(Ws[:K], bs[:K])
-        seconds = (time.perf_counter() - start) / K
-        for k in range(K):
-            better = bool(found[k] < best)
-            if better:
-                best = float(found[k])
-                W[...], b[...] = Ws[k], bs[k]
-            steps.popleft()
-            tried += 1
-            if after_try(float(best), better, seconds):
-                return
-            if local and better:
-                break
-        # As many as it took to find a better one; twice as many if there was none.
-        K = (k + 1 if better else 2 * K) if local else most
+
+    def __init__(
+        self,
+        samples: Samples,
+        *,
+        local: bool,
+        scale: float | None,
+        alpha: float = 0.0,
+        l1_ratio: float = 0.0,
+        fit_intercept: bool = True,
+        n_threads: int | None = None,
+    ) -> None:
+        self.samples, self.local, self.alpha, self.l1_ratio = samples, local, alpha, l1_ratio
+        self.fit_intercept, self.n_threads = fit_intercept, n_threads
+        self.scale = self._auto_scale() if scale is None else scale
+
+    def _auto_scale(self) -> float:
+        samples, weight = self.samples, self.samples.weights
+        total = len(samples) if weight is None else weight.sum(dtype=float)
+        mean, squares, _, _ = _kernels.column_stats(samples.X, samples.rows, weight, self.n_threads)
+        length = float(np.sqrt(np.sum(mean**2 + squares / total) + self.fit_intercept))
+        return (LOCAL_STEP if self.local else 1.0) / (length if length > 0 else 1.0)
+
+    def losses(self, Ws: Array, bs: Array) -> Array:
+        """Losses with the penalty of each of K candidates, (K, C, D) and (K, C)."""
+        out, samples = np.empty(len(Ws)), self.samples
+        _kernels.candidate_losses(samples.X, samples.y, samples.row_weight, Ws, bs, out, self.n_threads)
+        penalty = (1 - self.l1_ratio) / 2 * np.sum(np.square(Ws, dtype=float), axis=(1, 2))
+        if self.l1_ratio > 0:
+            penalty += self.l1_ratio * np.sum(np.abs(Ws), axis=(1, 2), dtype=float)
+        return out + self.alpha * penalty
+
+    def run(
+        self,
+        W: Array,
+        b: Array,
+        max_iter: int,
+        rng: np.random.RandomState,
+        after_try: Callable[[float, Layer | None, float], bool],
+    ) -> str | None:
+        """Guess `max_iter` times, writing better weights into W and b; return what to warn of, or None.
+
+        W (C, D) and b (C,) are where a local search starts; of a random search the first guess, unless they
+        are zeros. `rng` draws (C, D + 1) numbers for a guess, the bias in the last column. `after_try` is
+        called after each guess with the best loss so far, W and b if this guess was the better one, else
+        None, and the seconds that it took; a true result ends the search.
+        """
+        local, found_any = self.local, False
+        most = max(1, min(MOST_CANDIDATES, CANDIDATES_BYTES // max(1, W.nbytes)))
+        C, D = W.shape
+        Ws = _kernels.padded(most * C, D, W.dtype).reshape(most, C, D)
+        bs = np.zeros((most, C), W.dtype)
+        best = self.losses(W[None], b[None])[0] if local or W.any() else np.inf
+        steps: deque[Array] = deque()
+        tried, K = 0, 1 if local else most
+        while tried < max_iter:
+            start = time.perf_counter()
+            K = min(K, most, max_iter - tried)
+            while len(steps) < K:
+                steps.append(rng.standard_normal((C, D + 1)))
+            for k in range(K):
+                Ws[k] = self.scale * steps[k][:, :-1] + (W if local else 0)
+                if self.fit_intercept:
+                    bs[k] = self.scale * steps[k][:, -1] + (b if local else 0)
+            found = self.losses(Ws[:K], bs[:K])
+            seconds = (time.perf_counter() - start) / K
+            for k in range(K):
+                better = bool(found[k] < best)
+                if better:
+                    best, found_any = float(found[k]), True
+                    W[...], b[...] = Ws[k], bs[k]
+                steps.popleft()
+                tried += 1
+                if after_try(float(best), (W, b) if better else None, seconds):
+                    return None
+                if local and better:
+                    break
+            # As many as it took to find a better one; twice as many if there was none.
+            K = (k + 1 if better else 2 * K) if local else most
+        if found_any:
+            return None
+        return (
+            f"none of max_iter={max_iter} guesses was better than the weights at the start; lower "
+            f"learning_rate={self.scale:.3g}, or raise max_iter."
+        )

@@ -1,7 +1,8 @@
-"""Rows as they come: X in its own dtype and layout, standardised on the way if asked."""
+"""Rows as they come: X in its own dtype and layout, standardised on the way if asked; and their labels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,54 @@ class Rows:
         if self.shift is not None:
             b = intercept + _along(coef * (1 if self.scale is None else self.scale != 0), self.shift)
         return W, b
+
+    def layers_for_array(self, layers: Sequence[Layer]) -> list[Layer]:
+        """Layers of a network on these rows as those of one that acts on the array itself; copies."""
+        first, *others = layers
+        return [self.weights_for_array(*first), *((W.copy(), b.copy()) for W, b in others)]
+
+    def layers_from_array(self, layers: Sequence[Layer]) -> list[Layer]:
+        """The inverse of `layers_for_array`; not copied where nothing changes."""
+        first, *others = layers
+        return [self.weights_from_array(*first), *others]
+
+
+class Samples:
+    """Rows with their labels and weights, of which some take part.
+
+    y (N,) are codes 0..C-1; or y (N, C), a column for each output, targets of the dtype of X or int32 zeros
+    and ones. `rows` are the numbers of those that take part, None for all that have a weight; `mean_weight`
+    is what weights are divided by, None for their mean over `rows`.
+    """
+
+    def __init__(
+        self,
+        X: Rows,
+        y: Array,
+        row_weight: Array | None = None,
+        rows: Array | None = None,
+        mean_weight: float | None = None,
+    ) -> None:
+        self.X, self.y, self.row_weight = X, y, row_weight
+        if rows is None:
+            rows = np.arange(len(X)) if row_weight is None else np.flatnonzero(row_weight)
+        self.rows = rows
+        if mean_weight is None and row_weight is not None:
+            mean_weight = float(row_weight[rows].mean(dtype=float))
+        self.mean_weight = None if row_weight is None else mean_weight
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def weights(self) -> Array | None:
+        """Weights of the rows that take part, (n,), or None."""
+        return None if self.row_weight is None else self.row_weight[self.rows]
+
+    def standardised_as(self, X: Rows) -> Samples:
+        """The same samples, read with shift, scale and dtype of other rows."""
+        rows = Rows(self.X.array, X.shift, X.scale, X.dtype)
+        return Samples(rows, self.y, self.row_weight, self.rows, self.mean_weight)
 
 
 def _along(W: Array, shift: Array) -> Array:

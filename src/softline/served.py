@@ -21,7 +21,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import make_constraint
 
 from softline._typing import MatrixLike, Metric
-from softline.targets import n_columns
+from softline.labels import n_columns
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, Literal, Self
 
@@ -14,22 +14,18 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight
 
-from softline import optimizers, random_search, reductions, schedules
-from softline._epoch import sgd_epoch
-from softline._objective import candidate_losses
+from softline import labels, optimizers, reductions, schedules
 from softline._typing import Array, ClassWeight, Differentiable, EvalSet, Layer, RandomState
-from softline.callbacks import Batch, Epoch, IterationHooks
-from softline.class_weights import balanced_weights, check_class_weight
+from softline.callbacks import Batch, Epoch
 from softline.column_stats import ColumnStats
-from softline.epochs import INTERRUPTED, TrainsByEpochs
+from softline.fit_loop import FitLoop, StoppingRule, TrainsByEpochs, warn
+from softline.labels import n_columns
 from softline.objective import Objective
 from softline.predictor import SoftmaxPredictor, checks_parameters
-from softline.rows import Rows
-from softline.step_size import AutoStep
-from softline.targets import n_columns
-from softline.trainer import DivergenceError, Trainer, epoch_flops
+from softline.random_search import RandomSearch
+from softline.rows import Rows, Samples
+from softline.trainer import DivergenceError, Stream, Trainer, TrainerOptions, epoch_flops
 
 __all__ = ["DivergenceError", "SoftmaxClassifier"]
 
@@ -146,11 +142,6 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
     >>> SoftmaxClassifier(random_state=0).fit(X, y).score(X, y) > 0.97
     True
     """
-
-    _stats: Any  # with the next three, what partial_fit goes on from
-    _auto: Any
-    _state: Any
-    _seen: Any
 
     _takes_targets = True
     _parameter_constraints = {
@@ -281,52 +272,91 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         """
         self._check_callbacks(callback=callback, batch_callback=batch_callback)
         X, y = self._validate(X, y, reset=True)
+        given = X.array, y, sample_weight
         rng = check_random_state(self.random_state)
-        if y.ndim == 2:
-            classes = np.arange(y.shape[1])
-        else:
-            classes, y = np.unique(y, return_inverse=True)
-            y = y.astype(np.int32)
+        classes, y = labels.classes_of(y)
         if len(classes) < 2:
             raise ValueError(
                 f"y needs at least two classes to tell apart; it has one class: {classes.tolist()[0]!r}"
             )
-        coef, intercept = np.zeros((len(classes), X.shape[1])), np.zeros(len(classes))
+        layer = np.zeros((len(classes), X.shape[1])), np.zeros(len(classes))
         goes_on = self.warm_start and hasattr(self, "coef_")
         if goes_on:
-            if not np.array_equal(classes, self.classes_) or self.coef_.shape != coef.shape:
+            if not np.array_equal(classes, self.classes_) or self.coef_.shape != layer[0].shape:
                 raise ValueError(
                     f"warm_start continues with the classes {self.classes_} and {self.coef_.shape[1]} "
                     f"features; y has the classes {classes} and X {X.shape[1]} features"
                 )
-            coef, intercept = self.coef_, self.intercept_
+            layer = self.coef_, self.intercept_
         self.classes_ = classes
-        self._seen = None
-        weight = self._row_weights(X, y, sample_weight)
-
-        # Rows without weight take no part, not even in forming batches.
-        rows = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
-        validation = None
-        if eval_set is not None:
-            validation = self._validate_eval_set(eval_set)
-        elif self.early_stopping:
-            codes = y.argmax(axis=1) if y.ndim == 2 else y
-            rows, held_out = self._hold_out(rows, codes[rows], rng)
-            validation = X, held_out, codes
+        stream = Stream(X.shape[1], len(classes))
+        samples = self._samples(X, y, sample_weight, stream)
         if self.solver != "sgd":
             self._check_full_batch(y, batch_callback)
-            hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, self._fitted)
-            return self._fit_full_batch(X, y, weight, rows, coef, intercept, validation, hooks, callback, rng)
-        trainer = self._trainer(X, y, weight, rows, coef, intercept, rng, ColumnStats(X.shape[1]))
-        if validation is not None:
-            array = validation[0].array
-            validation = Rows(array, trainer.X.shift, trainer.X.scale, X.dtype), *validation[1:]
+        samples, validation = self._split(samples, eval_set, rng)
         self.loss_curve_, self.epoch_seconds_ = [], []
         self.validation_scores_ = None if validation is None else []
-        hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, lambda: self._keep(trainer))
-        self._run(trainer, validation, hooks, callback, batch_callback, goes_on)
-        hooks.end(self.n_iter_)
+        if self.solver != "sgd":
+            self._stream = stream
+            return self._fit_full_batch(samples, layer, validation, given, callback, rng)
+        trainer, samples = self._trainer(samples, [layer], stream, rng)
+        accuracy = None
+        if validation is not None:
+            accuracy = partial(trainer.accuracy, validation.standardised_as(samples.X))
+        loop = FitLoop(self, given, samples, lambda: self._keep(trainer, samples.X), accuracy, callback)
+        rule = StoppingRule(self.tol, self.n_iter_no_change, ties=False)
+        converged = loop.descend(trainer, samples, rule, batch_callback, goes_on)
+        if not loop.stopped:
+            self._warn(trainer, samples, converged)
         return self
+
+    def _samples(self, X: Rows, y: Array, sample_weight: ArrayLike | None, stream: Stream) -> Samples:
+        """Rows with their weights, which the stream counts; y are codes or targets."""
+        weights = sample_weight, self.class_weight, stream.seen
+        return Samples(X, y, labels.row_weights(X, y, self.classes_, *weights))
+
+    def _options(self) -> TrainerOptions:
+        """How gradient descent trains this model."""
+        alpha, l1_ratio = float(self.alpha), float(self.l1_ratio)
+        return TrainerOptions(
+            self.learning_rate,
+            optimizers.get(self.optimizer),
+            schedules.get(self.schedule),
+            self.max_iter,
+            self.batch_size,
+            l2=alpha * (1 - l1_ratio),
+            l1=alpha * l1_ratio,
+            label_smoothing=self.label_smoothing,
+            clip_norm=self.clip_norm,
+            max_norm=self.max_norm,
+            fit_intercept=self.fit_intercept,
+            shuffle=self.shuffle,
+            n_threads=self.n_threads,
+        )
+
+    def _put(self, layers: Sequence[Layer]) -> None:
+        ((self.coef_, self.intercept_),) = layers
+
+    def _warn(self, trainer: Trainer, samples: Samples, converged: bool) -> None:
+        """Warn of epochs that have not led to a minimum."""
+        C = len(self.classes_)
+        if self.loss_curve_[-1] > 1.01 * np.log(C):
+            warn(
+                f"the loss is {self.loss_curve_[-1]:.4g}, above log({C}) = {np.log(C):.4g} of a model that "
+                f"knows nothing: {trainer.advice(samples)}",
+                ConvergenceWarning,
+            )
+        elif self.tol is not None and not converged:
+            self._warn_of_max_iter()
+        elif (
+            self.tol is not None
+            and not self.early_stopping
+            and self.max_norm is None
+            and (warning := trainer.disturbance(samples, 100 * self.tol))
+        ):
+            warn(warning, ConvergenceWarning)
+
+    # ---- solvers that see all rows at each step ------------------------------------------------------------
 
     def _epoch_flops(self, n_rows: int) -> int | None:
         flops = epoch_flops(n_rows, self.n_features_in_ * len(self.classes_))
@@ -346,13 +376,13 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         if batch_callback is not None:
             raise ValueError(f"solver={self.solver!r} has no batches; batch_callback needs solver='sgd'")
 
-    def _objective(self, X: Rows, codes: Array, weight: Array | None) -> Objective:
+    def _objective(self, samples: Samples) -> Objective:
         # For two classes the squares of W = (-Z/2, Z/2) are half those of Z.
         squares_of_Z = 0.5 if len(self.classes_) == 2 else 1.0
         return Objective(
-            X,
-            codes,
-            weight,
+            samples.X,
+            samples.y,
+            samples.row_weight,
             len(self.classes_),
             l2=self.alpha * (1 - self.l1_ratio) * squares_of_Z,
             l1=self.alpha * self.l1_ratio,
@@ -362,78 +392,71 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
 
     def _fit_full_batch(
         self,
-        X: Rows,
-        codes: Array,
-        weight: Array | None,
-        rows: Array,
-        coef: Array,
-        intercept: Array,
-        validation: tuple[Rows, Array, Array] | None,
-        hooks: IterationHooks,
+        samples: Samples,
+        layer: Layer,
+        validation: Samples | None,
+        given: tuple[Array, Array, Any],
         callback: Callable[[Epoch], object] | None,
         rng: np.random.RandomState,
     ) -> Self:
-        """Solvers that see all rows at each step: a step is to them what an epoch is to gradient descent."""
-        X = self._standardised(X, rows, weight)
-        W, b = X.weights_from_array(coef.astype(float), intercept.astype(float))
-        self.loss_curve_, self.epoch_seconds_, self.learning_rate_ = [], [], None
-        self.validation_scores_ = None if validation is None else []
-        self._stats = self._auto = self._state = None
-        self.coef_, self.intercept_ = coef.astype(X.dtype), intercept.astype(X.dtype)
+        """Fit by a solver to which a step is what an epoch is to gradient descent."""
+        if self.standardize:
+            samples = self._standardised(samples, ColumnStats(samples.X.shape[1]), self.fit_intercept)
+        X = samples.X
+        W, b = X.weights_from_array(*(a.astype(float) for a in layer))
+        self.learning_rate_ = None
+        self._put([(layer[0].astype(X.dtype), layer[1].astype(X.dtype))])
+        score: float | None = None
 
-        def accuracy(X: Rows, rows: Array, codes: Array) -> float:
-            return float(np.mean(self._scores(X.array).argmax(axis=1) == codes))
-
-        def last_accuracy(*validation: Any) -> float:
-            return self.validation_scores_[-1] if self.validation_scores_ else accuracy(*validation)
+        def accuracy() -> float:
+            """The validation accuracy, computed anew only where the weights have moved."""
+            nonlocal score
+            if score is None:
+                assert validation is not None
+                predicted = self._scores(validation.X.array).argmax(axis=1)
+                score = float(np.mean(predicted == self._strata(validation.y)))
+            return score
 
         def after_step(value: float, weights: Layer | None, seconds: float) -> bool:
             """Tell of a step to `weights`, None if that is where they were."""
-            self.loss_curve_.append(value)
-            self.epoch_seconds_.append(seconds)
+            nonlocal score
             if weights is not None:
-                self.coef_, self.intercept_ = X.weights_for_array(*(a.astype(X.dtype) for a in weights))
-            score = self._score_epoch(accuracy if weights is not None else last_accuracy, validation)
-            if bar is not None:
-                bar.update(len(self.loss_curve_), value, score, seconds)
-            stop = hooks.next()
-            if callback is not None:
-                stop |= bool(callback(Epoch(self, len(self.loss_curve_), value, score, seconds)))
-            return stop
+                self._put([X.weights_for_array(*(a.astype(X.dtype) for a in weights))])
+                score = None
+            loop.tell(value, self._record(value, seconds, loop.accuracy), seconds)
+            return loop.stopped
 
+        to_score = None if validation is None else accuracy
+        loop = FitLoop(self, given, samples, self._fitted, to_score, callback)
         warning = None
-        with self._progress(len(rows), X.dtype) as bar:
-            try:
-                if self.solver == "lbfgs":
-                    warning = self._to_the_minimum(X, self._objective(X, codes, weight), W, b, after_step)
-                else:
-                    warning = self._guess(X, codes, weight, rows, W, b, after_step, rng)
-            except KeyboardInterrupt:
-                warnings.warn(INTERRUPTED, stacklevel=3)
-        self.n_iter_ = len(self.loss_curve_)
-        hooks.end(self.n_iter_)
+        with loop:
+            if self.solver == "lbfgs":
+                warning = self._to_the_minimum(samples, W, b, after_step)
+            else:
+                search = RandomSearch(
+                    samples,
+                    local=self.solver == "random_local_search",
+                    scale=None if self.learning_rate == "auto" else float(self.learning_rate),
+                    alpha=self.alpha,
+                    l1_ratio=self.l1_ratio,
+                    fit_intercept=self.fit_intercept,
+                    n_threads=self.n_threads,
+                )
+                self.learning_rate_ = search.scale
+                warning = search.run(W.astype(X.dtype), b.astype(X.dtype), self.max_iter, rng, after_step)
         if warning:
-            warnings.warn(warning, ConvergenceWarning, stacklevel=3)
+            warn(warning, ConvergenceWarning)
         return self
-
-    def _standardised(self, X: Rows, rows: Array, weight: Array | None) -> Rows:
-        """X as it is trained on by solvers that see all rows at each step."""
-        if not self.standardize:
-            return X
-        stats = ColumnStats(X.shape[1])
-        stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
-        return Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype)
 
     def _to_the_minimum(
         self,
-        X: Rows,
-        objective: Objective,
+        samples: Samples,
         W: Array,
         b: Array,
         after_step: Callable[[float, Layer | None, float], bool],
     ) -> str | None:
         """Step by L-BFGS; return what to warn of, or None."""
-        start = time.perf_counter()
+        objective, start = self._objective(samples), time.perf_counter()
 
         def after(Z: Array, value: float, n_iter: int) -> bool:
             nonlocal start
@@ -443,9 +466,8 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
 
         Z = objective.collapse(W, b) if W.any() or b.any() else objective.first_guess()
         result = reductions.minimize(objective, Z, self.tol or 0.0, self.max_iter, after)
-        self.coef_, self.intercept_ = X.weights_for_array(
-            *(a.astype(objective.result_dtype) for a in objective.expand(result.Z))
-        )
+        W, b = (a.astype(objective.result_dtype) for a in objective.expand(result.Z))
+        self._put([samples.X.weights_for_array(W, b)])
         if result.converged or result.stopped or self.tol is None:
             return None
         return (
@@ -453,138 +475,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             f"max_iter={self.max_iter} or tol, or scale the data."
         )
 
-    def _guess(
-        self,
-        X: Rows,
-        codes: Array,
-        weight: Array | None,
-        rows: Array,
-        W: Array,
-        b: Array,
-        after_step: Callable[[float, Layer | None, float], bool],
-        rng: np.random.RandomState,
-    ) -> str | None:
-        """Step by guessing; return what to warn of, or None."""
-        local = self.solver == "random_local_search"
-        scale = self.learning_rate
-        if scale == "auto":
-            of_rows = None if weight is None else weight[rows]
-            scale = random_search.auto_scale(
-                X, rows, of_rows, local=local, fit_intercept=self.fit_intercept, n_threads=self.n_threads
-            )
-        self.learning_rate_ = float(scale)
-        W, b = W.astype(X.dtype), b.astype(X.dtype)
-        found_any = False
-
-        def losses(Ws: Array, bs: Array) -> Array:
-            out = np.empty(len(Ws))
-            candidate_losses(X, codes, weight, Ws, bs, out, self.n_threads)
-            squares = np.sum(np.square(Ws, dtype=float), axis=(1, 2))
-            penalty = (1 - self.l1_ratio) / 2 * squares
-            if self.l1_ratio > 0:
-                penalty += self.l1_ratio * np.sum(np.abs(Ws), axis=(1, 2), dtype=float)
-            return out + self.alpha * penalty
-
-        def after(value: float, better: bool, seconds: float) -> bool:
-            nonlocal found_any
-            found_any |= better
-            return after_step(value, (W, b) if better else None, seconds)
-
-        random_search.search(
-            losses,
-            W,
-            b,
-            scale,
-            self.max_iter,
-            rng,
-            after,
-            local=local,
-            fit_intercept=self.fit_intercept,
-        )
-        if found_any:
-            return None
-        return (
-            f"none of max_iter={self.max_iter} guesses was better than the weights at the start; lower "
-            f"learning_rate={scale:.3g}, or raise max_iter."
-        )
-
-    def _run(
-        self,
-        trainer: Trainer,
-        validation: tuple[Rows, Array, Array] | None,
-        hooks: IterationHooks,
-        callback: Callable[[Epoch], object] | None,
-        batch_callback: Any,
-        goes_on: bool,
-    ) -> None:
-        """Epochs until the loss or the validation accuracy stands still, or a callback says so."""
-        best, best_weights, stale, stop = np.inf, None, 0, False
-        if validation is not None and self.early_stopping and goes_on:
-            # What a fit starts from is the best so far, on the rows that are now validated on.
-            best, best_weights = -trainer.accuracy(*validation), trainer.copy_of_model()
-
-        def after_batch(batch: int, loss: float, rate: float) -> bool:
-            nonlocal stop
-            self._keep(trainer)
-            epoch = len(self.loss_curve_) + 1
-            stop = bool(batch_callback(Batch(self, epoch, batch + 1, float(loss), float(rate))))
-            return stop
-
-        trainer.after_batch = None if batch_callback is None else after_batch
-        with self._progress(len(trainer.rows), trainer.X.dtype) as bar:
-            try:
-                for epoch in range(self.max_iter):
-                    loss, seconds = trainer.epoch(epoch)
-                    self.loss_curve_.append(loss)
-                    self.epoch_seconds_.append(seconds)
-                    score = self._score_epoch(trainer.accuracy, validation)
-                    if bar is not None:
-                        bar.update(epoch + 1, loss, score, seconds)
-                    watched = -score if self.early_stopping and score is not None else loss
-                    stale = 0 if watched < best - (self.tol or 0) else stale + 1
-                    if watched < best:
-                        best = watched
-                        if self.early_stopping:
-                            best_weights = trainer.copy_of_model()
-                    stop |= hooks.next()
-                    if callback is not None:
-                        self._keep(trainer)
-                        stop |= bool(callback(Epoch(self, epoch + 1, loss, score, seconds)))
-                    if stop:
-                        break
-                    if self.tol is not None and stale >= self.n_iter_no_change:
-                        break
-            except KeyboardInterrupt:
-                warnings.warn(INTERRUPTED, stacklevel=3)
-            finally:
-                if best_weights is not None:
-                    trainer.restore(*best_weights)
-                self._keep(trainer)
-                self.n_iter_ = len(self.loss_curve_)
-        if stop:
-            return
-        C = len(self.classes_)
-        if self.n_iter_ and self.loss_curve_[-1] > 1.01 * np.log(C):
-            warnings.warn(
-                f"the loss is {self.loss_curve_[-1]:.4g}, above log({C}) = {np.log(C):.4g} of a model that "
-                f"knows nothing: {trainer.advice()}",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-        elif self.n_iter_ == self.max_iter and self.tol is not None and stale < self.n_iter_no_change:
-            warnings.warn(
-                f"stopped after max_iter={self.max_iter} epochs while still improving; raise max_iter, or "
-                "pass tol=None to train for exactly so many.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-        elif (
-            self.tol is not None
-            and not self.early_stopping
-            and self.max_norm is None
-            and (warning := trainer.disturbance(100 * self.tol))
-        ):
-            warnings.warn(warning, ConvergenceWarning, stacklevel=4)
+    # ---- streams -------------------------------------------------------------------------------------------
 
     @checks_parameters
     def partial_fit(
@@ -627,80 +518,22 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             raise ValueError(f"partial_fit is gradient descent; solver must be 'sgd', not {self.solver!r}")
         first_call = not hasattr(self, "coef_")
         X, y = self._validate(X, y, reset=first_call)
-        self.classes_ = self._classes_of_stream(first_call, y, classes)
+        self.classes_ = labels.classes_of_stream(None if first_call else self.classes_, y, classes)
         y = self._encode(y, "y")
-        self._seen = None if first_call else self._seen
-        weight = self._row_weights(X, y, sample_weight)
+        shape = len(self.classes_), X.shape[1]
+        stream = None if first_call else self._stream
+        stream = stream or Stream(shape[1], shape[0])
+        samples = self._samples(X, y, sample_weight, stream)
+        if samples.row_weight is not None:
+            samples = Samples(X, y, samples.row_weight, mean_weight=stream.seen.mean_weight)
         if first_call:
-            self.coef_ = np.zeros((len(self.classes_), X.shape[1]), X.dtype)
-            self.intercept_ = np.zeros(len(self.classes_), X.dtype)
+            self.coef_, self.intercept_ = np.zeros(shape, X.dtype), np.zeros(shape[0], X.dtype)
             self.loss_curve_, self.epoch_seconds_, self.validation_scores_ = [], [], None
             self.n_iter_ = 0
-            self._stats = self._auto = self._state = None
         rng = check_random_state(self.random_state)
-        rows = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
-        trainer = self._trainer(
-            X,
-            y,
-            weight,
-            rows,
-            self.coef_,
-            self.intercept_,
-            rng,
-            self._stats or ColumnStats(X.shape[1]),
-            auto=self._auto or AutoStep(),
-            past=self._state,
-            mean_weight=None if weight is None else self._seen[1] / self._seen[0],
-        )
-        try:
-            loss, seconds = trainer.epoch(self.n_iter_)
-            self.loss_curve_.append(loss)
-            self.epoch_seconds_.append(seconds)
-            self.n_iter_ += 1
-        finally:
-            self._keep(trainer)
+        layers = [(self.coef_, self.intercept_)]
+        self._train_on(*self._trainer(samples, layers, stream, rng, resume=True))
         return self
-
-    def _trainer(
-        self,
-        X: Rows,
-        y: Array,
-        weight: Array | None,
-        rows: Array,
-        coef: Array,
-        intercept: Array,
-        rng: np.random.RandomState,
-        stats: ColumnStats,
-        **stream: Any,
-    ) -> Trainer:
-        self._stats = stats
-        if self.standardize or self.learning_rate == "auto":
-            stats.update(X, rows, None if weight is None else weight[rows], self.n_threads)
-        if self.standardize:
-            X = Rows(X.array, *stats.standardization(self.fit_intercept), X.dtype)
-        return Trainer(
-            X,
-            y,
-            weight,
-            rows,
-            *X.weights_from_array(coef, intercept),
-            alpha=float(self.alpha),
-            l1_ratio=float(self.l1_ratio),
-            label_smoothing=self.label_smoothing,
-            clip_norm=self.clip_norm,
-            max_norm=self.max_norm,
-            optimizer=self.optimizer,
-            learning_rate=self.learning_rate,
-            schedule=self.schedule,
-            batch_size=self.batch_size,
-            max_iter=self.max_iter,
-            fit_intercept=self.fit_intercept,
-            shuffle=self.shuffle,
-            rng=rng,
-            n_threads=self.n_threads,
-            stats=stats,
-            **stream,
-        )
 
     def _loss_and_gradient(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, rng: np.random.RandomState
@@ -709,120 +542,42 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         fitted = hasattr(self, "coef_")
         X, y = self._validate(X, y, reset=not fitted)
         if not fitted:
-            self.classes_ = np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)
+            self.classes_, _ = labels.classes_of(y)
             self.coef_ = 0.01 * rng.standard_normal((len(self.classes_), X.shape[1]))
             self.intercept_ = 0.01 * rng.standard_normal(len(self.classes_))
-        X, y, self._seen = Rows(X.array, dtype=np.float64), self._encode(y, "y"), None
+        X, y = Rows(X.array, dtype=np.float64), self._encode(y, "y")
         y = y.astype(float) if y.ndim == 2 else y
-        weight = self._row_weights(X, y, sample_weight)
-        rows = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
-        X = self._standardised(X, rows, weight)
-        W, b = (np.array(a, float) for a in X.weights_from_array(self.coef_, self.intercept_))
+        stream = Stream(X.shape[1], len(self.classes_))
+        samples = self._samples(X, y, sample_weight, stream)
+        if self.standardize:
+            samples = self._standardised(samples, stream.stats, self.fit_intercept)
+        W, b = (np.array(a, float) for a in samples.X.weights_from_array(self.coef_, self.intercept_))
         if self.solver == "lbfgs":
             self._check_full_batch(y, None)
-            objective = self._objective(X, y, weight)
+            objective = self._objective(samples)
             return objective.differentiable(objective.collapse(W, b))
         l1, l2 = self.alpha * self.l1_ratio, self.alpha * (1 - self.l1_ratio)
 
         def evaluate() -> tuple[float, dict[str, Array]]:
-            after, after_b = W.copy(), b.copy()
-            (loss,) = sgd_epoch(
-                X,
+            dW, db = np.empty_like(W), np.empty_like(b)
+            loss = _kernels.gradients(
+                samples.X,
                 y,
-                weight,
-                rows,
-                after,
-                after_b,
-                np.ones(1),
-                len(rows),
-                l2,
-                None,
-                None,
-                self.fit_intercept,
+                samples.row_weight,
+                samples.rows,
+                [(W, b)],
+                [(dW, db)],
+                1 / (samples.mean_weight or 1) / len(samples),
                 self.n_threads,
                 label_smoothing=self.label_smoothing,
             )
             loss += l2 / 2 * np.sum(W**2) + l1 * np.sum(np.abs(W))
-            return loss, {"coef_": W - after + l1 * np.sign(W), "intercept_": b - after_b}
+            return loss, {"coef_": dW + l2 * W + l1 * np.sign(W), "intercept_": db}
 
         return {"coef_": W} | ({"intercept_": b} if self.fit_intercept else {}), evaluate
 
-    def _keep(self, trainer: Trainer) -> dict[str, Any]:
-        self.coef_, self.intercept_ = trainer.X.weights_for_array(*trainer.model)
-        self.learning_rate_, self._auto, self._state = float(trainer.rate), trainer.auto, trainer.state
-        if trainer.optimizer.averages:
-            self._state.iterate = trainer.X.weights_for_array(trainer.W, trainer.b)
-        return self._fitted()
-
-    # ---- validation --------------------------------------------------------------------------------
-
-    def _validate_eval_set(self, eval_set: EvalSet) -> tuple[Rows, Array, Array]:
-        X, rows, codes = super()._validate_eval_set(eval_set)
-        return X, rows, codes.argmax(axis=1) if codes.ndim == 2 else codes
-
     def _encode(self, y: Array, name: str) -> Array:
-        """Labels as codes; targets as they are."""
-        if y.ndim == 2:
-            if y.shape[1] != len(self.classes_):
-                raise ValueError(
-                    f"{name} has {y.shape[1]} columns of probabilities; the classes are {self.classes_}"
-                )
-            return y
-        try:
-            codes = np.searchsorted(self.classes_, y)
-        except TypeError as error:
-            raise ValueError(f"{name} has labels of another type than the classes {self.classes_}") from error
-        codes[codes == len(self.classes_)] = 0
-        unknown = self.classes_[codes] != y
-        if np.any(unknown):
-            raise ValueError(f"{name} has labels that are not among the classes: {np.unique(y[unknown])[:5]}")
-        return codes.astype(np.int32)
-
-    def _row_weights(self, X: Rows, y: Array, sample_weight: ArrayLike | None) -> Array | None:
-        """Sample and class weights multiplied, or None where all are 1.
-
-        `_seen` counts the rows, the weights, and the weights of each class, since it was None.
-        """
-        rows, total, counts = self._seen or (0, 0.0, np.zeros(len(self.classes_)))
-        if sample_weight is None and self.class_weight is None:
-            self._seen = rows + len(X), total + len(X), counts
-            return None
-        weight = _check_sample_weight(sample_weight, X.array, dtype=X.dtype, copy=True)
-        if np.any(weight < 0):
-            raise ValueError(f"sample_weight must not be negative; the smallest is {weight.min()}")
-        check_class_weight(self.class_weight)
-        of_classes = None
-        if self.class_weight == "balanced":
-            if y.ndim == 2:
-                counts = counts + np.einsum("n,nc->c", weight, y)  # BLAS's bits depend on its threads
-            else:
-                counts = counts + np.bincount(y, weights=weight, minlength=len(counts))
-            of_classes = balanced_weights(counts)
-        elif self.class_weight is not None:
-            classes = self.classes_.tolist()
-            if unknown := set(self.class_weight) - set(classes):
-                raise ValueError(
-                    f"class_weight has labels that are not among the classes: {list(unknown)[:5]}"
-                )
-            of_classes = np.array([self.class_weight.get(label, 1) for label in classes])
-        if of_classes is not None:
-            of_rows = np.einsum("nc,c->n", y, of_classes) if y.ndim == 2 else of_classes[y]
-            weight *= of_rows.astype(X.dtype)
-        with np.errstate(over="ignore"):
-            sum_of_weights = weight.sum()
-        if not 0 < sum_of_weights < np.inf:
-            raise ValueError(
-                "the sample weights, multiplied with the class weights, "
-                + (
-                    "are all zero"
-                    if sum_of_weights == 0
-                    else f"are too large for {weight.dtype}; scale them down"
-                )
-            )
-        # Balanced weights change with the counts, but not their sum over all rows.
-        total = counts.sum() if self.class_weight == "balanced" else total + weight.sum(dtype=float)
-        self._seen = rows + np.count_nonzero(weight), total, counts
-        return weight
+        return labels.encode(y, self.classes_, name)
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy on labels y (N,), or on the most probable classes of targets y (N, C).

@@ -26,7 +26,7 @@ import numpy as np
 from softline import _kernels
 from softline._typing import Array
 from softline.column_stats import ColumnStats
-from softline.rows import Rows
+from softline.rows import Samples
 
 # Rows that estimate the curvature, and power iterations: about the cost of one epoch on wide data.
 SAMPLE_ROWS = 4096
@@ -72,9 +72,7 @@ class AutoStep:
 
     def observe(
         self,
-        X: Rows,
-        rows: Array,
-        weight: Array | None,
+        samples: Samples,
         stats: ColumnStats,
         alpha: float,
         fit_intercept: bool,
@@ -82,7 +80,7 @@ class AutoStep:
         n_threads: int | None = None,
         sample: bool = True,
     ) -> None:
-        """Take in the rows `rows` of X, which `stats` has seen; now and then estimate the curvature anew.
+        """Take in samples, which `stats` has seen as they came; now and then estimate the curvature anew.
 
         That is whenever the rows seen have doubled. `sample` as in :func:`smoothness`.
 
@@ -91,6 +89,7 @@ class AutoStep:
         ValueError
             If a feature is too large to be squared in the dtype of X.
         """
+        X, rows, weight = samples.X, samples.rows, samples.weights
         self.n_rows += len(rows)
         doubled = self.n_rows >= 2 * self.n_rows_estimated
         new = draw(rows, weight)
@@ -134,7 +133,7 @@ class AutoStep:
         if doubled:
             self.n_rows_estimated = self.n_rows
             self.curvature, self.curvature_of_row, self.length = smoothness(
-                X, rows, weight, alpha, self.shift, self.metric, fit_intercept, rng, n_threads, sample, CUT
+                samples, alpha, self.shift, self.metric, fit_intercept, rng, n_threads, sample, CUT
             )
 
 
@@ -170,9 +169,7 @@ def center_and_spread(seen: Array) -> tuple[Array, Array]:
 
 
 def smoothness(
-    X: Rows,
-    rows: Array,
-    weight: Array | None,
+    samples: Samples,
     alpha: float,
     shift: Array | None,
     metric: Array | None,
@@ -190,6 +187,7 @@ def smoothness(
     gradient is X^T u. With `sample` this takes at most SAMPLE_ROWS rows. For full batches it takes them all:
     then a weight of 2 is the row twice for the step, too, and an iteration costs no more than an epoch.
     """
+    X, rows, weight = samples.X, samples.rows, samples.weights
     if sample and len(rows) > SAMPLE_ROWS:
         chosen = rng.choice(len(rows), SAMPLE_ROWS, replace=False)
         rows, weight = rows[chosen], None if weight is None else weight[chosen]

@@ -1,18 +1,20 @@
-"""Mini-batch gradient descent, epoch by epoch: what the estimators run."""
+"""Mini-batch gradient descent on a linear model or a network, epoch by epoch: what the estimators run."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from softline import _kernels, optimizers, schedules, step_size
-from softline._epoch import sgd_epoch
-from softline._typing import Array, Layer
-from softline.rows import Rows
+from softline._typing import Activation, Array, Layer
+from softline.column_stats import ColumnStats
+from softline.labels import Seen
+from softline.rows import Rows, Samples
 
 # Python hears Ctrl-C only between calls to the kernels: an epoch of more flops than these, which take a tenth
 # of a second or so, is several.
@@ -23,8 +25,9 @@ RISEN, LOWER = 1.01, 0.7
 # Below this share of its first value it tells of rows that the steps could not follow.
 LOW = 0.25
 
-# Rows of which a pass over all of them holds the scores at a time.
+# Rows of which a pass over all of them holds the scores at a time, and bytes of scores where rows are judged.
 ROWS_AT_ONCE = 8192
+SCORES_BYTES = 4 << 20
 
 
 class DivergenceError(FloatingPointError, ValueError):
@@ -32,7 +35,7 @@ class DivergenceError(FloatingPointError, ValueError):
 
 
 def epoch_flops(n_rows: int, *sizes: int) -> int:
-    """Floating-point operations of an epoch: the matrix products of layers of so many weights.
+    """Floating-point operations of an epoch: the matrix products of layers with these numbers of weights.
 
     They are scores and gradient of each layer, and the gradient of what goes into all but the first.
     """
@@ -40,182 +43,213 @@ def epoch_flops(n_rows: int, *sizes: int) -> int:
     return n_rows * (4 * first + 6 * sum(others))
 
 
-class Trainer:
-    """Weights W (C, D) and b (C,), and the epochs that move them.
-
-    Parameters
-    ----------
-    X : (N, D) Rows
-    y : (N,) int32 array or (N, C) array
-        Labels 0..C-1, or targets of the dtype of X.
-    sample_weight : (N,) float array or None
-    rows : (n,) int array
-        The rows to train on.
-    W, b : (C, D) and (C,) arrays
-        Where to start; copied.
-    alpha, l1_ratio, label_smoothing, clip_norm, max_norm, batch_size, fit_intercept, shuffle, n_threads
-        As in :class:`softline.SoftmaxClassifier`, resolved.
-    optimizer : Optimizer or str
-    learning_rate : float or "auto"
-    schedule : callable or str
-    max_iter : int
-        Epochs planned, for the schedule.
-    rng : RandomState
-    stats : ColumnStats or None
-        Of the rows trained on, for "auto".
-    auto : AutoStep or None
-        What "auto" knows from earlier rows of a stream.
-    past : State or None
-        Of earlier rows of a stream, to go on from if it fits. Of an averaging optimizer it has the weights
-        of the last step as `iterate`, for rows as they came, and W and b are their mean.
-    mean_weight : float or None
-        What sample weights are divided by; None for their mean over `rows`.
+@dataclass(frozen=True)
+class TrainerOptions:
+    """How a trainer steps, whatever rows it steps on.
 
     Attributes
     ----------
+    learning_rate : float or "auto"
+    optimizer : Optimizer
+    schedule : callable
+    max_iter : int
+        Epochs planned, for the schedule.
+    batch_size : int or None
+        Rows of a step; None for all.
+    l2, l1 : float
+        Penalties on the weights.
+    l2_of_batch : bool
+        Whether `l2` is divided by the weight of each batch, as in scikit-learn's MLPClassifier.
+    label_smoothing, clip_norm, max_norm, fit_intercept, shuffle, n_threads
+        As in :class:`softline.SoftmaxClassifier`.
+    reshuffle : bool
+        Whether an epoch shuffles the order of the one before, as in scikit-learn's MLPClassifier, instead of
+        the order of the rows.
+    activation : str or None
+        Of the hidden layers of a network; None for a linear model.
+    dropout : float
+        As in :class:`softline.neural_network.MLPClassifier`.
+    """
+
+    learning_rate: float | Literal["auto"]
+    optimizer: optimizers.Optimizer = optimizers.BY_NAME["sgd"]
+    schedule: schedules.Schedule = schedules.BY_NAME["constant"]
+    max_iter: int = 1
+    batch_size: int | None = None
+    l2: float = 0.0
+    l1: float = 0.0
+    l2_of_batch: bool = False
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    max_norm: float | None = None
+    fit_intercept: bool = True
+    shuffle: bool = True
+    reshuffle: bool = False
+    activation: Activation | None = None
+    dropout: float = 0.0
+    n_threads: int | None = None
+
+    def batch_of(self, n_rows: int) -> int:
+        """Rows of a step where there are `n_rows`."""
+        return min(self.batch_size or n_rows, n_rows)
+
+
+class Stream:
+    """What training on a stream of rows goes on from, call by call.
+
+    Attributes
+    ----------
+    stats : ColumnStats
+        Of the features of all rows so far.
+    seen : Seen
+        Counts of the rows and their weights.
+    auto : AutoStep or None
+        What ``learning_rate="auto"`` has learned.
+    states : list of State
+        What the optimizer remembers of each layer; an averaging one also the last step's weights, `iterate`,
+        for rows as they came.
+    rate : float or None
+        The learning rate.
+    """
+
+    def __init__(self, n_features: int, n_classes: int) -> None:
+        self.stats, self.seen = ColumnStats(n_features), Seen(n_classes)
+        self.auto: step_size.AutoStep | None = None
+        self.states: list[optimizers.State] = []
+        self.rate: float | None = None
+
+    def remember(self, trainer: Trainer, X: Rows) -> None:
+        """Go on from where a trainer is, on rows standardised as X is."""
+        self.states, self.rate = trainer.states, float(trainer.rate)
+        if trainer.options.optimizer.averages:
+            for state, layer in zip(self.states, X.layers_for_array(trainer.layers), strict=True):
+                state.iterate = layer
+
+
+class Trainer:
+    """Layers of weights, W (n_out, n_in) and b (n_out,), and the epochs that move them.
+
+    Parameters
+    ----------
+    layers : list of (W, b)
+        Where to start; copied.
+    options : TrainerOptions
+    rng : RandomState
+        Orders the rows and draws dropout.
+    dtype : dtype
+        What is computed in.
+
+    Attributes
+    ----------
+    states : list of State
+        What the optimizer remembers of each layer.
     rate : float
         The learning rate before its schedule; "auto" lowers it where the loss of mini-batches rises.
-    state : State
-        What the optimizer remembers.
     after_batch : callable or None, default=None
         Called after each batch with its number (from 0), loss and learning rate; a true result ends the
-        epoch. An epoch then takes a call for each batch, and gives the same bits.
+        epoch. An epoch then takes a call to the kernels for each batch, and gives the same bits.
     """
 
     def __init__(
         self,
-        X: Rows,
-        y: Array,
-        sample_weight: Array | None,
-        rows: Array,
-        W: Array,
-        b: Array,
-        *,
-        alpha: float,
-        learning_rate: float | Literal["auto"],
-        batch_size: int | None,
-        max_iter: int,
-        fit_intercept: bool,
+        layers: Sequence[Layer],
+        options: TrainerOptions,
         rng: np.random.RandomState,
-        n_threads: int | None,
-        l1_ratio: float = 0.0,
-        label_smoothing: float = 0.0,
-        clip_norm: float | None = None,
-        max_norm: float | None = None,
-        optimizer: str | optimizers.Optimizer = "sgd",
-        schedule: str | schedules.Schedule = "constant",
-        shuffle: bool = True,
-        stats: Any = None,
-        auto: step_size.AutoStep | None = None,
-        past: optimizers.State | None = None,
-        mean_weight: float | None = None,
+        dtype: np.dtype[Any],
     ) -> None:
-        self.X, self.y, self.sample_weight, self.rows = X, y, sample_weight, rows
-        self.W = _kernels.padded(W.shape[0], W.shape[1], X.dtype)
-        self.W[...] = W
-        self.b = b.astype(X.dtype)
-        self.l2, self.l1, self.fit_intercept = alpha * (1 - l1_ratio), alpha * l1_ratio, fit_intercept
-        self.optimizer = optimizer = optimizers.get(optimizer)
-        self.state = optimizers.State(optimizer, self.W)
-        if optimizer.averages:
-            self.state.W[0], self.state.b[0] = self.W, self.b
-        if past is not None and past.fits(self.state):
-            if optimizer.averages:
-                self.state.t = past.t
-                self.W[...], self.b[...] = X.weights_from_array(*past.iterate)
-            else:
-                self.state.copy_from(past)
-        if mean_weight is None and sample_weight is not None:
-            mean_weight = float(sample_weight[rows].mean(dtype=float))
-        self.options: dict[str, Any] = {
-            "label_smoothing": label_smoothing,
-            "clip_norm": clip_norm,
-            "max_norm": max_norm,
-            "mean_weight": mean_weight,
-        }
-        self.schedule, self.max_iter = schedules.get(schedule), max_iter
-        self.after_batch: Callable[[int, float, float], object] | None = None
-        self.batch_size = min(batch_size or len(rows), len(rows))
-        self.shuffle, self.rng, self.n_threads = shuffle, rng, n_threads
-        self.auto, self.shift, self.metric = None, None, None
+        self.options, self.rng = options, rng
+        self.layers = [(_kernels.padded(W.shape[0], W.shape[1], dtype), b.astype(dtype)) for W, b in layers]
+        _write(self.layers, layers)
+        self.states = [optimizers.State(options.optimizer, W) for W, _ in self.layers]
+        if options.optimizer.averages:
+            for state, (W, b) in zip(self.states, self.layers, strict=True):
+                state.W[0], state.b[0] = W, b
+        self.rate = self.first_rate = np.nan if options.learning_rate == "auto" else options.learning_rate
+        self.clip_norm = options.clip_norm
+        self.shift: Array | None = None
+        self.metric: Array | None = None
         self.noisy, self.least_loss = False, np.inf
-        if learning_rate != "auto":
-            self.rate = learning_rate
+        self.seed = int(rng.randint(2**32, dtype=np.uint32)) if options.dropout > 0 else 0
+        self.arena = _kernels.Arena()
+        self.order: Array | None = None
+        self.after_batch: Callable[[int, float, float], object] | None = None
+
+    def resume(self, states: Sequence[optimizers.State], X: Rows) -> None:
+        """Go on with what the optimizer remembers of a stream, if it fits, on rows standardised as X is."""
+        if len(states) != len(self.states) or not all(map(optimizers.State.fits, states, self.states)):
+            return
+        mean = self.copy_of_model()
+        for state, past in zip(self.states, states, strict=True):
+            state.copy_from(past)
+        if self.options.optimizer.averages:  # the mean was kept for rows as they came, as the last step was
+            _write(self.model, mean)
+            _write(self.layers, X.layers_from_array([past.iterate for past in states]))
+
+    def find_rate(
+        self, samples: Samples, stats: ColumnStats, stream: step_size.AutoStep | None = None
+    ) -> step_size.AutoStep:
+        """Find the rate and the geometry that ``learning_rate="auto"`` stands for; return what is known now.
+
+        `stats` are of these rows as they came or, with what earlier rows of a `stream` have taught, of all of
+        its rows.
+        """
+        options, n = self.options, len(samples)
+        auto, batch_size = stream or step_size.AutoStep(), options.batch_of(n)
+        sample = stream is not None or batch_size < n
+        auto.observe(samples, stats, options.l2, options.fit_intercept, self.rng, options.n_threads, sample)
+        if stream is None:
+            auto.seen = None  # a stream alone goes on with them
+        self.shift, self.metric = auto.shift, auto.metric
+        n_rows = n if stream is None else np.inf
+        noise = max(1 / batch_size - 1 / n_rows, 0)  # a full batch has none
+        self.noisy = noise > 0
+        curvatures = auto.curvature, auto.curvature_of_row
+        stable = step_size.stable_rate(*curvatures, n_rows, batch_size)
+        largest = step_size.largest_gradient(stable, len(self.layers[-1][1]))
+        self.clip_norm = min(options.clip_norm or np.inf, largest)
+        change = options.optimizer.auto_change(1 / noise if noise > 0 else np.inf)
+        if change is None:
+            self.rate = self._stable_rate(*curvatures, n_rows, batch_size)
         else:
-            self.auto = auto or step_size.AutoStep()
-            full_batch = auto is None and self.batch_size == len(rows)
-            self.auto.observe(
-                X, rows, self._weights(), stats, self.l2, fit_intercept, rng, n_threads, sample=not full_batch
-            )
-            if auto is None:
-                self.auto.seen = None  # a stream alone goes on with them
-            self.shift, self.metric = self.auto.shift, self.auto.metric
-            n_rows = np.inf if auto else len(rows)
-            noise = max(1 / self.batch_size - 1 / n_rows, 0)  # a full batch has none
-            self.noisy = noise > 0
-            change = optimizer.auto_change(1 / noise if noise > 0 else np.inf)
-            curvatures = self.auto.curvature, self.auto.curvature_of_row
-            stable = step_size.stable_rate(*curvatures, n_rows, self.batch_size)
-            largest = step_size.largest_gradient(stable, len(b))
-            self.options["clip_norm"] = min(clip_norm or np.inf, largest)
-            if change is None:
-                self.rate = self._stable_rate(*curvatures, n_rows)
-            else:
-                self.rate = step_size.rate_of_change(change, self.auto.length)
+            self.rate = step_size.rate_of_change(change, auto.length)
         self.first_rate = self.rate
+        return auto
 
-    def _weights(self) -> Array | None:
-        return None if self.sample_weight is None else self.sample_weight[self.rows]
-
-    def _stable_rate(self, curvature: float, curvature_of_row: float, n_rows: float) -> float:
-        momentum = getattr(self.optimizer, "momentum", 0.0)
-        return step_size.stable_rate(curvature, curvature_of_row, n_rows, self.batch_size, momentum)
-
-    def stable_rate(self) -> float:
-        """The largest constant learning rate that is safe on these data."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            curvature, curvature_of_row, _ = step_size.smoothness(
-                self.X,
-                self.rows,
-                self._weights(),
-                self.l2,
-                None,
-                None,
-                self.fit_intercept,
-                self.rng,
-                self.n_threads,
-            )
-            return self._stable_rate(curvature, curvature_of_row, len(self.rows))
+    def _stable_rate(
+        self, curvature: float, curvature_of_row: float, n_rows: float, batch_size: int
+    ) -> float:
+        momentum = getattr(self.options.optimizer, "momentum", 0.0)
+        return step_size.stable_rate(curvature, curvature_of_row, n_rows, batch_size, momentum)
 
     @property
-    def model(self) -> Layer:
-        """The weights and the bias to predict with: those of the last step, or the mean of all."""
-        return (self.state.W[0], self.state.b[0]) if self.optimizer.averages else (self.W, self.b)
-
-    def copy_of_model(self) -> Layer:
-        """A copy of them, for `restore`."""
-        W, b = self.model
-        return W.copy(), b.copy()
-
-    def restore(self, W: Array, b: Array) -> None:
-        """Make these the weights and the bias, of the model as of the next step."""
-        for weights, bias in ((self.W, self.b), self.model):
-            weights[...], bias[...] = W, b
+    def model(self) -> list[Layer]:
+        """The layers to predict with: those of the last step, or their means over all steps."""
+        if self.options.optimizer.averages:
+            return [(state.W[0], state.b[0]) for state in self.states]
+        return self.layers
 
     @property
-    def flops(self) -> int:
-        """Floating-point operations of an epoch."""
-        return epoch_flops(len(self.rows), self.W.size)
+    def finite(self) -> bool:
+        """Whether all weights are finite."""
+        return all(np.isfinite(a).all() for layer in (*self.layers, *self.model) for a in layer)
+
+    def copy_of_model(self) -> list[Layer]:
+        """Copies of the layers to predict with, for `restore`."""
+        return [(W.copy(), b.copy()) for W, b in self.model]
+
+    def restore(self, layers: Sequence[Layer]) -> None:
+        """Make these the layers, of the model as of the next step."""
+        _write(self.layers, layers)
+        _write(self.model, layers)
 
     @property
-    def penalty(self) -> float:
-        """Of the weights of the next step."""
+    def squares(self) -> float:
+        """Sum of the squares of the weights, without the biases."""
         with np.errstate(over="ignore"):
-            squares = np.sum(np.square(self.W, dtype=float))
-            return self.l2 / 2 * squares + (self.l1 and self.l1 * np.sum(np.abs(self.W), dtype=float))
+            return sum(np.sum(np.square(W, dtype=float)) for W, _ in self.layers)
 
-    def epoch(self, epoch: int) -> tuple[float, float]:
-        """Run epoch number `epoch` (from 0); return its loss and the seconds that the kernel took.
+    def epoch(self, samples: Samples, epoch: int) -> tuple[float, float]:
+        """Run epoch number `epoch` (from 0); return its loss and the seconds that the kernels took.
 
         The loss is the mean over the epoch, each batch before its update, and the penalty of the weights
         that the epoch began with: exact for full batches.
@@ -223,64 +257,123 @@ class Trainer:
         Raises
         ------
         DivergenceError
-            If a loss or a weight is not finite. Whatever is raised, W, b and state are as before the epoch.
+            If a loss or a weight is not finite. Whatever is raised, layers and states are as before the
+            epoch.
         """
-        order = self.rng.permutation(self.rows) if self.shuffle else self.rows
-        n, B = len(order), self.batch_size
-        times = epoch + np.arange(0, n, B) / n
-        rates = self.rate * schedules.multipliers(self.schedule, times, self.max_iter)
-        before = self.W.copy(), self.b.copy()
-        state = optimizers.State(self.optimizer, self.W)
-        state.copy_from(self.state)
+        options, order, n = self.options, samples.rows, len(samples)
+        if options.shuffle:
+            before = self.order if options.reshuffle and self.order is not None else order
+            order = self.order = self.rng.permutation(before)
+        batch_size = options.batch_of(n)
+        times = epoch + np.arange(0, n, batch_size) / n
+        rates = self.rate * schedules.multipliers(options.schedule, times, options.max_iter)
+        layers = [(W.copy(), b.copy()) for W, b in self.layers]
+        states = [(state.t, state.W.copy(), state.b.copy()) for state in self.states]
         try:
-            loss, seconds = self._epoch(order, rates, epoch)
+            losses, seconds = self._batches(samples, order, rates, batch_size)
+            finite = np.isfinite(losses)
+            if not (finite.all() and self.finite):
+                bad = losses[~finite]
+                what = f"the loss became {bad[0]}" if bad.size else "a weight became infinite"
+                raise DivergenceError(f"{what} in epoch {epoch + 1}: {self.advice(samples)}")
         except BaseException:  # KeyboardInterrupt, too: the weights go with the history
-            self.W[...], self.b[...] = before
-            self.state.copy_from(state)
+            _write(self.layers, layers)
+            for state, (t, W, b) in zip(self.states, states, strict=True):
+                state.t, state.W[...], state.b[...] = t, W, b
             raise
+        sizes = np.full(len(losses), batch_size)
+        if len(losses) == len(rates):
+            sizes[-1] = n - batch_size * (len(losses) - 1)
+        loss = float(np.sum(losses * sizes) / sizes.sum())  # not by BLAS, whose bits depend on its threads
         if self.noisy and loss > RISEN * self.least_loss:
             self.rate *= LOWER
         self.least_loss = min(loss, self.least_loss)
         return loss, seconds
 
-    def _epoch(self, order: Array, rates: Array, epoch: int) -> tuple[float, float]:
-        B = self.batch_size
-        penalty = self.penalty
+    def _batches(self, samples: Samples, order: Array, rates: Array, batch_size: int) -> tuple[Array, float]:
+        """Losses of an epoch's batches with the penalty, fewer if it is ended early; and the seconds."""
+        penalties = np.full(len(rates), self.penalty)
+        if self.options.l2_of_batch:
+            penalties /= batch_weights(samples.row_weight, order, batch_size)
+        flops = epoch_flops(len(order), *(W.size for W, _ in self.layers))
+        n_calls = len(rates) if self.after_batch is not None else math.ceil(flops / CALL_FLOPS)
+        n = math.ceil(len(rates) / n_calls)  # batches of a call
+        losses = []
         start = time.perf_counter()
-        penalties = np.full(len(rates), penalty)
-        losses = batch_losses(self._descend, order, rates, B, penalties, self.flops, self.after_batch)
-        seconds = time.perf_counter() - start
-        finite = np.isfinite(losses)
-        if not (finite.all() and np.isfinite(self.W).all() and np.isfinite(self.b).all()):
-            bad = losses[~finite]
-            what = f"the loss became {bad[0]}" if bad.size else "a weight became infinite"
-            raise DivergenceError(f"{what} in epoch {epoch + 1}: {self.advice()}")
-        return mean_loss(losses, len(order), B), seconds
+        for first in range(0, len(rates), n):
+            rows = order[first * batch_size : (first + n) * batch_size]
+            found = self._descend(samples, rows, rates[first : first + n], batch_size)
+            losses.append(penalties[first : first + n] + found)
+            if self.after_batch is not None and self.after_batch(first, losses[-1][0], rates[first]):
+                break
+        return np.concatenate(losses), time.perf_counter() - start
 
-    def _descend(self, order: Array, rates: Array) -> Array:
-        return sgd_epoch(
-            self.X,
-            self.y,
-            self.sample_weight,
+    @property
+    def penalty(self) -> float:
+        """Penalty of the weights of the next step."""
+        l1, l2 = self.options.l1, self.options.l2
+        penalty = l2 / 2 * self.squares
+        return penalty + l1 * sum(np.sum(np.abs(W), dtype=float) for W, _ in self.layers) if l1 else penalty
+
+    def _descend(self, samples: Samples, order: Array, rates: Array, batch_size: int) -> Array:
+        """Step on batches of rows; returns the loss of each before its step, without penalty."""
+        options, dtype = self.options, samples.X.dtype
+        alphas = np.full(len(rates), float(options.l2))
+        if options.l2_of_batch:
+            totals = batch_weights(samples.row_weight, order, batch_size)
+            alphas, scales = alphas / totals, (1 / totals).astype(dtype)
+        else:
+            sizes = np.minimum(batch_size, len(order) - batch_size * np.arange(len(rates)))
+            scales = dtype.type(1 / (samples.mean_weight or 1)) / sizes.astype(dtype)
+        return _kernels.epoch(
+            samples.X,
+            samples.y,
+            samples.row_weight,
             order,
-            self.W,
-            self.b,
+            self.layers,
             rates,
-            self.batch_size,
-            self.l2,
-            self.shift,
-            self.metric,
-            self.fit_intercept,
-            self.n_threads,
-            optimizer=self.optimizer,
-            state=self.state,
-            l1=self.l1,
-            **self.options,
+            batch_size,
+            alphas,
+            scales,
+            options.n_threads,
+            loss=loss_of(samples.y),
+            label_smoothing=options.label_smoothing,
+            optimizer=options.optimizer,
+            states=self.states,
+            l1=options.l1,
+            clip_norm=self.clip_norm,
+            max_norm=options.max_norm,
+            shift=self.shift,
+            metric=self.metric,
+            fit_intercept=options.fit_intercept,
+            activation=options.activation or "identity",
+            dropout=options.dropout,
+            seed=self.seed,
+            arena=self.arena,
         )
 
-    def disturbance(self, tolerated: float) -> str:
+    def accuracy(self, samples: Samples) -> float:
+        """Share of the rows that the model gives the right class, or all the right ones; X is not copied."""
+        X, y, activation, n_threads = samples.X, samples.y, self.options.activation, self.options.n_threads
+        layers, hits = self.model, 0
+        n_outputs = len(layers[-1][1])
+        block = max(256, SCORES_BYTES // (8 * n_outputs))
+        for first in range(0, len(samples), block):
+            idx = samples.rows[first : first + block]
+            scores = np.empty((len(idx), n_outputs), X.dtype)
+            if activation is None:
+                _kernels.scores(X, idx, *layers[0], scores, n_threads)
+            else:
+                _kernels.network_scores(X, idx, layers, activation, scores, n_threads)
+            truth = y[idx].argmax(axis=1) if y.dtype.kind == "f" else y[idx]
+            one = truth.ndim == 1  # label a row
+            right = scores.argmax(axis=1) == truth if one else ((scores > 0) == truth).all(axis=1)
+            hits += np.count_nonzero(right)
+        return float(hits / len(samples))
+
+    def disturbance(self, samples: Samples, tolerated: float) -> str:
         """What to say if long rows have kept the rate low, and the loss `tolerated` above its least."""
-        if self.rate > LOW * self.first_rate or (excess := self.excess()) <= tolerated:
+        if self.rate > LOW * self.first_rate or (excess := self.excess(samples)) <= tolerated:
             return ""
         return (
             f"the loss may be {excess:.2g} above its least: some rows are so much longer than the others "
@@ -289,118 +382,97 @@ class Trainer:
             "solver='lbfgs'."
         )
 
-    def excess(self) -> float:
+    def excess(self, samples: Samples) -> float:
         """Roughly how far the loss is above its least: half the Newton decrement, feature by feature.
 
         The curvature of a feature is that of all classes together, no less than that of one.
         """
-        X, (W, b), n_classes = self.X, self.model, len(self.b)
-        smoothing, weight = self.options["label_smoothing"], self._weights()
-        share = np.ones(len(self.rows)) if weight is None else weight.astype(float)
+        options, X, y, [(W, b)] = self.options, samples.X, samples.y, self.model
+        l1, l2, smoothing, n_threads = options.l1, options.l2, options.label_smoothing, options.n_threads
+        n_classes, weight = len(b), samples.weights
+        share = np.ones(len(samples)) if weight is None else weight.astype(float)
         share /= share.sum()
         shift = np.zeros(X.shape[1]) if self.shift is None else self.shift.astype(float)
         dW, db, curvature, curvature_b = np.zeros(W.shape), np.zeros(n_classes), np.zeros(X.shape[1]), 0.0
-        for first in range(0, len(self.rows), ROWS_AT_ONCE):
+        for first in range(0, len(samples), ROWS_AT_ONCE):
             some = slice(first, first + ROWS_AT_ONCE)
-            rows, shares = self.rows[some], share[some, None]
+            rows, shares = samples.rows[some], share[some, None]
             probs = np.empty((len(rows), n_classes), X.dtype)
-            _kernels.scores(X, rows, W, b, probs, self.n_threads)
-            _kernels.softmax(probs, self.n_threads)
-            targets = self.y[rows] if self.y.ndim == 2 else np.eye(n_classes)[self.y[rows]]
+            _kernels.scores(X, rows, W, b, probs, n_threads)
+            _kernels.softmax(probs, n_threads)
+            targets = y[rows] if y.ndim == 2 else np.eye(n_classes)[y[rows]]
             targets = (1 - smoothing) * targets + smoothing / n_classes
             g, sums = np.empty(W.shape, X.dtype), np.empty(n_classes, X.dtype)
             dscores = (shares * (probs - targets)).astype(X.dtype)
-            _kernels.gradient(X, rows, dscores, g, sums, self.n_threads)
+            _kernels.gradient(X, rows, dscores, g, sums, n_threads)
             dW, db = dW + g, db + sums
             curved = np.sum(shares * probs * (1 - probs), axis=1)
             if curved.any():
-                mean, squares, _, _ = _kernels.column_stats(X, rows, curved.astype(X.dtype), self.n_threads)
+                mean, squares, _, _ = _kernels.column_stats(X, rows, curved.astype(X.dtype), n_threads)
                 curvature += squares + curved.sum() * (mean - shift) ** 2
                 curvature_b += curved.sum()
-        dW += self.l2 * W - db[:, None] * shift
+        dW += l2 * W - db[:, None] * shift
         # Of the penalty's subgradients the one that leaves least: where weights are 0 it takes what it can.
-        dW = np.where(W != 0, dW + self.l1 * np.sign(W), np.sign(dW) * np.maximum(np.abs(dW) - self.l1, 0))
-        curvature += self.l2
+        dW = np.where(W != 0, dW + l1 * np.sign(W), np.sign(dW) * np.maximum(np.abs(dW) - l1, 0))
+        curvature += l2
         decrement = np.sum(np.divide(dW**2, curvature, where=curvature > 0, out=np.zeros(dW.shape)))
-        if self.fit_intercept and curvature_b > 0:
+        if options.fit_intercept and curvature_b > 0:
             decrement += np.sum(db**2) / curvature_b
         return float(decrement / 2)
 
-    def advice(self) -> str:
-        """What is wrong with the learning rate, and which would do."""
-        if self.optimizer.auto_change(self.batch_size):  # no curvature makes such steps unstable
-            return (
-                f"learning_rate={self.rate:.3g} is too large for these data. A smaller one helps; "
-                "learning_rate='auto' finds one by itself."
+    def stable_rate(self, samples: Samples) -> float:
+        """The largest constant learning rate that is safe on these rows."""
+        options, n = self.options, len(samples)
+        with np.errstate(over="ignore", invalid="ignore"):
+            curvature, curvature_of_row, _ = step_size.smoothness(
+                samples, options.l2, None, None, options.fit_intercept, self.rng, options.n_threads
             )
-        stable = self.stable_rate()
-        if self.auto is not None or self.rate <= 1.05 * stable:  # as rounded below
+            return self._stable_rate(curvature, curvature_of_row, n, options.batch_of(n))
+
+    def advice(self, samples: Samples) -> str:
+        """What is wrong with the learning rate, and which would do."""
+        too_large = f"={self.rate:.3g} is too large for these data. "
+        if self.options.activation is not None:
+            return f"learning_rate_init{too_large}A smaller one helps, and so does standardize=True."
+        wrong, by_itself = f"learning_rate{too_large}", "learning_rate='auto' finds one by itself."
+        batch_size = self.options.batch_of(len(samples))
+        if self.options.optimizer.auto_change(batch_size):  # no curvature makes such steps unstable
+            return f"{wrong}A smaller one helps; {by_itself}"
+        stable = self.stable_rate(samples)
+        if self.options.learning_rate == "auto" or self.rate <= 1.05 * stable:  # as rounded below
             return (
-                f"learning_rate={self.rate:.3g} suits these data, but batches of {self.batch_size} are too "
+                f"learning_rate={self.rate:.3g} suits these data, but batches of {batch_size} are too "
                 "noisy for it, or the schedule raises it; raise batch_size, or let the schedule lower it."
             )
-        wrong = f"learning_rate={self.rate:.3g} is too large for these data. "
         if not stable > 0:
             return wrong + "The features are too large for any; scale them (for example with StandardScaler)."
-        return wrong + f"Up to {stable:.2g} is stable; learning_rate='auto' finds one by itself."
-
-    def accuracy(self, X: Rows, rows: Array, codes: Array) -> float:
-        """Share of X[rows] whose largest score is that of codes[rows]; no copy of X is made."""
-        W, b = self.model
-        block = max(256, (4 << 20) // b.nbytes)
-        hits = 0
-        for first in range(0, len(rows), block):
-            idx = rows[first : first + block]
-            out = np.empty((len(idx), len(b)), b.dtype)
-            _kernels.scores(X, idx, W, b, out, self.n_threads)
-            hits += np.count_nonzero(out.argmax(axis=1) == codes[idx])
-        return float(hits / len(rows))
+        return f"{wrong}Up to {stable:.2g} is stable; {by_itself}"
 
 
-def batch_losses(
-    descend: Callable[[Array, Array], Array],
-    order: Array,
-    rates: Array,
-    batch_size: int,
-    penalties: Array,
-    flops: int,
-    after_batch: Callable[[int, float, float], object] | None,
-) -> Array:
-    """Losses of an epoch's batches, each before its update and with its penalty; fewer if it is ended early.
+def loss_of(y: Array) -> Literal["cross_entropy", "outputs"]:
+    """What is minimised, as the kernels name it: 0 or 1 for each output is a class by itself."""
+    return "outputs" if y.ndim == 2 and y.dtype.kind == "i" else "cross_entropy"
 
-    Parameters
-    ----------
-    descend : callable
-        Trains on rows, given their numbers and the learning rate of each batch; returns losses without
-        penalty.
-    order : (n,) int array
-    rates, penalties : (number of batches,) float arrays
-    batch_size : int
-    flops : int
-        Of the whole epoch, which is one call of `descend` unless they are many.
-    after_batch : callable or None
-        See :class:`Trainer`. With it there is a call of `descend` for each batch, to come back in between.
+
+def batch_weights(row_weight: Array | None, order: Array, batch_size: int) -> Array:
+    """Sums of the weights of the rows of each batch; without weights, the numbers of its rows.
+
+    Raises
+    ------
+    ValueError
+        If a sum is not positive.
     """
-    if after_batch is None:
-        n = math.ceil(len(rates) / math.ceil(flops / CALL_FLOPS))  # batches of a call
-        return penalties + np.concatenate(
-            [
-                descend(order[first * batch_size : (first + n) * batch_size], rates[first : first + n])
-                for first in range(0, len(rates), n)
-            ]
+    weight = np.ones(len(order)) if row_weight is None else row_weight[order].astype(float)
+    totals = np.add.reduceat(weight, np.arange(0, len(order), batch_size))
+    if not (totals > 0).all():
+        batch = int(np.argmin(totals > 0))
+        raise ValueError(
+            f"sample_weight must have a positive sum in each batch; in batch {batch} it is {totals[batch]}"
         )
-    losses = []
-    for batch, rate in enumerate(rates):
-        rows = order[batch * batch_size : (batch + 1) * batch_size]
-        (loss,) = descend(rows, rates[batch : batch + 1])
-        losses.append(penalties[batch] + loss)
-        if after_batch(batch, losses[-1], rate):
-            break
-    return np.array(losses)
+    return totals
 
 
-def mean_loss(losses: Array, n_rows: int, batch_size: int) -> float:
-    """The mean over the rows of losses of batches: the first ones of an epoch of `n_rows`."""
-    sizes = np.full(len(losses), batch_size)
-    sizes[-1] = min(n_rows, batch_size * len(losses)) - batch_size * (len(losses) - 1)
-    return float(np.sum(losses * sizes) / sizes.sum())  # not by BLAS, whose bits depend on its threads
+def _write(layers: Sequence[Layer], new: Sequence[Layer]) -> None:
+    """Copy the weights of new layers into these."""
+    for (W, b), (new_W, new_b) in zip(layers, new, strict=True):
+        W[...], b[...] = new_W, new_b

@@ -151,9 +151,7 @@ class TwoLayerNet(TwoLayers):
         def step(batch: Array, learning_rate: float) -> float:
             penalty = reg * sum(square_norm(W) for W, _ in layers)
             rate, alpha, scale = (np.array([a], np.float64) for a in (learning_rate, 2 * reg, 1 / batch_size))
-            (loss,) = _kernels.epoch(
-                X, y, None, batch, layers, rate, batch_size, alpha, scale, arena=arena
-            )
+            (loss,) = _kernels.epoch(X, y, None, batch, layers, rate, batch_size, alpha, scale, arena=arena)
             return loss + penalty
 
         def store() -> None:

@@ -1,1 +1,0 @@
-from softline._kernels import multiply_add, read

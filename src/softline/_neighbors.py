@@ -1,1 +1,0 @@
-from softline._kernels import distances, nearest, METRICS

@@ -1,0 +1,225 @@
+"""Labels and weights as the kernels take them: codes, targets, and the weight of each row."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight
+
+from softline._typing import Array, ClassWeight
+from softline.rows import Rows
+
+# How far a row of targets may be from a sum of 1: what rounding to float16 does.
+TARGET_TOLERANCE = 1e-3
+
+
+# ---- labels and targets ----------------------------------------------------------------------------------
+
+
+def n_columns(y: Any) -> int:
+    """Columns of a matrix, 0 of anything else."""
+    shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+    return shape[1] if len(shape) == 2 else 0
+
+
+def check_labels(y: Array) -> Array:
+    """Labels of a classification, plain numbers where objects hold such."""
+    if y.dtype == object and (plain := np.asarray(y.tolist())).dtype.kind in "biuf":
+        y = plain  # scikit-learn knows objects that are strings only
+    try:
+        check_classification_targets(y)
+    except TypeError as error:  # they are sorted
+        raise TypeError(f"the labels in y must all be numbers or all be strings: {error}") from error
+    return y
+
+
+def check_targets(y: Array, dtype: np.dtype[Any]) -> Array:
+    """Rows of probabilities as the kernels read them, copied only if they are not.
+
+    Raises
+    ------
+    ValueError
+        If they are no probabilities.
+    """
+    if y.dtype.kind not in "buif":
+        raise ValueError(f"y of shape {y.shape} must hold probabilities; its dtype is {y.dtype}")
+    if y.min() < 0:
+        row = int(y.min(axis=1).argmin())
+        raise ValueError(f"y of shape {y.shape} must hold probabilities; row {row} has {y[row].min()}")
+    sums = y.sum(axis=1, dtype=float)
+    row = int(np.abs(sums - 1).argmax())
+    if abs(sums[row] - 1) > TARGET_TOLERANCE:
+        raise ValueError(
+            f"y of shape {y.shape} must hold probabilities that sum to 1 in each row, within "
+            f"{TARGET_TOLERANCE}; row {row} sums to {sums[row]:.6g}"
+        )
+    return np.asarray(y, dtype) if y.strides[1] == y.itemsize else np.ascontiguousarray(y, dtype)
+
+
+def check_indicators(y: Array, dtype: np.dtype[Any]) -> Array:
+    """Rows of 0 and 1, for rows that may have several labels, as int32 whatever the dtype of X."""
+    if not np.isin(y, (0, 1)).all():
+        raise ValueError(f"y of shape {y.shape} must hold 0 and 1, for several labels a row")
+    return np.ascontiguousarray(y, np.int32)
+
+
+def classes_of(y: Array) -> tuple[Array, Array]:
+    """The classes in y and the codes of its rows; of a matrix its column numbers, and the matrix itself."""
+    if y.ndim == 2:
+        return np.arange(y.shape[1]), y
+    classes, codes = np.unique(y, return_inverse=True)
+    return classes, codes.astype(np.int32)
+
+
+def encode(y: Array, classes: Array, name: str) -> Array:
+    """Codes of labels of known classes; a matrix with a column for each class is passed through.
+
+    Raises
+    ------
+    ValueError
+        If a label is not among the classes; the message begins with `name`.
+    """
+    if y.ndim == 2:
+        if y.shape[1] != len(classes):
+            raise ValueError(f"{name} has {y.shape[1]} columns; the classes are {classes}")
+        return y
+    try:
+        codes = np.searchsorted(classes, y)
+    except TypeError as error:
+        raise ValueError(f"{name} has labels of another type than the classes {classes}") from error
+    codes[codes == len(classes)] = 0
+    unknown = classes[codes] != y
+    if np.any(unknown):
+        raise ValueError(f"{name} has labels that are not among the classes: {np.unique(y[unknown])[:5]}")
+    return codes.astype(np.int32)
+
+
+def classes_of_stream(known: Array | None, y: Array, classes: ArrayLike | None, fewest: int = 2) -> Array:
+    """The classes of a call to partial_fit, of which earlier calls, if any, told the `known` ones.
+
+    Raises
+    ------
+    ValueError
+        If `classes` is missing on the first call, has fewer than `fewest` labels, or differs from the known.
+    """
+    if known is not None:
+        if classes is not None and not np.array_equal(np.unique(classes), known):
+            raise ValueError(f"classes={classes!r} differs from the first call's: {known}")
+        return known
+    if classes is None and y.ndim == 2:
+        return np.arange(y.shape[1])
+    if classes is None:
+        raise ValueError("classes must be passed on the first call to partial_fit")
+    classes = np.unique(column_or_1d(classes))
+    if len(classes) < fewest:
+        raise ValueError(f"classes needs at least two labels; got {classes!r}")
+    return classes
+
+
+# ---- weights ---------------------------------------------------------------------------------------------
+
+
+class Seen:
+    """Counts of the rows that a fit, or a stream of rows, has weighed.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows of a weight above 0.
+    weight : float
+        Sum of their weights.
+    of_classes : (C,) array
+        Sums of the sample weights of each class, if "balanced" class weights need them.
+    """
+
+    def __init__(self, n_classes: int) -> None:
+        self.n_rows, self.weight, self.of_classes = 0, 0.0, np.zeros(n_classes)
+
+    @property
+    def mean_weight(self) -> float:
+        return self.weight / self.n_rows
+
+
+def row_weights(
+    X: Rows,
+    y: Array,
+    classes: Array,
+    sample_weight: ArrayLike | None,
+    class_weight: ClassWeight = None,
+    seen: Seen | None = None,
+    *,
+    dtype: DTypeLike = None,
+    balance_by_weight: bool = True,
+) -> Array | None:
+    """Sample and class weights multiplied, (N,) of `dtype`, that of X if None; or None where all are 1.
+
+    y are codes or targets. `seen` counts the rows before, whose classes count in "balanced" weights, and then
+    those of X, too. `balance_by_weight` says whether "balanced" goes by the sample weights in each class, or
+    by the number of its rows.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, or the weights are all zero or too large to be summed.
+    """
+    seen = seen or Seen(len(classes))
+    if sample_weight is None and class_weight is None:
+        seen.n_rows, seen.weight = seen.n_rows + len(X), seen.weight + len(X)
+        return None
+    weight = _check_sample_weight(sample_weight, X.array, dtype=dtype or X.dtype, copy=True)
+    if np.any(weight < 0):
+        raise ValueError(f"sample_weight must not be negative; the smallest is {weight.min()}")
+    counts = seen.of_classes
+    if class_weight is not None:
+        if class_weight == "balanced":
+            counted = weight if balance_by_weight else np.ones(len(X))
+            if y.ndim == 2:
+                counts = counts + np.einsum("n,nc->c", counted, y)  # BLAS's bits depend on its threads
+            else:
+                counts = counts + np.bincount(y, weights=counted, minlength=len(classes))
+            of_classes = balanced_weights(counts)
+        else:
+            of_classes = _weights_of_classes(class_weight, classes)
+        of_rows = np.einsum("nc,c->n", y, of_classes) if y.ndim == 2 else of_classes[y]
+        weight *= of_rows.astype(weight.dtype)
+    with np.errstate(over="ignore"):
+        total = weight.sum()
+    if not 0 < total < np.inf:
+        multiplied = "" if class_weight is None else ", multiplied with the class weights,"
+        wrong = "all zero" if total == 0 else f"too large for {weight.dtype}; scale them down"
+        raise ValueError(f"the sample weights{multiplied} are {wrong}")
+    # Balanced weights change with the counts, but not their sum over all rows.
+    balanced = class_weight == "balanced"
+    seen.weight = counts.sum() if balanced else seen.weight + weight.sum(dtype=float)
+    seen.n_rows, seen.of_classes = seen.n_rows + int(np.count_nonzero(weight)), counts
+    return weight
+
+
+def balanced_weights(counts: Array) -> Array:
+    """The weights (C,) that "balanced" means, for the rows of each class, counted or their weights summed.
+
+    n / (C n_c) for n rows of C classes, as in scikit-learn. A class without rows, or whose rows weigh
+    nothing, takes no part: its weight is 0, and the others are balanced as if it were not there.
+    """
+    present = counts > 0
+    return np.where(present, counts.sum() / np.where(present, counts, 1), 0) / max(present.sum(), 1)
+
+
+def _weights_of_classes(class_weight: dict[Any, Any], classes: Array) -> Array:
+    """The weights (C,) that a dict holds, 1 for the classes that it leaves out.
+
+    As in scikit-learn, it may hold labels that are not among the classes, but only if it leaves none out.
+    """
+    for label, weight in class_weight.items():
+        if not (isinstance(weight, Real) and 0 <= float(weight) < np.inf):
+            raise ValueError(f"class_weight must hold finite numbers of at least 0; {label!r} has {weight!r}")
+    known = classes.tolist()
+    unknown = set(class_weight) - set(known)
+    if unknown and not set(known) <= set(class_weight):
+        raise ValueError(f"class_weight has labels that are not among the classes: {list(unknown)[:5]}")
+    return np.array([class_weight.get(label, 1) for label in known], dtype=float)

@@ -1,0 +1,73 @@
+"""Mean loss of a network as a function of its weights, for solvers that see all rows at each step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from softline import _kernels
+from softline._typing import Array, Layer
+from softline.rows import Samples
+from softline.trainer import Trainer, batch_weights, loss_of
+
+
+class NetworkObjective:
+    """Mean loss of samples with the penalty, as a function of the weights of a trainer's layers.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Whose layers the weights are written into.
+    samples : Samples
+    """
+
+    def __init__(self, trainer: Trainer, samples: Samples) -> None:
+        self.trainer, self.samples = trainer, samples
+
+    @property
+    def vector(self) -> Array:
+        """All weights in one float64 vector."""
+        return _flat(self.trainer.layers)
+
+    @vector.setter
+    def vector(self, vector: Array) -> None:
+        at = 0
+        for a in (a for layer in self.trainer.layers for a in layer):
+            a[...] = vector[at : at + a.size].reshape(a.shape)
+            at += a.size
+
+    def __call__(self, vector: Array) -> tuple[float, Array]:
+        """Loss and gradient at a vector."""
+        self.vector = vector
+        loss, gradients = self.loss_and_gradients()
+        return loss, _flat(gradients)
+
+    def loss_and_gradients(self) -> tuple[float, list[Layer]]:
+        """Loss, and its gradients to the layers: pairs (dW, db)."""
+        trainer, samples, options = self.trainer, self.samples, self.trainer.options
+        total = batch_weights(samples.row_weight, samples.rows, len(samples))[0]
+        gradients = [(np.empty_like(W), np.empty_like(b)) for W, b in trainer.layers]
+        loss = _kernels.gradients(
+            samples.X,
+            samples.y,
+            samples.row_weight,
+            samples.rows,
+            trainer.layers,
+            gradients,
+            1 / total,
+            options.n_threads,
+            loss=loss_of(samples.y),
+            activation=options.activation or "identity",
+            dropout=options.dropout,
+            seed=trainer.seed,
+            arena=trainer.arena,
+        )
+        l2 = options.l2 / total
+        for (W, _), (dW, _) in zip(trainer.layers, gradients, strict=True):
+            dW += l2 * W
+        return loss + l2 / 2 * trainer.squares, gradients
+
+
+def _flat(layers: Sequence[Layer]) -> Array:
+    return np.concatenate([a.ravel() for layer in layers for a in layer]).astype(float)
