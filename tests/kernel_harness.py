@@ -1,4 +1,4 @@
-"""What tests of kernels share: every instruction set and dtype, any number of threads, and bounds for rounding."""
+"""Every instruction set and dtype, any number of threads, and bounds for rounding: for tests of kernels."""
 
 import numpy as np
 import pytest
@@ -55,8 +55,8 @@ def linear_epoch(
     scales = (1 / (mean_weight or mean) / sizes).astype(W.dtype)
     states = None if state is None else [state]
     return kernels.epoch(
-        X, y, row_weight, order, [(W, b)], learning_rates, batch_size, np.full(len(sizes), float(alpha)), scales,
-        n_threads, shift=shift, metric=metric, fit_intercept=fit_intercept, states=states, **options,
+        X, y, row_weight, order, [(W, b)], learning_rates, batch_size,
+        np.full(len(sizes), float(alpha)), scales, n_threads, shift=shift, metric=metric, fit_intercept=fit_intercept, states=states, **options,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 Small frozen dataclasses: they compare, print, clone and pickle like values. Their fields are the
 hyper-parameters, under their usual names and with their usual defaults (docs/optimizers.md gives formulas and
-sources); the learning rate is the classifier's. :func:`softline.reference.step` is the definition of their steps.
+sources); the learning rate is the classifier's. :func:`softline.reference.step` defines the steps.
 """
 
 from __future__ import annotations

@@ -404,9 +404,9 @@ def column_stats(
 
 # ---- networks: layers (W, b) with an activation in between ---------------------------------------------
 #
-# Common to all: `layers` or `weights`, a list of pairs W (n_out, n_in) and b (n_out,), the first with D inputs,
-# the last with C outputs, the scores; `activation`, "identity", "relu", "leaky_relu", "tanh" or "logistic", of
-# all layers but the last. Units are columns here.
+# Common to all: `layers` or `weights`, a list of pairs W (n_out, n_in) and b (n_out,), the first with D
+# inputs, the last with C outputs, the scores; `activation`, "identity", "relu", "leaky_relu", "tanh" or
+# "logistic", of all layers but the last. Units are columns here.
 
 LEAK = 0.01
 

@@ -26,7 +26,8 @@ class Rows:
     Parameters
     ----------
     array : (N, D) ndarray
-        Any strides, copied only if it is not aligned to its items; the dtype is one of `KERNEL_DTYPES` (bfloat16 is that of ml_dtypes).
+        Any strides, copied only if it is not aligned to its items; the dtype is one of `KERNEL_DTYPES`
+        (bfloat16 is that of ml_dtypes).
     shift, scale : (D,) arrays or None
         Mean and 1/deviation of each feature, to standardise; or a mean image alone.
     dtype : dtype or None

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from softline import labels, optimizers, reductions, schedules
+from softline import _kernels, labels, optimizers, reductions, schedules
 from softline._typing import Array, ClassWeight, Differentiable, EvalSet, Layer, RandomState
 from softline.callbacks import Batch, Epoch
 from softline.column_stats import ColumnStats
