@@ -205,7 +205,7 @@ class TrainsByEpochs(CallbackSupportMixin):
                 raise TypeError(f"{name} must be callable or None; got {callback!r}")
 
     def _progress(self, n_rows: int, dtype: np.dtype[Any]) -> AbstractContextManager[EpochProgress | None]:
-        """The progress of epochs of so many rows, computed with in `dtype`."""
+        """The progress of epochs of `n_rows` rows, computed with in `dtype`."""
         if not self.verbose:
             return nullcontext()
         from softline.progress import EpochProgress

@@ -153,7 +153,7 @@ def row_weights(
     class_weight: ClassWeight = None,
     seen: Seen | None = None,
     *,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
     balance_by_weight: bool = True,
 ) -> Array | None:
     """Sample and class weights multiplied, (N,) of `dtype`, that of X if None; or None where all are 1.

@@ -188,8 +188,10 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
         self.classes_, codes = labels.classes_of(y)
         n_classes = len(self.classes_)
         targets = 2.0 * (codes[:, None] == (np.arange(n_classes) if n_classes > 2 else 1)) - 1
-        weights, options = (sample_weight, self.class_weight), {"balance_by_weight": False}
-        weight = labels.row_weights(X, codes, self.classes_, *weights, dtype=np.float64, **options)
+        weights = sample_weight, self.class_weight
+        weight = labels.row_weights(
+            X, codes, self.classes_, *weights, dtype=np.float64, balance_by_weight=False
+        )
         return targets, weight
 
     def _loss_and_gradient(
