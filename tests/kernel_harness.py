@@ -56,7 +56,8 @@ def linear_epoch(
     states = None if state is None else [state]
     return kernels.epoch(
         X, y, row_weight, order, [(W, b)], learning_rates, batch_size,
-        np.full(len(sizes), float(alpha)), scales, n_threads, shift=shift, metric=metric, fit_intercept=fit_intercept, states=states, **options,
+        np.full(len(sizes), float(alpha)), scales, n_threads, shift=shift, metric=metric,
+        fit_intercept=fit_intercept, states=states, **options,
     )  # fmt: skip
 
 

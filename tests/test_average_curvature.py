@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from softline import average_curvature
-from softline.average_curvature import AverageCurvature, invert_cholesky
-from softline.rows import Rows
+from softline._kernels.rows import Rows
+from softline._solvers import average_curvature
+from softline._solvers.average_curvature import AverageCurvature, invert_cholesky
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -8,8 +8,9 @@ import re
 import numpy as np
 import pytest
 
-from softline import _kernels, bench
-from softline.cli import main
+from softline import _kernels
+from softline._cli import bench
+from softline._cli.commands import main
 
 KERNELS = ["scores", "cross_entropy_gradient", "gradient", "step", "loss_gradient", "epoch"]
 

@@ -12,17 +12,10 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
 
-from softline import (
-    SoftmaxClassifier,
-    cli_parser,
-    datasets,
-    load_model,
-    optimizers,
-    save_model,
-    schedules,
-    trainer,
-)
-from softline.cli import main
+from softline import SoftmaxClassifier, datasets, load_model, optimizers, save_model, schedules
+from softline._cli import parser as cli_parser
+from softline._cli.commands import main
+from softline._training import trainer
 
 IRIS_NAMES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 
@@ -182,7 +175,7 @@ def test_ctrl_c_in_training_keeps_the_weights_so_far(tmp_path, capsys, monkeypat
     assert accuracy(out) > 85
 
 
-@pytest.mark.parametrize("where", ["softline.trainer.Trainer.epoch", "softline.datasets.load"])
+@pytest.mark.parametrize("where", ["softline._training.trainer.Trainer.epoch", "softline.datasets.load"])
 def test_ctrl_c_before_there_is_a_model(tmp_path, capsys, monkeypatch, where):
     monkeypatch.setattr(where, lambda *args, **kwargs: signal.raise_signal(signal.SIGINT))
     assert main(["train", "digits", "--quiet", "--out", str(tmp_path / "m")]) == 130
@@ -587,7 +580,7 @@ def test_info_on_a_model(folder, capsys):
 def test_help_and_version_import_nothing_heavy():
     code = """if True:
         import sys
-        from softline.cli import main
+        from softline._cli.commands import main
         for args in (["--help"], ["predict", "--help"], ["bench", "--help"], ["--version"]):
             try:
                 main(args)

@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from softline import demo
-from softline.cli import main
-from softline.cli_parser import TOYS
+from softline._cli import demo
+from softline._cli.commands import main
+from softline._cli.parser import TOYS
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("matplotlib")

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import softline
-from softline import _kernels, cli
+from softline import _kernels
+from softline._cli import commands as cli
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

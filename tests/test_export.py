@@ -17,7 +17,7 @@ from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
 from sklearn.svm import SVC
 
 from softline import SoftmaxClassifier, load_model, save_model
-from softline.cli import main
+from softline._cli.commands import main
 from softline.export import from_sklearn, to_onnx, to_sklearn, to_torch
 from softline.linear_model import LeastSquaresClassifier, LogisticRegression
 from softline.neighbors import KNeighborsClassifier
@@ -623,7 +623,7 @@ def test_other_models_are_refused(function):
     for model, got in (
         (SVC(), "got a sklearn.svm._classes.SVC"),
         (of_sklearn.LogisticRegression(), "got a sklearn.linear_model._logistic.LogisticRegression"),
-        (SoftmaxClassifier, "got the class softline.softmax_classifier.SoftmaxClassifier"),
+        (SoftmaxClassifier, "got the class softline._estimators.softmax_classifier.SoftmaxClassifier"),
         (None, "got a builtins.NoneType"),
     ):
         with pytest.raises(

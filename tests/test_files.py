@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from softline import files
+from softline._data import files
 
 WRITE_AND_DIE = """if True:
     import os, signal, sys
-    from softline.files import write_file
+    from softline._data.files import write_file
 
     os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     write_file(sys.argv[1], b"half")

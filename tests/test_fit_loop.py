@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from softline import SoftmaxClassifier
-from softline.fit_loop import StoppingRule
+from softline._training.fit_loop import StoppingRule
 from softline.neural_network import MLPClassifier
 
 X, Y = load_digits(return_X_y=True)

@@ -12,13 +12,15 @@ import warnings
 import numpy as np
 import pytest
 
-from softline import SoftmaxClassifier, load_model, objective, trainer
-from softline.cli import main
+from softline import SoftmaxClassifier, load_model
+from softline._cli.commands import main
+from softline._solvers import objective
+from softline._solvers.network_objective import NetworkObjective
+from softline._training import trainer
+from softline._training.progress import EpochProgress
+from softline._training.trainer import Trainer
 from softline.linear_model import LogisticRegression
-from softline.network_objective import NetworkObjective
 from softline.neural_network import MLPClassifier
-from softline.progress import EpochProgress
-from softline.trainer import Trainer
 
 SHOW_CURSOR = "\x1b[?25h"
 WITHOUT_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -128,7 +130,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path, capsys, monkeypatch):
         return train_epoch(self, samples, epoch)
 
     monkeypatch.setattr(Trainer, "epoch", epoch_with_ctrl_c)
-    monkeypatch.setattr("softline.cli._predicted", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("softline._cli.commands._predicted", lambda *_: signal.raise_signal(signal.SIGINT))
     path = tmp_path / "model.safetensors"
     assert main(["train", "digits", "--out", str(path)]) == 130
     out, err = capsys.readouterr()
@@ -137,7 +139,9 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path, capsys, monkeypatch):
     assert load_model(path).n_iter_ == 2
 
 
-@pytest.mark.parametrize("module", ["softline.cli", "numpy", "softline.model_file", "softline.rows"])
+@pytest.mark.parametrize(
+    "module", ["softline._cli.commands", "numpy", "softline.model_file", "softline._kernels.rows"]
+)
 def test_ctrl_c_while_a_command_starts(tmp_path, module):
     """Ctrl-C as the module is imported: before the command line is read, and after."""
     (tmp_path / "sitecustomize.py").write_text(
@@ -170,7 +174,7 @@ SCRIPT = """
 import sys
 import numpy as np
 from softline import SoftmaxClassifier
-from softline.network_objective import NetworkObjective
+from softline._solvers.network_objective import NetworkObjective
 from softline.neural_network import MLPClassifier
 
 data = np.load(sys.argv[1])

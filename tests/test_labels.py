@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
-from softline import SoftmaxClassifier, labels
+from softline import SoftmaxClassifier
+from softline._estimators import labels
+from softline._kernels.rows import Rows
 from softline.linear_model import LeastSquaresClassifier, LogisticRegression
 from softline.neural_network import MLPClassifier
-from softline.rows import Rows
 
 X, Y = load_iris(return_X_y=True)
 WITH_CLASS_WEIGHT = {

@@ -3,12 +3,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from softline import objective, proximal, reference
-from softline.average_curvature import AverageCurvature
-from softline.lbfgs import InverseHessian, Memory, largest_gap, minimize
-from softline.objective import Objective
-from softline.proximal import Hessian
-from softline.rows import Rows
+from softline import reference
+from softline._kernels.rows import Rows
+from softline._solvers import objective, proximal
+from softline._solvers.average_curvature import AverageCurvature
+from softline._solvers.lbfgs import InverseHessian, Memory, largest_gap, minimize
+from softline._solvers.objective import Objective
+from softline._solvers.proximal import Hessian
 
 
 def problem(n=400, D=12, C=4, dtype=np.float64, **changes):

@@ -5,7 +5,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 from sklearn.linear_model import RidgeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from softline import least_squares
+from softline._estimators import least_squares
 from softline.gradient_check import check_gradient
 from softline.linear_model import LeastSquaresClassifier
 

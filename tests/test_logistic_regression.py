@@ -12,7 +12,8 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from softline import datasets, objective
+from softline import datasets
+from softline._solvers import objective
 from softline.linear_model import LogisticRegression
 
 # Before scikit-learn 1.8 the kind of penalty had a parameter of its own.

@@ -13,8 +13,8 @@ from sklearn.neighbors import KNeighborsClassifier as SklearnKNeighborsClassifie
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from softline import _kernels, datasets, reference
+from softline._kernels.rows import KERNEL_DTYPES
 from softline.neighbors import KNeighborsClassifier
-from softline.rows import KERNEL_DTYPES
 
 metrics = pytest.mark.parametrize("metric", _kernels.METRICS)
 # (training rows, queries, features, neighbours): around the widths of registers, tiles, chunks and blocks

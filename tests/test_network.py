@@ -15,7 +15,7 @@ from kernel_harness import (
 )
 
 from softline import _kernels, optimizers, reference
-from softline.rows import Rows
+from softline._kernels.rows import Rows
 
 ULPS = {np.float32: 8, np.float64: 1e-13 / np.finfo(np.float64).eps}
 SHAPES = [(n, D, C) for n in (0, 1, 15, 16, 17, 31, 33) for D, C in ((1, 2), (17, 3), (100, 10))]

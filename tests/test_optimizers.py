@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from softline import SoftmaxClassifier, _kernels, optimizers
-from softline.softmax_classifier import DivergenceError
+from softline._estimators.softmax_classifier import DivergenceError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),

@@ -94,7 +94,8 @@ def test_other_openmp_runtimes(other, first, alone):
     """Each brings its own: whichever is loaded first, both fit, and softline's bits are the same."""
     if find_spec(other) is None:
         pytest.skip(f"no {other}")
-    imports = ("softline.softmax_classifier", other) if first else (other, "softline.softmax_classifier")
+    ours = "softline.linear_model"
+    imports = (ours, other) if first else (other, ours)
     done = run("import " + ", ".join(imports) + FITS[other] + FITS["softline"] + FITS[other])
     assert done.returncode == 0, done.stderr
     assert done.stdout == alone

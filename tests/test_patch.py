@@ -12,7 +12,8 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model._logistic import LogisticRegression as SklearnLogisticRegression
 
 import softline
-from softline import cli, patch_sklearn, unpatch_sklearn
+from softline import patch_sklearn, unpatch_sklearn
+from softline._cli import commands as cli
 from softline.linear_model import LogisticRegression
 
 
@@ -104,7 +105,7 @@ def test_pickles_load_where_nothing_is_patched(tmp_path):
         print([type(model).__module__ for model in models], [model.score(X, y) for model in models])
     """
     done = python("-c", textwrap.dedent(code), cwd=tmp_path)
-    modules = "['sklearn.linear_model._logistic', 'softline.logistic_regression']"
+    modules = "['sklearn.linear_model._logistic', 'softline._estimators.logistic_regression']"
     assert done.stdout == f"{modules} {[before.score(X, y), ours.score(X, y)]}\n", done.stderr
 
 
@@ -146,7 +147,7 @@ def test_an_import_from_deep_within_scikit_learn_is_patched_too(script):
         """
     )
     done = python("-m", "softline", path)
-    assert done.stdout == "softline.logistic_regression\n", done.stderr
+    assert done.stdout == "softline._estimators.logistic_regression\n", done.stderr
 
 
 def test_a_module_runs_too(script, tmp_path):
@@ -155,7 +156,7 @@ def test_a_module_runs_too(script, tmp_path):
         "mod.py",
     )
     done = python("-m", "softline", "-m", "mod", "a", "b", cwd=tmp_path)
-    assert done.stdout == "softline.logistic_regression ['a', 'b']\n", done.stderr
+    assert done.stdout == "softline._estimators.logistic_regression ['a', 'b']\n", done.stderr
 
 
 def test_a_file_of_any_name_is_a_script_but_for_the_commands(script, tmp_path):

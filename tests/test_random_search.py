@@ -5,7 +5,7 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 
 from softline import SoftmaxClassifier
-from softline.random_search import RandomSearch
+from softline._solvers.random_search import RandomSearch
 
 SOLVERS = ("random_search", "random_local_search")
 solvers = pytest.mark.parametrize("solver", SOLVERS)

@@ -14,9 +14,10 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.metrics import log_loss
 
-from softline import SoftmaxClassifier, bench, datasets
-from softline.cli import main
-from softline.files import write_file
+from softline import SoftmaxClassifier, datasets
+from softline._cli import bench
+from softline._cli.commands import main
+from softline._data.files import write_file
 from softline.report import write_report
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -5,8 +5,8 @@ import pytest
 from kernel_harness import isas, linear_epoch
 
 from softline import _kernels, reference
-from softline.column_stats import ColumnStats
-from softline.rows import KERNEL_DTYPES, Rows, in_row_order
+from softline._kernels.rows import KERNEL_DTYPES, Rows, in_row_order
+from softline._training.column_stats import ColumnStats
 
 N, D, C = 37, 150, 5
 

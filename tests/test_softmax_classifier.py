@@ -18,8 +18,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from softline import SoftmaxClassifier, schedules
+from softline._estimators.softmax_classifier import DivergenceError
 from softline.reference import SoftmaxClassifierReference
-from softline.softmax_classifier import DivergenceError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),

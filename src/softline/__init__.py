@@ -4,8 +4,8 @@ from importlib import import_module
 
 # Names handed on, by the module that defines them: imported when first asked for.
 _HOMES = {
-    "SoftmaxClassifier": "softmax_classifier",
-    "explain": "served",
+    "SoftmaxClassifier": "_estimators.softmax_classifier",
+    "explain": "_estimators.served",
     "load_model": "model_file",
     "patch_sklearn": "patch",
     "save_model": "model_file",

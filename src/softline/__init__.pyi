@@ -13,12 +13,12 @@ from softline import plots as plots
 from softline import reference as reference
 from softline import report as report
 from softline import schedules as schedules
+from softline._estimators.served import explain as explain
+from softline._estimators.softmax_classifier import SoftmaxClassifier as SoftmaxClassifier
 from softline.config import show_config as show_config
 from softline.model_file import load_model as load_model
 from softline.model_file import save_model as save_model
 from softline.patch import patch_sklearn as patch_sklearn
 from softline.patch import unpatch_sklearn as unpatch_sklearn
-from softline.served import explain as explain
-from softline.softmax_classifier import SoftmaxClassifier as SoftmaxClassifier
 
 __version__: str

@@ -9,7 +9,7 @@ import sys
 def main() -> int:
     """Run what the arguments name: a command, a script or a module; return its exit code."""
     try:
-        from softline import cli
+        from softline._cli import commands as cli
     except KeyboardInterrupt:
         print("softline: interrupted", file=sys.stderr)
         code = 130

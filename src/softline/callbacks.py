@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from softline._estimators.labels import encode
 from softline._typing import Array
-from softline.labels import encode
 
 try:
     from sklearn.callback import CallbackSupportMixin as CallbackSupportMixin

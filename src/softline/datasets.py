@@ -19,10 +19,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from softline._typing import Array, PathLike, RandomState
-from softline.rows import kernels_read
-from softline.sealed import Look, SealedTestSet, TestSetWarning, sealed
-from softline.tables import (
+from softline._data.sealed import Look, SealedTestSet, TestSetWarning, sealed
+from softline._data.tables import (
     FILE_TYPES,
     DataError,
     DataWarning,
@@ -37,6 +35,8 @@ from softline.tables import (
     warn_of_identifiers,
     without_row_numbers,
 )
+from softline._kernels.rows import kernels_read
+from softline._typing import Array, PathLike, RandomState
 
 __all__ = [
     "DataError",

@@ -21,15 +21,15 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
 import softline
+from softline._data.files import check_target, write_file
+from softline._estimators.description import Description, history_of, layers_of
+from softline._estimators.least_squares import LeastSquaresClassifier
+from softline._estimators.logistic_regression import _PENALTY_IS_DEPRECATED, LogisticRegression
+from softline._estimators.softmax_classifier import SoftmaxClassifier
+from softline._kernels.rows import KERNEL_DTYPES, kernels_read
 from softline._typing import Array, PathLike
-from softline.description import Description, history_of, layers_of
-from softline.files import check_target, write_file
-from softline.least_squares import LeastSquaresClassifier
-from softline.logistic_regression import _PENALTY_IS_DEPRECATED, LogisticRegression
 from softline.neighbors import KNeighborsClassifier
 from softline.neural_network import MLPClassifier
-from softline.rows import KERNEL_DTYPES, kernels_read
-from softline.softmax_classifier import SoftmaxClassifier
 
 if TYPE_CHECKING:
     from onnx import ModelProto

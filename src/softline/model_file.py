@@ -27,9 +27,9 @@ from sklearn.utils.validation import check_is_fitted
 
 import softline
 from softline import optimizers, schedules
+from softline._data.files import check_target, write_file
+from softline._data.sealed import Look
 from softline._typing import Array, Layer, PathLike
-from softline.files import check_target, write_file
-from softline.sealed import Look
 
 Header: TypeAlias = dict[str, Any]
 Tensors: TypeAlias = dict[str, Array]
@@ -40,9 +40,9 @@ FORMAT = 1
 
 # The estimators that a file may hold, by the modules that define them.
 ESTIMATORS = {
-    "SoftmaxClassifier": "softmax_classifier",
-    "LogisticRegression": "logistic_regression",
-    "LeastSquaresClassifier": "least_squares",
+    "SoftmaxClassifier": "linear_model",
+    "LogisticRegression": "linear_model",
+    "LeastSquaresClassifier": "linear_model",
     "MLPClassifier": "neural_network",
 }
 

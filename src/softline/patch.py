@@ -33,13 +33,13 @@ def patch_sklearn() -> None:
     >>> softline.patch_sklearn()
     >>> from sklearn.linear_model import LogisticRegression
     >>> LogisticRegression
-    <class 'softline.logistic_regression.LogisticRegression'>
+    <class 'softline._estimators.logistic_regression.LogisticRegression'>
     >>> softline.unpatch_sklearn()
     """
     global _replaced
     from sklearn import linear_model
 
-    from softline.logistic_regression import LogisticRegression
+    from softline._estimators.logistic_regression import LogisticRegression
 
     if linear_model.LogisticRegression is not LogisticRegression:
         _replaced = linear_model.LogisticRegression

@@ -21,8 +21,8 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
+from softline._estimators.description import layers_of
 from softline._typing import Array
-from softline.description import layers_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

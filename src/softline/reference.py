@@ -13,8 +13,8 @@ For N rows x (D features), weights W (C, D), bias b (C), weights of rows s and l
 as in the course notes of CS231n ("Linear classification", with reg = alpha/2) and scikit-learn's
 LogisticRegression (with C = 1/(alpha N)).
 
-Arguments common to all: `X` (N, D), an array of any dtype in ``softline.rows.KERNEL_DTYPES`` or
-``softline.rows.Rows``; `idx` (n,) int, rows of X in the order to take them, None for all; `y` (n,)
+Arguments common to all: `X` (N, D), an array of any dtype in `KERNEL_DTYPES` or
+`Rows`; `idx` (n,) int, rows of X in the order to take them, None for all; `y` (n,)
 int32; `n_threads` is ignored here.
 """
 
@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 
+from softline._kernels.rows import Rows, as_rows
 from softline._typing import Activation, Array, Layer, Metric
-from softline.rows import Rows, as_rows
 
 if TYPE_CHECKING:
     from softline._kernels import Arena
@@ -800,7 +800,7 @@ def coordinate_descent(
 
 # ---- nearest neighbours ---------------------------------------------------------------------------
 #
-# `Q` (n, D), queries, and `X` (N, D) are arrays of any dtypes in ``softline.rows.KERNEL_DTYPES``; `metric`
+# `Q` (n, D), queries, and `X` (N, D) are arrays of any dtypes in `KERNEL_DTYPES`; `metric`
 # is "manhattan", sum(|q - x|), "euclidean", sqrt(sum((q - x)^2)), or "sqeuclidean", its square.
 
 

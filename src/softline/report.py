@@ -18,17 +18,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from softline import _kernels, bench, plots
+from softline import _kernels, plots
+from softline._cli import bench
+from softline._data.files import write_file
+from softline._training.progress import format_rate
 from softline._typing import Array, PathLike
-from softline.files import write_file
-from softline.progress import format_rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from softline._estimators.description import Description
     from softline.callbacks import History
     from softline.datasets import Dataset
-    from softline.description import Description
 
 __all__ = ["write_report"]
 

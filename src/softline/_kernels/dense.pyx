@@ -5,7 +5,7 @@
 Every function has a NumPy twin of the same name and argument order in :mod:`softline.reference`, which
 defines what is right and documents the arguments. All compute in float32 or float64 (one per call), write
 into arrays that the caller allocated, and give the same bits for any `n_threads`. X is anything that
-:class:`softline.rows.Rows` takes, or such rows themselves: it is packed piece by piece, never copied as a
+:class:`softline._kernels.rows.Rows` takes, or such rows themselves: it is packed piece by piece, never copied as a
 whole. `n_threads` None means: what the process may use, less where the work is small.
 """
 
@@ -23,7 +23,7 @@ from softline._kernels.core cimport (
 
 import numpy as np
 
-from softline.rows import as_rows
+from softline._kernels.rows import as_rows
 
 ACTIVATIONS = {
     "identity": SOFTLINE_IDENTITY,

@@ -22,7 +22,7 @@ from softline._kernels.core cimport (
 import numpy as np
 
 from softline._kernels.core import padded
-from softline.rows import Rows
+from softline._kernels.rows import Rows
 
 METRICS = ("manhattan", "euclidean", "sqeuclidean")
 

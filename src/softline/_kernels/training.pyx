@@ -21,7 +21,7 @@ from softline._kernels.dense cimport (
 
 import numpy as np
 
-from softline.rows import as_rows
+from softline._kernels.rows import as_rows
 
 # Bytes of a chunk of an epoch, of packed rows for each thread and of scores: with the next rows on their way
 # and the weights, packed rows fit in a level-2 cache.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from softline._kernels.rows import kernels_read
 from softline._typing import Array
-from softline.rows import kernels_read
 
 
 def as_rows(X: ArrayLike, name: str = "X", ndim: int = 2) -> Array:

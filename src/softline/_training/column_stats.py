@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from softline import _kernels
+from softline._kernels.rows import Rows
 from softline._typing import Array
-from softline.rows import Rows
 
 
 class ColumnStats:

@@ -13,12 +13,13 @@ from scipy.sparse import issparse
 from sklearn.linear_model import RidgeClassifier
 from sklearn.utils._param_validation import Interval
 
-from softline import _kernels, labels
+from softline import _kernels
+from softline._estimators import labels
+from softline._estimators.base import LinearPredictor, checks_parameters
+from softline._estimators.served import LeavesTheRest, as_fitted
+from softline._kernels.rows import Rows
+from softline._training.column_stats import ColumnStats
 from softline._typing import Array, ClassWeight, Differentiable, Floats, MatrixLike, RandomState
-from softline.column_stats import ColumnStats
-from softline.predictor import LinearPredictor, checks_parameters
-from softline.rows import Rows
-from softline.served import LeavesTheRest, as_fitted
 
 Solver: TypeAlias = Literal["auto", "svd", "cholesky", "lsqr", "sparse_cg", "sag", "saga", "lbfgs"]
 # Bytes of X in float64 at a time.

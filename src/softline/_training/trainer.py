@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from softline import _kernels, optimizers, schedules, step_size
+from softline import _kernels, optimizers, schedules
+from softline._estimators.labels import Seen
+from softline._kernels.rows import Rows, Samples
+from softline._training import step_size
+from softline._training.column_stats import ColumnStats
 from softline._typing import Activation, Array, Layer
-from softline.column_stats import ColumnStats
-from softline.labels import Seen
-from softline.rows import Rows, Samples
 
 # Python hears Ctrl-C only between calls to the kernels: an epoch of more flops than these, which take a tenth
 # of a second or so, is several.

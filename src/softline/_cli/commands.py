@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
-from softline import cli_parser
+from softline._cli import parser as cli_parser
 from softline.config import print_rows, show_config
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def _check_outputs(args: argparse.Namespace) -> None:
     outputs = {name: path for name, path in paths.items() if path is not None}
     if not outputs:
         return
-    from softline import datasets, files
+    from softline import datasets
+    from softline._data import files
 
     inputs = []
     for name in command.reads:
@@ -114,8 +115,9 @@ def _estimator(args: argparse.Namespace, parameters: dict[str, Any], n_rows: int
 def _train(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from softline import _kernels, callbacks, datasets, files, model_file
-    from softline.fit_loop import TrainsByEpochs
+    from softline import _kernels, callbacks, datasets, model_file
+    from softline._data import files
+    from softline._training.fit_loop import TrainsByEpochs
 
     for path in (args.out, args.report):
         if path is not None:
@@ -214,7 +216,7 @@ def _fit(
 
     import numpy as np
 
-    from softline.fit_loop import INTERRUPTED, TrainsByEpochs
+    from softline._training.fit_loop import INTERRUPTED, TrainsByEpochs
 
     by_epochs, tells = isinstance(model, TrainsByEpochs), "verbose" in model.get_params()
     if tells:
@@ -251,7 +253,7 @@ def _training_rows(model: Any, n_rows: int, seconds: float) -> dict[str, str]:
     """Rows to print about a training that took `seconds`."""
     import numpy as np
 
-    from softline.progress import format_rate
+    from softline._training.progress import format_rate
 
     told = model._describe()
     if not told.history.get("epoch_seconds"):
@@ -265,7 +267,7 @@ def _predicted(model: Any, X: Array, part: str, quiet: bool) -> Array:
     """Labels of X, block by block with a progress bar, because some models take long."""
     import numpy as np
 
-    from softline.progress import track_blocks
+    from softline._training.progress import track_blocks
 
     with track_blocks(len(X), f"predicting {part} rows", disable=quiet) as blocks:
         return np.concatenate([model.predict(X[rows]) for rows in blocks])
@@ -470,7 +472,8 @@ def _bench(args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from softline import bench, datasets
+    from softline import datasets
+    from softline._cli import bench
 
     if args.label is not None and args.data is None:
         raise ValueError("--label names a column of a file; --data says which file")
@@ -497,7 +500,9 @@ def _bench(args: argparse.Namespace) -> None:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    from softline import demo, files, plots
+    from softline import plots
+    from softline._cli import demo
+    from softline._data import files
 
     plots.import_pyplot()
     draw = {".gif": demo.animate, ".png": demo.draw}.get(os.path.splitext(args.out)[1].lower())

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from softline import _kernels
+from softline._kernels.rows import Rows, Samples
+from softline._solvers.average_curvature import AverageCurvature, dot
+from softline._solvers.exact_curvature import ExactCurvature
+from softline._training.column_stats import ColumnStats
+from softline._training.trainer import Trainer, TrainerOptions
 from softline._typing import Array, Differentiable, Layer
-from softline.average_curvature import AverageCurvature, dot
-from softline.column_stats import ColumnStats
-from softline.exact_curvature import ExactCurvature
-from softline.rows import Rows, Samples
-from softline.trainer import Trainer, TrainerOptions
 
 # Rows of a batch of the gradient descent before the first step, and batches that there must be.
 START_BATCH, START_BATCHES = 256, 32

@@ -11,8 +11,8 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
+from softline._kernels.rows import Rows
 from softline._typing import Array, ClassWeight
-from softline.rows import Rows
 
 # How far a row of targets may be from a sum of 1: what rounding to float16 does.
 TARGET_TOLERANCE = 1e-3

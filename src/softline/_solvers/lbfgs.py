@@ -1,10 +1,10 @@
 """L-BFGS in the metric of the loss's own curvature, to a certified distance from the minimum.
 
 Limited-memory BFGS (Liu and Nocedal, 1989), whose first guess at the Hessian is no multiple of the identity
-but the average curvature over the classes (:mod:`softline.average_curvature`). What is left to learn from the
+but the average curvature over the classes (`average_curvature`). What is left to learn from the
 steps is how the classes differ from their average: that takes some ten steps instead of hundreds. Where the
-Hessian can be made the steps are Newton's (:mod:`softline.exact_curvature`). With an L1 penalty the step is
-that of :mod:`softline.proximal`.
+Hessian can be made the steps are Newton's (`exact_curvature`). With an L1 penalty the step is
+that of `proximal`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softline import proximal
+from softline._solvers import proximal
+from softline._solvers.average_curvature import AverageCurvature, dot
+from softline._solvers.exact_curvature import ExactCurvature
 from softline._typing import Array
-from softline.average_curvature import AverageCurvature, dot
-from softline.exact_curvature import ExactCurvature
 
 if TYPE_CHECKING:
-    from softline.objective import Objective
+    from softline._solvers.objective import Objective
 
 # Pairs of step and change of gradient that are remembered, as long as they are no larger than so many bytes.
 MOST_PAIRS, PAIRS_BYTES = 30, 64 << 20

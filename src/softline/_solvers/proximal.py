@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softline._kernels import cholesky_solve, coordinate_descent
+from softline._solvers.average_curvature import AverageCurvature, dot
+from softline._solvers.exact_curvature import ExactCurvature
 from softline._typing import Array
-from softline.average_curvature import AverageCurvature, dot
-from softline.exact_curvature import ExactCurvature
 
 if TYPE_CHECKING:
-    from softline.lbfgs import Memory
+    from softline._solvers.lbfgs import Memory
 
 # Steps in memory that add to the Hessian.
 MOST_PAIRS = 10

@@ -20,8 +20,8 @@ from sklearn.neighbors import BallTree, KDTree
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import make_constraint
 
+from softline._estimators.labels import n_columns
 from softline._typing import MatrixLike, Metric
-from softline.labels import n_columns
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

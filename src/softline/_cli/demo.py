@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 from sklearn.datasets import make_blobs, make_circles
 
+from softline._estimators.softmax_classifier import SoftmaxClassifier
 from softline._typing import Array
 from softline.datasets import make_red_pandas, make_spiral
 from softline.neural_network import MLPClassifier
 from softline.plots import DecisionRegionsDisplay, import_pyplot
-from softline.softmax_classifier import SoftmaxClassifier
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

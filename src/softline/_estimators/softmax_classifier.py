@@ -15,17 +15,19 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from softline import _kernels, labels, optimizers, reductions, schedules
+from softline import _kernels, optimizers, schedules
+from softline._estimators import labels
+from softline._estimators.base import SoftmaxPredictor, checks_parameters
+from softline._estimators.labels import n_columns
+from softline._kernels.rows import Rows, Samples
+from softline._solvers import reductions
+from softline._solvers.objective import Objective
+from softline._solvers.random_search import RandomSearch
+from softline._training.column_stats import ColumnStats
+from softline._training.fit_loop import FitLoop, StoppingRule, TrainsByEpochs, warn
+from softline._training.trainer import DivergenceError, Stream, Trainer, TrainerOptions, epoch_flops
 from softline._typing import Array, ClassWeight, Differentiable, EvalSet, Layer, RandomState
 from softline.callbacks import Batch, Epoch
-from softline.column_stats import ColumnStats
-from softline.fit_loop import FitLoop, StoppingRule, TrainsByEpochs, warn
-from softline.labels import n_columns
-from softline.objective import Objective
-from softline.predictor import SoftmaxPredictor, checks_parameters
-from softline.random_search import RandomSearch
-from softline.rows import Rows, Samples
-from softline.trainer import DivergenceError, Stream, Trainer, TrainerOptions, epoch_flops
 
 __all__ = ["DivergenceError", "SoftmaxClassifier"]
 

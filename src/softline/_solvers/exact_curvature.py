@@ -1,6 +1,6 @@
-"""The Hessian of a problem of few weights: the metric in which a step of :mod:`softline.lbfgs` is Newton's.
+"""The Hessian of a problem of few weights: the metric in which a step of `lbfgs` is Newton's.
 
-It has the methods of :class:`softline.average_curvature.AverageCurvature`. There all classes share a matrix
+It has the methods of `AverageCurvature`. There all classes share a matrix
 (D, D); here the weights of all classes lie in one row, so its coordinates U are (1, C (D + 1)).
 """
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from softline import _kernels
 from softline._kernels import cholesky_solve
+from softline._solvers.average_curvature import BLOCK, dot, invert_cholesky, solve_by_root
 from softline._typing import Array
-from softline.average_curvature import BLOCK, dot, invert_cholesky, solve_by_root
 
 # What is added to the diagonal of 1, in ulps for each weight: what rounding leaves undecided. It is no less
 # than an ulp of the data.

@@ -19,9 +19,9 @@ SCHEDULES = ("constant", "step", "exponential", "inverse_time", "cosine", "warm_
 
 # Estimators by the names of --model: module and class.
 MODELS = {
-    "softmax": "softline.softmax_classifier:SoftmaxClassifier",
-    "logistic": "softline.logistic_regression:LogisticRegression",
-    "least_squares": "softline.least_squares:LeastSquaresClassifier",
+    "softmax": "softline.linear_model:SoftmaxClassifier",
+    "logistic": "softline.linear_model:LogisticRegression",
+    "least_squares": "softline.linear_model:LeastSquaresClassifier",
     "knn": "softline.neighbors:KNeighborsClassifier",
     "mlp": "softline.neural_network:MLPClassifier",
 }

@@ -15,15 +15,16 @@ from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 from sklearn.linear_model._logistic import _check_solver
 from sklearn.utils import compute_class_weight
 
-from softline import labels, lbfgs, reductions
+from softline._estimators import labels
+from softline._estimators.base import SoftmaxPredictor, checks_parameters
+from softline._estimators.description import Output
+from softline._estimators.served import LeavesTheRest
+from softline._kernels.rows import Rows
+from softline._solvers import lbfgs, reductions
+from softline._solvers.objective import Objective
+from softline._training.progress import EpochProgress
 from softline._typing import Array, ClassWeight, Differentiable, Floats, Layer, MatrixLike, RandomState
 from softline.callbacks import IterationHooks
-from softline.description import Output
-from softline.objective import Objective
-from softline.predictor import SoftmaxPredictor, checks_parameters
-from softline.progress import EpochProgress
-from softline.rows import Rows
-from softline.served import LeavesTheRest
 
 # Since 1.8 scikit-learn reads the kind of penalty from l1_ratio and C.
 _PENALTY_IS_DEPRECATED = (
@@ -43,7 +44,7 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
     D), for more (C, D), multinomial. Penalties are L2, L1, elastic-net and none.
 
     Whatever `solver` is named, one engine runs: L-BFGS in the metric of the curvature
-    (``softline.lbfgs``). The name decides which penalties are allowed and whether the intercept is penalised
+    (L-BFGS). The name decides which penalties are allowed and whether the intercept is penalised
     ("liblinear"). `random_state`, `dual` and `n_jobs` change nothing: a fit gives the same bits each time, on
     any number of threads.
 

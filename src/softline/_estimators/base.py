@@ -13,10 +13,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from softline import _kernels
+from softline._estimators.description import Description, Output, history_of, layers_of
+from softline._estimators.labels import check_labels, check_targets, n_columns
+from softline._kernels.rows import Rows, in_row_order, kernels_read
 from softline._typing import Array, Floats, Layer
-from softline.description import Description, Output, history_of, layers_of
-from softline.labels import check_labels, check_targets, n_columns
-from softline.rows import Rows, in_row_order, kernels_read
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from softline import _kernels
+from softline._kernels.rows import Samples
+from softline._training.trainer import Trainer, batch_weights, loss_of
 from softline._typing import Array, Layer
-from softline.rows import Samples
-from softline.trainer import Trainer, batch_weights, loss_of
 
 
 class NetworkObjective:

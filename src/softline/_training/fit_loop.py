@@ -14,15 +14,15 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
+from softline._kernels.rows import Rows, Samples
+from softline._training.column_stats import ColumnStats
+from softline._training.step_size import AutoStep
+from softline._training.trainer import Stream, Trainer, TrainerOptions
 from softline._typing import Array, EvalSet, Layer
 from softline.callbacks import Batch, CallbackSupportMixin, Epoch, IterationHooks
-from softline.column_stats import ColumnStats
-from softline.rows import Rows, Samples
-from softline.step_size import AutoStep
-from softline.trainer import Stream, Trainer, TrainerOptions
 
 if TYPE_CHECKING:
-    from softline.progress import EpochProgress
+    from softline._training.progress import EpochProgress
 
 # What a fit that Ctrl-C ended early warns of, in scikit-learn's words.
 INTERRUPTED = "Training interrupted by user."
@@ -208,11 +208,11 @@ class TrainsByEpochs(CallbackSupportMixin):
         """The progress of epochs of `n_rows` rows, computed with in `dtype`."""
         if not self.verbose:
             return nullcontext()
-        from softline.progress import EpochProgress
+        from softline._training.progress import EpochProgress
 
         flops, peak = self._epoch_flops(n_rows), None
         if self.verbose > 1 and flops is not None:
-            from softline.bench import fma_peak
+            from softline._cli.bench import fma_peak
 
             peak = fma_peak(dtype.name, self.n_threads)
         return EpochProgress(self.max_iter, n_rows, flops or 0, peak)

@@ -11,11 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from softline import _kernels, lbfgs
+from softline import _kernels
+from softline._kernels.rows import Rows
+from softline._solvers import lbfgs
+from softline._solvers.average_curvature import invert_cholesky
+from softline._solvers.objective import Objective
 from softline._typing import Array
-from softline.average_curvature import invert_cholesky
-from softline.objective import Objective
-from softline.rows import Rows
 
 # Features of the first working set; a gradient that exceeds its penalty by less than this share of it does
 # not count.
@@ -36,7 +37,7 @@ Callback = Callable[[Array, float, int], object]
 def minimize(
     objective: Objective, Z: Array, tol: float, max_iter: int, callback: Callback | None = None
 ) -> lbfgs.Result:
-    """As :func:`softline.lbfgs.minimize`, which it calls for a smaller problem where there is one."""
+    """As `minimize`, which it calls for a smaller problem where there is one."""
     n, D = objective.X.shape
     if D > NARROW and objective.l1[:-1].all():
         return _on_working_sets(objective, Z, tol, max_iter, callback)

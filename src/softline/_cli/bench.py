@@ -50,9 +50,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from softline import _kernels, reference
+from softline._training.trainer import epoch_flops
 from softline._typing import Array
 from softline.config import print_rows
-from softline.trainer import epoch_flops
 
 if TYPE_CHECKING:
     from softline.datasets import Dataset

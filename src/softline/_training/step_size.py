@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from softline import _kernels
+from softline._kernels.rows import Samples
+from softline._training.column_stats import ColumnStats
 from softline._typing import Array
-from softline.column_stats import ColumnStats
-from softline.rows import Samples
 
 # Rows that estimate the curvature, and power iterations: about the cost of one epoch on wide data.
 SAMPLE_ROWS = 4096

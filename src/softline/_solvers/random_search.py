@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 
 from softline import _kernels
+from softline._kernels.rows import Samples
 from softline._typing import Array, Layer
-from softline.rows import Samples
 
 # Candidates scored in a pass over X: at most so many, of at most so many bytes of weights.
 MOST_CANDIDATES, CANDIDATES_BYTES = 100, 16 << 20

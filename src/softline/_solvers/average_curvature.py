@@ -1,4 +1,4 @@
-"""The average curvature of the loss over its classes: the metric in which :mod:`softline.lbfgs` searches.
+"""The average curvature of the loss over its classes: the metric in which `lbfgs` searches.
 
 The Hessian of the cross-entropy is a mean over rows of (diag(p) - p p^T) kron x x^T. Its average over the
 classes, mean_i h_i x_i x_i^T with h_i = mean_c p_ic (1 - p_ic), centred for the sake of b, plus alpha, is one
@@ -15,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 
 from softline import _kernels
+from softline._kernels.rows import Rows
 from softline._typing import Array
-from softline.rows import Rows
 
 # More features than this are taken one by one: a matrix (D, D) would cost more than it saves.
 MOST_FEATURES = 4096

@@ -1,0 +1,1 @@
+"""The command line: its parser, its commands, the benchmark and the demo."""

@@ -1,0 +1,762 @@
+"""Neural networks, under the name of scikit-learn's module."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from numbers import Integral, Real
+from typing import Any, Literal, Self, cast
+
+import numpy as np
+import scipy.optimize
+from numpy.typing import ArrayLike
+from scipy.sparse import issparse
+from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from softline import _kernels, optimizers, schedules
+from softline._estimators import labels
+from softline._estimators.base import SoftmaxPredictor, available_where, checks_parameters
+from softline._estimators.description import Output
+from softline._estimators.served import LeavesTheRest, as_fitted
+from softline._kernels.rows import Rows, Samples
+from softline._solvers.network_objective import NetworkObjective
+from softline._training.fit_loop import FitLoop, StoppingRule, TrainsByEpochs
+from softline._training.trainer import DivergenceError, Stream, Trainer, TrainerOptions, epoch_flops
+from softline._typing import (
+    Activation,
+    Array,
+    Differentiable,
+    EvalSet,
+    Floats,
+    Layer,
+    MatrixLike,
+    RandomState,
+)
+from softline.callbacks import Batch, Epoch
+
+__all__ = ["DivergenceError", "MLPClassifier"]
+
+# Rates at which scikit-learn's "adaptive" gives up.
+LEAST_RATE = 1e-6
+
+
+class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPClassifier):
+    """Multi-layer perceptron: layers of units with an activation in between, and a softmax on top.
+
+    Minimises the (weighted) mean cross-entropy plus alpha/2 sum(W * W) / n over batches of n rows by
+    stochastic gradient descent with backpropagation, each epoch in one call to compiled kernels. Parameters,
+    defaults and attributes are those of scikit-learn's MLPClassifier, which this class derives from, and so
+    are, for the same `random_state`, initial weights and batches: the steps are the same to rounding. The
+    result is the same to the bit for any `n_threads`. `init`, `dropout`, `standardize` and `n_threads` are
+    additions. Sparse rows are left to scikit-learn's own code.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or array-like of int, default=(100,)
+        Units of each hidden layer; () is the linear classifier.
+    activation : {"identity", "logistic", "tanh", "relu", "leaky_relu"}, default="relu"
+        Of the hidden units; "leaky_relu" has slope 0.01 below 0.
+    solver : str or Optimizer, default="adam"
+        "sgd" (with `momentum` and `nesterovs_momentum`), "adam", "lbfgs" (all rows at once, by SciPy); also
+        "momentum", "nesterov", "adamw", "rmsprop", "adagrad", "asgd", or one of :mod:`softline.optimizers`
+        with parameters of your own.
+    alpha : float, default=1e-4
+        L2 penalty; the intercepts are not penalised. As in scikit-learn it is divided by the rows of the
+        batch: SoftmaxClassifier's `alpha` is this one over `batch_size`.
+    batch_size : int, "auto" or None, default="auto"
+        Rows of a step. "auto" is min(200, N), None takes all rows at once.
+    learning_rate : str or callable, default="constant"
+        "constant"; "invscaling", learning_rate_init / t^power_t with t the rows seen; "adaptive", divided by
+        5 whenever training stands still (neither has an effect on "adam", as in scikit-learn); "step",
+        "exponential", "inverse_time", "cosine", "warm_up", one of :mod:`softline.schedules`, or any function
+        of (epoch, max_iter) that gives what to multiply `learning_rate_init` with.
+    learning_rate_init : float, default=0.001
+    power_t : float, default=0.5
+    max_iter : int, default=200
+        Most epochs to run; for "lbfgs" steps.
+    shuffle : bool, default=True
+        Whether each epoch takes the rows in a new order.
+    random_state : int, RandomState or None, default=None
+        Draws weights, the validation split, orders and dropout. An int gives the same bits each time.
+    tol : float or None, default=1e-4
+        Training stops when the loss (with `early_stopping`, the validation accuracy) has not improved by
+        `tol` for more than `n_iter_no_change` epochs. None runs all of `max_iter`.
+    verbose : bool or int, default=False
+        True shows a progress bar with loss, validation accuracy, rows a second and the time left; 2 also how
+        many GFLOP/s the kernels reach, and which share of the machine's peak that is (not for "lbfgs").
+    warm_start : bool, default=False
+        Whether `fit` starts from the weights of the previous one.
+    momentum : float, default=0.9
+    nesterovs_momentum : bool, default=True
+    early_stopping : bool, default=False
+        Stop on the accuracy of rows that are not trained on: the `eval_set` given to `fit`, or else
+        `validation_fraction` of the training rows. The best epoch's weights are kept; with `warm_start`,
+        those that a fit starts from where no epoch is better. It has no effect on "lbfgs".
+    validation_fraction : float, default=0.1
+    beta_1, beta_2, epsilon : float, default=0.9, 0.999 and 1e-8
+        Of "adam" and "adamw".
+    n_iter_no_change : int or inf, default=10
+    max_fun : int, default=15000
+        Most passes over the rows of "lbfgs".
+    init : {"xavier", "he"}, default="xavier"
+        Initial weights. "xavier" is scikit-learn's, uniform with variance 2 / (n_in + n_out) (Glorot and
+        Bengio, 2010; a third of it for "logistic"), the intercepts alike. "he" is normal with variance
+        2 / n_in, which keeps the scale of relu units from layer to layer (He et al., 2015), and intercepts 0.
+    dropout : float, default=0.0
+        Share of the hidden units that each row goes without while it is trained on; the others are divided by
+        1 - dropout (Srivastava et al., 2014).
+    standardize : bool, default=False
+        Whether to train as a pipeline with StandardScaler would. X is not copied, and `coefs_[0]` and
+        `intercepts_[0]` take raw rows. In `partial_fit` the statistics are those of all rows since the first
+        call.
+    n_threads : int or None, default=None
+        Threads to use. None: what the process may use, fewer where the work is small or the
+        machine busy.
+
+    Attributes
+    ----------
+    coefs_ : list of (n_in, n_out) ndarrays
+        Weights of each layer, float32 or float64 as X.
+    intercepts_ : list of (n_out,) ndarrays
+    classes_ : (C,) ndarray
+    n_features_in_ : int
+    feature_names_in_ : (D,) ndarray of str
+        Only where X has them.
+    n_layers_ : int
+        Layers, input and output counted.
+    n_outputs_ : int
+        C; 1 for two classes.
+    out_activation_ : {"softmax", "logistic"}
+        "logistic", 1/(1 + exp(-score)), for two classes and for each of several labels by itself.
+    n_iter_ : int
+        Epochs run.
+    t_ : int
+        Rows trained on.
+    loss_ : float
+        Of the last epoch.
+    loss_curve_ : list of float
+        Loss of each epoch: the mean over its rows, each batch before its update, and the penalty of the
+        weights that the epoch began with.
+    best_loss_ : float or None
+        The least of them; None with `early_stopping`.
+    validation_scores_ : list of float or None
+        Validation accuracy after each epoch.
+    best_validation_score_ : float or None
+        With `early_stopping` that of the weights that were kept, on the rows of the last fit.
+    learning_rate_ : float
+        The learning rate of the last epoch, before a schedule.
+    epoch_seconds_ : list of float
+        Wall time of each epoch's call to the kernels.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from softline.neural_network import MLPClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> MLPClassifier(max_iter=20, tol=None, standardize=True, random_state=0).fit(X, y).score(X, y) > 0.97
+    True
+    """
+
+    coefs_: list[Floats]
+    intercepts_: list[Floats]
+    n_layers_: int
+    n_outputs_: int
+    out_activation_: Literal["softmax", "logistic"]
+    t_: int
+    loss_: float | Any  # None before an epoch
+    best_loss_: float | None
+    best_validation_score_: float | None
+    _drawn: bool  # whether the weights are newly drawn, for rows as they are trained on
+
+    _sklearn = SklearnMLPClassifier
+    _takes_targets = True
+    _check_matrix = staticmethod(labels.check_indicators)
+    _parameter_constraints = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(_kernels.ACTIVATIONS))],
+        "solver": [StrOptions({"lbfgs", *optimizers.BY_NAME}), optimizers.Optimizer],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left"), None],
+        "learning_rate": [StrOptions({"invscaling", "adaptive", *schedules.BY_NAME}), callable],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left"), None],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions({"xavier", "he"})],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "standardize": ["boolean"],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] | Array = (100,),
+        activation: Activation = "relu",
+        *,
+        solver: optimizers.Name | Literal["lbfgs"] | optimizers.Optimizer = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | Literal["auto"] | None = "auto",
+        learning_rate: Literal["invscaling", "adaptive"] | schedules.Name | schedules.Schedule = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: RandomState = None,
+        tol: float | None = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        init: Literal["xavier", "he"] = "xavier",
+        dropout: float = 0.0,
+        standardize: bool = False,
+        n_threads: int | None = None,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+        )
+        self.init = init
+        self.dropout = dropout
+        self.standardize = standardize
+        self.n_threads = n_threads
+
+    # ---- training ----------------------------------------------------------------------------------
+
+    @checks_parameters
+    def fit(
+        self,
+        X: MatrixLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        eval_set: EvalSet | None = None,
+        callback: Callable[[Epoch], object] | None = None,
+        batch_callback: Callable[[Batch], object] | None = None,
+    ) -> Self:
+        """Train on X and y.
+
+        Parameters
+        ----------
+        X : (N, D) array-like or sparse matrix
+            As in :meth:`softline.SoftmaxClassifier.fit`: read where it lies, in its own dtype. Sparse
+            matrices are left to scikit-learn's own code, which has no `eval_set` and no callbacks.
+        y : (N,) array-like or (N, K) array-like
+            Labels of any type. Or, for rows that may have several of K labels, a matrix of 0 and 1.
+        sample_weight : (N,) array-like or None
+            Counts relative to the sum over each batch, as in scikit-learn; rows of weight 0 are left out.
+        eval_set : (X, y) or None
+            Rows to report the accuracy on after each epoch, and to stop on with `early_stopping`.
+        callback : callable or None
+            Called after each epoch with a :class:`softline.callbacks.Epoch`. Training ends if it returns
+            something true.
+        batch_callback : callable or None
+            Called after each batch with a :class:`softline.callbacks.Batch`; the same. The epochs then take
+            a call to the kernels for each batch instead of one for all, and give the same bits.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            If a callback cannot be called.
+        ValueError
+            If X, y or a parameter does not make sense.
+        DivergenceError
+            If the loss became infinite or NaN. The last finite weights stay on the estimator.
+        """
+        self._check_callbacks(callback=callback, batch_callback=batch_callback)
+        goes_on = self.warm_start and hasattr(self, "coefs_")
+        because = self._why_trained_by_sklearn(X, y, goes_on)
+        if because is not None:
+            for name, given in {
+                "eval_set": eval_set,
+                "callback": callback,
+                "batch_callback": batch_callback,
+            }.items():
+                if given is not None:
+                    raise ValueError(
+                        f"{name} is softline's own, but scikit-learn's code fits, because {because}"
+                    )
+            return self._train_by_sklearn(because, "fit", X, y, sample_weight=sample_weight)
+        X, y = self._validate(X, y, reset=not goes_on)
+        given = X.array, y, sample_weight
+        classes, _ = labels.classes_of(y)
+        if goes_on and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {self.classes_}, `y` has {classes}"
+            )
+        weight = labels.row_weights(X, y, classes, sample_weight)
+        rng = check_random_state(self.random_state)
+        if not goes_on:
+            self._begin(X, y, classes, rng)
+        y = self._encode(y, "y")
+        samples, validation = self._split(Samples(X, y, weight), eval_set, rng)
+        stream = Stream(X.shape[1], len(classes))
+        trainer, samples = self._trainer(samples, self._layers(), stream, rng, drawn=self._drawn)
+        accuracy = None
+        if validation is not None:
+            accuracy = partial(trainer.accuracy, validation.standardised_as(samples.X))
+            self.validation_scores_ = self.validation_scores_ or []
+        loop = FitLoop(self, given, samples, lambda: self._keep(trainer, samples.X), accuracy, callback)
+        if self.solver == "lbfgs":
+            self._to_the_minimum(trainer, samples, loop, batch_callback)
+            return self
+        best = np.inf if self.early_stopping or self.best_loss_ is None else self.best_loss_
+        rule = StoppingRule(self.tol, self.n_iter_no_change + 1, ties=True, best=best)
+        converged = loop.descend(trainer, samples, rule, batch_callback, goes_on)
+        if not (loop.stopped or converged or self.tol is None):
+            self._warn_of_max_iter()
+        return self
+
+    def _why_trained_by_sklearn(self, X: Any, y: Any, goes_on: bool) -> str | None:
+        """Why scikit-learn's code is to train on X and y, and from where it is if `goes_on`."""
+        because = self._why_left(X, y)
+        if not goes_on:
+            return because
+        if because is not None and self._left_because is None:
+            raise ValueError(
+                f"{because}, and scikit-learn's code cannot go on from weights that softline trained; pass "
+                "dense rows, or fit without warm_start"
+            )
+        return self._left_because
+
+    def _train_by_sklearn(self, because: str, method: str, X: Any, y: Any, **optional: Any) -> Self:
+        """Have scikit-learn's `fit` or `partial_fit` train."""
+        self.epoch_seconds_, self.learning_rate_ = [], None
+        if self.solver == "lbfgs":  # of which it keeps no history
+            self.loss_curve_, self.validation_scores_ = [], None
+            self.best_loss_ = self.best_validation_score_ = None
+        if hasattr(self, "coefs_"):  # it steps in place, but memory maps are read-only
+            self.coefs_ = [np.require(coef, requirements="W") for coef in self.coefs_]
+            self.intercepts_ = [np.require(intercept, requirements="W") for intercept in self.intercepts_]
+        return self._leave(because, method, X, y, **optional)
+
+    def _has_epochs(self) -> bool:
+        """Whether the solver trains by epochs.
+
+        Raises
+        ------
+        AttributeError
+            If not: `partial_fit` is absent then.
+        """
+        if self.solver == "lbfgs":
+            raise AttributeError("partial_fit takes one epoch of descent; solver='lbfgs' has none")
+        return True
+
+    @available_where(_has_epochs)
+    @checks_parameters
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+    ) -> Self:
+        """Train for one epoch on these rows, from the present weights.
+
+        What the optimizer remembers goes on from call to call, and from `fit`.
+
+        Parameters
+        ----------
+        X : (N, D) array-like
+        y : (N,) array-like or (N, K) array-like
+        sample_weight : (N,) array-like or None
+        classes : (C,) array-like or None
+            All the labels there will be; needed on the first call, unless y is a matrix of 0 and 1.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If `classes` is missing on the first call, or y holds a label that is not among them.
+        DivergenceError
+            As in `fit`.
+        """
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        first_call = not hasattr(self, "coefs_")
+        because = self._why_trained_by_sklearn(X, y, not first_call)
+        if because is not None:
+            optional = {"sample_weight": sample_weight, "classes": classes}
+            return self._train_by_sklearn(because, "partial_fit", X, y, **optional)
+        X, y = self._validate(X, y, reset=first_call)
+        classes = labels.classes_of_stream(None if first_call else self.classes_, y, classes, fewest=1)
+        weight = labels.row_weights(X, y, classes, sample_weight)
+        rng = check_random_state(self.random_state)
+        if first_call:
+            self._begin(X, y, classes, rng)
+        samples = Samples(X, self._encode(y, "y"), weight)
+        stream = self._stream or Stream(X.shape[1], len(classes))
+        options = {"resume": True, "drawn": self._drawn}
+        self._train_on(*self._trainer(samples, self._layers(), stream, rng, **options))
+        return self
+
+    def _begin(self, X: Rows, y: Array, classes: Array, rng: np.random.RandomState) -> None:
+        """Initial weights, and no history."""
+        hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
+        if not all(isinstance(n, Integral) and int(n) > 0 for n in hidden):
+            raise ValueError(
+                f"hidden_layer_sizes must be > 0, whole numbers of units; got {self.hidden_layer_sizes!r}"
+            )
+        self.classes_ = classes
+        several = y.ndim == 2
+        n_outputs = 1 if len(classes) <= 2 and not several else len(classes)
+        coefs, intercepts = [], []
+        for n_in, n_out in pairwise([X.shape[1], *hidden, n_outputs]):
+            if self.init == "he":
+                coef, intercept = rng.normal(0, np.sqrt(2 / n_in), (n_in, n_out)), np.zeros(n_out)
+            else:
+                bound = np.sqrt((2 if self.activation == "logistic" else 6) / (n_in + n_out))
+                coef = rng.uniform(-bound, bound, (n_in, n_out))
+                intercept = rng.uniform(-bound, bound, n_out)
+            coefs.append(coef.astype(X.dtype))
+            intercepts.append(intercept.astype(X.dtype))
+        self._adopt(coefs, intercepts, "logistic" if several or n_outputs == 1 else "softmax")
+        self._drawn, self._left_because = True, None
+
+    def _adopt(
+        self, coefs: list[Array], intercepts: list[Array], out_activation: Literal["softmax", "logistic"]
+    ) -> None:
+        """Take over the weights of a network, which has no history yet."""
+        self.coefs_, self.intercepts_, self.out_activation_ = coefs, intercepts, out_activation
+        self.n_layers_, self.n_outputs_ = len(coefs) + 1, len(intercepts[-1])
+        self.n_iter_ = self.t_ = 0
+        self.loss_curve_, self.epoch_seconds_, self.validation_scores_ = [], [], None
+        self._stream, self._drawn = None, False
+        self._summarise()
+
+    @property
+    def _several(self) -> bool:
+        """Whether rows may have several labels."""
+        return getattr(self, "out_activation_", None) == "logistic" and self.n_outputs_ > 1
+
+    def _strata(self, y: Array) -> Array | None:
+        return y if self.n_outputs_ == 1 else None  # as scikit-learn
+
+    @property
+    def _stops_early(self) -> bool:
+        return self.early_stopping and self.solver != "lbfgs"
+
+    def _summarise(self, best_score: float | None = None) -> None:
+        losses, scores = self.loss_curve_, self.validation_scores_
+        self.loss_ = losses[-1] if losses else None
+        self.best_loss_ = min(losses) if losses and not self._stops_early else None
+        self.best_validation_score_ = (
+            best_score if best_score is not None else max(scores or [], default=None)
+        )
+
+    def _options(self) -> TrainerOptions:
+        """How descent trains this network; the rate of a stream goes on from call to call."""
+        rate = None if self._stream is None else self._stream.rate
+        schedule = "constant" if self.learning_rate in ("invscaling", "adaptive") else self.learning_rate
+        return TrainerOptions(
+            float(self.learning_rate_init) if rate is None else rate,
+            self._rule(),
+            schedules.get(schedule),
+            self.max_iter,
+            200 if self.batch_size == "auto" else self.batch_size,
+            l2=float(self.alpha),
+            l2_of_batch=True,
+            shuffle=self.shuffle,
+            reshuffle=True,
+            activation=self.activation,
+            dropout=float(self.dropout),
+            n_threads=self.n_threads,
+        )
+
+    def _loss_and_gradient(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, rng: np.random.RandomState
+    ) -> Differentiable:
+        """See :mod:`softline.gradient_check`; dropout leaves out the same units each time."""
+        fitted = hasattr(self, "coefs_")
+        X, y = self._validate(X, y, reset=not fitted)
+        X = Rows(X.array, dtype=np.float64)
+        if not fitted:
+            self._begin(X, y, labels.classes_of(y)[0], rng)
+        weight = labels.row_weights(X, y, self.classes_, sample_weight)
+        samples, stream = Samples(X, self._encode(y, "y"), weight), Stream(X.shape[1], len(self.classes_))
+        trainer, samples = self._trainer(samples, self._layers(), stream, rng, drawn=self._drawn)
+        objective = NetworkObjective(trainer, samples)
+
+        def named(layers: Sequence[Layer]) -> dict[str, Array]:
+            return {f"coefs_[{i}]": W.T for i, (W, _) in enumerate(layers)} | {
+                f"intercepts_[{i}]": b for i, (_, b) in enumerate(layers)
+            }
+
+        def evaluate() -> tuple[float, dict[str, Array]]:
+            loss, gradients = objective.loss_and_gradients()
+            return loss, named(gradients)
+
+        return named(trainer.layers), evaluate
+
+    def _epoch_flops(self, n_rows: int) -> int | None:
+        if self.solver == "lbfgs":  # which passes over the rows as often as it takes
+            return None
+        return epoch_flops(n_rows, *(coef.size for coef in self.coefs_))
+
+    def _rule(self) -> optimizers.Optimizer:
+        momentum = min(float(self.momentum), np.nextafter(1, 0))  # 1, which is no decay, to rounding
+        match self.solver:
+            case "sgd" | "momentum" | "nesterov":
+                nesterov = self.nesterovs_momentum if self.solver == "sgd" else self.solver == "nesterov"
+                return (optimizers.Nesterov if nesterov else optimizers.Momentum)(momentum)
+            case "adam" | "adamw":
+                adam = optimizers.Adam if self.solver == "adam" else optimizers.AdamW
+                return adam(
+                    float(self.beta_1), float(self.beta_2), float(self.epsilon), eps_hat=self.solver == "adam"
+                )
+            case "lbfgs":
+                return optimizers.SGD()
+        return optimizers.get(self.solver)
+
+    def _after_epoch(self, trainer: Trainer, samples: Samples) -> None:
+        self.t_ += len(samples)
+        if self.learning_rate == "invscaling" and self.solver != "adam":
+            self._set_rate(trainer, self.learning_rate_init / (self.t_ + 1) ** self.power_t)
+
+    def _goes_on(self, trainer: Trainer) -> bool:
+        """Whether "adaptive" lowers the rate once more."""
+        if self.learning_rate != "adaptive" or self.solver == "adam" or trainer.rate <= LEAST_RATE:
+            return False
+        self._set_rate(trainer, trainer.rate / 5)
+        return True
+
+    def _set_rate(self, trainer: Trainer, rate: float) -> None:
+        """Change the rate; a velocity is rate times momentum, and in scikit-learn the velocity stays."""
+        if isinstance(trainer.options.optimizer, optimizers.Momentum):
+            for state in trainer.states:
+                state.W *= trainer.rate / rate
+                state.b *= trainer.rate / rate
+        trainer.rate = self.learning_rate_ = rate
+
+    def _to_the_minimum(
+        self,
+        trainer: Trainer,
+        samples: Samples,
+        loop: FitLoop,
+        batch_callback: Callable[[Batch], object] | None,
+    ) -> None:
+        """Fit by L-BFGS, which sees all rows at each step."""
+        for given, what in (
+            (self.dropout > 0, "needs the same loss each time; dropout"),
+            (batch_callback is not None, "has no batches; batch_callback"),
+        ):
+            if given:
+                raise ValueError(f"solver='lbfgs' {what} needs another solver")
+        objective, start = NetworkObjective(trainer, samples), time.perf_counter()
+        first = reached = objective.vector
+        result = None
+
+        def after_step(intermediate_result: Any) -> None:
+            nonlocal start, reached
+            seconds, loss = time.perf_counter() - start, float(intermediate_result.fun)
+            objective.vector = reached = intermediate_result.x.copy()
+            loop.tell(loss, self._record(loss, seconds, loop.accuracy), seconds)
+            start = time.perf_counter()
+            if loop.stopped:
+                raise StopIteration
+
+        with loop:
+            try:
+                result = scipy.optimize.minimize(
+                    objective,
+                    first,
+                    method="L-BFGS-B",
+                    jac=True,
+                    callback=after_step,
+                    options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol or 0.0},
+                )
+                reached = result.x
+            finally:
+                objective.vector = reached  # from a point that was only tried
+                if not (trainer.finite and (result is None or np.isfinite(result.fun))):
+                    objective.vector = first
+                    self._keep(trainer, samples.X)
+                    raise DivergenceError("the loss is not finite; scale the data, or pass standardize=True")
+                self._keep(trainer, samples.X)
+        if result is not None and not (loop.stopped or result.success):
+            self._warn_of_max_iter()
+
+    # ---- weights -----------------------------------------------------------------------------------
+
+    def _layers(self) -> list[Layer]:
+        """(W, b) of each layer as the kernels take them, for rows as they came."""
+        return [(coef.T, intercept) for coef, intercept in zip(self.coefs_, self.intercepts_, strict=True)]
+
+    def _put(self, layers: Sequence[Layer]) -> None:
+        self.coefs_ = [np.ascontiguousarray(W).T for W, _ in layers]
+        self.intercepts_ = [b.copy() for _, b in layers]
+        self._drawn = False
+
+    def _fitted(self) -> dict[str, Any]:
+        return {"coefs_": self.coefs_, "intercepts_": self.intercepts_}
+
+    # ---- validation --------------------------------------------------------------------------------
+
+    def _encode(self, y: Array, name: str) -> Array:
+        """Labels as the kernels take them."""
+        if (y.ndim == 2) != self._several:
+            raise ValueError(f"{name} has shape {y.shape}; the classes are {self.classes_}")
+        codes = labels.encode(y, self.classes_, name)
+        return codes[:, None] if self.n_outputs_ == 1 else codes
+
+    # ---- prediction --------------------------------------------------------------------------------
+
+    def _outputs(self, X: Any) -> Floats:
+        """Scores (N, n_outputs_), a new array."""
+        check_is_fitted(self, "coefs_")
+        layers = self._layers()
+        if issparse(X):
+            X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+            (W, b), *layers = layers
+            hidden = np.ascontiguousarray(X @ W.T + b)
+            if not layers:
+                return hidden
+            _kernels.activate(hidden, self.activation, self.n_threads)
+            X = Rows(hidden)
+        else:
+            X = self._validate(X, reset=False)
+        dtype = np.result_type(X.dtype, self.coefs_[0])
+        X = Rows(X.array, dtype=dtype)
+        weights = [(np.ascontiguousarray(W, dtype), np.ascontiguousarray(b, dtype)) for W, b in layers]
+        scores = np.empty((len(X), self.n_outputs_), dtype)
+        if not _kernels.network_scores(X, None, weights, self.activation, scores, self.n_threads):
+            self._raise_if_not_finite(X)
+        return scores
+
+    def _scores(self, X: Any) -> Floats:
+        """Scores (N, C), whose softmax is the probabilities."""
+        scores = self._outputs(X)
+        if self.n_outputs_ == 1:
+            return scores * np.array([-0.5, 0.5], scores.dtype)
+        return scores
+
+    def decision_function(self, X: MatrixLike) -> Floats:
+        """Scores: what the last layer puts out.
+
+        Parameters
+        ----------
+        X : (N, D) array-like or sparse matrix
+
+        Returns
+        -------
+        scores : (N, C) ndarray; for two classes (N,), the log-odds of ``classes_[1]``
+        """
+        scores = self._outputs(X)
+        return scores[:, 0] if self.n_outputs_ == 1 else scores
+
+    @as_fitted
+    def predict(self, X: MatrixLike) -> Array:
+        """The class of the largest score.
+
+        Parameters
+        ----------
+        X : (N, D) array-like or sparse matrix
+
+        Returns
+        -------
+        y : (N,) ndarray of type ``classes_.dtype``; a matrix (N, K) of 0 and 1 where rows have several labels
+        """
+        if self._several:
+            return (self._outputs(X) > 0).astype(int)
+        return super().predict(cast(ArrayLike, X))
+
+    @as_fitted
+    def predict_proba(self, X: MatrixLike) -> Floats:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : (N, D) array-like or sparse matrix
+
+        Returns
+        -------
+        probabilities : (N, C) ndarray
+            Columns in the order of ``classes_``. Where rows have several labels, of each by itself.
+        """
+        if not self._several:
+            return super().predict_proba(cast(ArrayLike, X))
+        scores = self._outputs(X)
+        _kernels.activate(scores, "logistic", self.n_threads)
+        return scores
+
+    @as_fitted
+    def predict_log_proba(self, X: MatrixLike) -> Floats:
+        """Logarithms of the probabilities.
+
+        Parameters
+        ----------
+        X : (N, D) array-like or sparse matrix
+
+        Returns
+        -------
+        log_probabilities : (N, C) ndarray
+            Finite where a probability underflows to 0.
+        """
+        if not self._several:
+            return super().predict_log_proba(cast(ArrayLike, X))
+        return -np.logaddexp(0, -self._outputs(X))
+
+    @property
+    def _output(self) -> Output:
+        return self.out_activation_
+
+    def _restore(self, layers: list[Layer], history: dict[str, Any]) -> None:
+        """Become the model of `classes_` and `out_activation_` that has these layers and this history."""
+        coefs = [np.ascontiguousarray(W).T for W, _ in layers]  # as a fit leaves them
+        self._adopt(coefs, [b for _, b in layers], self.out_activation_)
+        for name, value in history.items():
+            setattr(self, f"{name}_", value)
+        self._summarise()

@@ -1,0 +1,1 @@
+"""Epochs: the trainer, the one loop of a fit, step sizes, statistics of features, progress."""
