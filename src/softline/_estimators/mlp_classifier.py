@@ -637,7 +637,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
 
     def _put(self, layers: Sequence[Layer]) -> None:
         self.coefs_ = [np.ascontiguousarray(W).T for W, _ in layers]
-        self.intercepts_ = [b.copy() for _, b in layers]
+        self.intercepts_ = [b for _, b in layers]
         self._drawn = False
 
     def _fitted(self) -> dict[str, Any]:

@@ -600,4 +600,4 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
 
     def _restore(self, layers: list[Layer], history: dict[str, Any]) -> None:
         super()._restore(layers, history)
-        self._stats = self._auto = self._state = self._seen = None
+        self._stream = None

@@ -232,7 +232,8 @@ class Trainer:
     @property
     def finite(self) -> bool:
         """Whether all weights are finite."""
-        return all(np.isfinite(a).all() for layer in (*self.layers, *self.model) for a in layer)
+        layers = [*self.layers, *self.model] if self.options.optimizer.averages else self.layers
+        return all(np.isfinite(a).all() for layer in layers for a in layer)
 
     def copy_of_model(self) -> list[Layer]:
         """Copies of the layers to predict with, for `restore`."""
