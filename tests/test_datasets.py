@@ -518,6 +518,7 @@ def read_csv(tmp_path, text, label=-1):
     return datasets.read_features(path, label=label)
 
 
+@pytest.mark.filterwarnings("ignore:.* left out the first column")
 @pytest.mark.parametrize(
     ("text", "label", "X", "y", "names"),
     [
@@ -544,6 +545,14 @@ def read_csv(tmp_path, text, label=-1):
             [[1, 2], [3, 4]],
             ['a "b"', "b"],
             ["p", "q, r"],
+        ),
+        ('1,"a\nb",2\n3,c,4\n', 1, [[1, 2], [3, 4]], ["a\nb", "c"], None),
+        (
+            ',p,"q\nr",k,s\nx,1,2,a,5\ny,3,4,b,6\n',
+            "k",
+            [[1, 2, 5], [3, 4, 6]],
+            ["a", "b"],
+            ["p", "q\nr", "s"],
         ),
         ("1,2\n3,4\n", None, [[1, 2], [3, 4]], None, None),
         ("p,q\n1,2\n3,4", None, [[1, 2], [3, 4]], None, ["p", "q"]),
@@ -586,6 +595,7 @@ def test_csv(tmp_path, text, label, X, y, names):
         ("p,q,r\n1,2,a\n", 3, ["no column 3", "-3 to 2"]),
         ("p,q,p\n1,2,3\n", "p", ["2 columns 'p'", "position"]),
         ('1,2,a\n3,4,"b\n5,6,a\n', -1, ["commas", "end of data"]),
+        ("1,2,a\n\uff13,4,b\n", -1, ["line 2, column 1 holds '\uff13'"]),  # a digit that only Python reads
         ("1,2,a\n" * 3000 + "1,x,a\n", -1, ["line 3001, column 2 holds 'x'"]),
     ],
 )

@@ -594,7 +594,7 @@ def _split(
 ) -> Dataset:
     """Split X and y into parts; `validation` and `test` are pairs (X, y) where these parts exist already.
 
-    Only row numbers are dealt. X is copied once, and becomes float one part at a time.
+    Only row numbers are split. X is copied once, and becomes float one part at a time.
     """
     rows = np.arange(len(y))
     if test is None:

@@ -271,8 +271,9 @@ class _Graph:
             doc_string=f"{name} of softline: labels and scores of rows X (N, {model.n_features_in_})",
         )
         metadata = {"estimator": name}
-        if hasattr(model, "feature_names_in_"):
-            metadata["feature_names"] = json.dumps(model.feature_names_in_.tolist())
+        feature_names = model._describe().feature_names
+        if feature_names is not None:
+            metadata["feature_names"] = json.dumps(feature_names)
         if image_shape is not None:
             metadata["image_shape"] = json.dumps([int(n) for n in image_shape])
         helper.set_model_props(proto, metadata)

@@ -135,14 +135,13 @@ def _pack(model: Any, image_shape: Sequence[int] | None, split_seed: int | None)
         texts = labels.tolist()
     else:
         raise TypeError(f"a model file holds labels that are numbers, bools or strings; got {dtype}")
-    feature_names = getattr(model, "feature_names_in_", None)
     header = {
         "format": FORMAT,
         "version": softline.__version__,
         "estimator": type(model).__name__,
         "params": {name: _encode(name, value) for name, value in model.get_params(deep=False).items()},
         "n_features": model.n_features_in_,
-        "feature_names": None if feature_names is None else feature_names.tolist(),
+        "feature_names": told.feature_names,
         "image_shape": None if image_shape is None else list(image_shape),
         "classes_dtype": dtype.str,
         "classes": texts,

@@ -409,9 +409,10 @@ def _check_columns(
         raise ValueError(
             f"{source}: {X.shape[1]} features; the model was trained on {model.n_features_in_}{hint}"
         )
-    if feature_names is None or not hasattr(model, "feature_names_in_"):
+    known = model._describe().feature_names
+    if feature_names is None or known is None:
         return
-    for i, (name, trained_on) in enumerate(zip(feature_names, model.feature_names_in_, strict=True)):
+    for i, (name, trained_on) in enumerate(zip(feature_names, known, strict=True)):
         if name != trained_on:
             raise ValueError(
                 f"{source}: feature {i} is {name!r}; the model was trained with {trained_on!r} there"
@@ -459,8 +460,8 @@ def _info(args: argparse.Namespace) -> None:
     if hasattr(model, "test_looks_"):
         looks = ", ".join(f"{look.score:.2%} on {look.date}" for look in model.test_looks_)
         rows["test set"] = f"sealed, looked at: {looks or 'never'}"
-    if hasattr(model, "feature_names_in_"):
-        rows["features"] += f": {_shortened(model.feature_names_in_)}"
+    if told.feature_names is not None:
+        rows["features"] += f": {_shortened(told.feature_names)}"
     if header["image_shape"]:
         rows["features"] += f", images of {' x '.join(map(str, header['image_shape']))}"
     print_rows(rows)

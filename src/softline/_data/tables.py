@@ -467,7 +467,8 @@ def _columns_to_read(path: Path, header: list[str], columns: list[int], names: S
 
 def _number(cell: str, default: float | None = None) -> Any:
     try:
-        return default if "_" in cell else float(cell)  # "1_0" is a name, though Python reads 10
+        # "1_0" is a name, though Python reads 10; NumPy reads neither that nor digits of other scripts.
+        return float(cell) if "_" not in cell and cell.strip().isascii() else default
     except ValueError:
         return default
 

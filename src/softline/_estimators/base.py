@@ -113,14 +113,17 @@ class LinearPredictor:
         return False
 
     def _describe(self) -> Description:
-        """The fitted model."""
+        """Describe the fitted model."""
+        attributes = vars(self)
+        names = attributes.get("feature_names_in_")
         return Description(
             layers_of(self),
             self._output,
-            vars(self).get("activation"),
+            attributes.get("activation"),
             self._several,
             history_of(self),
             self.n_threads,
+            None if names is None else names.tolist(),
         )
 
     def _restore(self, layers: list[Layer], history: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ class Description:
     history : dict
         Those of the attributes `HISTORY` that the model has.
     n_threads : int or None
+    feature_names : list of str or None
     """
 
     layers: list[Layer]
@@ -41,6 +42,7 @@ class Description:
     several: bool = False
     history: dict[str, Any] = field(default_factory=dict)
     n_threads: int | None = None
+    feature_names: list[str] | None = None
 
     @property
     def has_probabilities(self) -> bool:

@@ -312,5 +312,5 @@ class KNeighborsClassifier(LeavesTheRest, SklearnKNeighborsClassifier):
         return shares if self.outputs_2d_ else shares[0]
 
     def _describe(self) -> Description:
-        """The fitted model."""
+        """Describe the fitted model."""
         return Description([], "votes", several=self.outputs_2d_, n_threads=self._n_threads())

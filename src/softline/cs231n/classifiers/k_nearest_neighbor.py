@@ -66,13 +66,7 @@ class KNearestNeighbor:
         _kernels.distances(X, X_train, "euclidean", distances)
         return distances
 
-    def compute_distances_one_loop(self, X: Array) -> Array:
-        """As `compute_distances_no_loops`."""
-        return self.compute_distances_no_loops(X)
-
-    def compute_distances_two_loops(self, X: Array) -> Array:
-        """As `compute_distances_no_loops`."""
-        return self.compute_distances_no_loops(X)
+    compute_distances_one_loop = compute_distances_two_loops = compute_distances_no_loops
 
     def predict_labels(self, dists: Array, k: int = 1) -> Array:
         """Most frequent label of the k nearest training rows; of equally frequent ones the smallest.
