@@ -19,21 +19,25 @@
      &softline_machine_##isa##_f32,                                                                \
      &softline_machine_##isa##_f64}
 
-#ifdef SOFTLINE_X86
+#ifdef SOFTLINE_BUILT_AVX512
 DECLARE(avx512)
+#endif
+#ifdef SOFTLINE_BUILT_AVX2
 DECLARE(avx2)
 #endif
-#ifdef SOFTLINE_ARM64
+#ifdef SOFTLINE_BUILT_NEON
 DECLARE(neon)
 #endif
 DECLARE(baseline)
 
 static const softline_isa built[] = {
-#ifdef SOFTLINE_X86
+#ifdef SOFTLINE_BUILT_AVX512
     TABLES(avx512),
+#endif
+#ifdef SOFTLINE_BUILT_AVX2
     TABLES(avx2),
 #endif
-#ifdef SOFTLINE_ARM64
+#ifdef SOFTLINE_BUILT_NEON
     TABLES(neon),
 #endif
     TABLES(baseline),
@@ -41,7 +45,7 @@ static const softline_isa built[] = {
 
 /* The compilers' cpuid also asks whether the operating system saves the registers. */
 static int can_run(const char *isa) {
-#ifdef SOFTLINE_X86
+#ifdef SOFTLINE_BUILT_AVX2
     __builtin_cpu_init();
     const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (!strcmp(isa, "avx2")) return avx2;

@@ -1,28 +1,29 @@
 /* An epoch of mini-batch descent, for any stack of layers: what one thread of a team does.
  *
- * A batch is taken in chunks of strips of rows that stay in cache. A chunk has three phases, whose tasks
- * the threads share out:
+ * A batch is taken in chunks of strips of rows that stay in cache. A chunk has three phases, whose
+ * tasks the threads share out:
  * 1. rows are packed, and scored by the first layer: tasks are parts of the features x groups of
  *    strips;
- * 2. groups of strips go up through the other layers to the loss, and its gradient comes down: rows do
- *    not meet, so a thread does all of it while they are in its cache;
- * 3. gradients to the weights, and with the last chunk of a batch the step: a task is some slabs of the
- *    inputs of each layer, and sums the rows in a fixed order. Meanwhile it asks memory for the rows of
- *    the next chunk.
- * What needs a whole gradient or whole rows of W has phases of its own after the last chunk of a batch:
- * for `clip_norm` the norm, and only then the step; for `max_norm` the projection. There is no gradient
- * per thread to reduce, so neither threads nor chunks change a bit of the result. */
+ * 2. groups of strips go up through the other layers to the loss, and its gradient comes down: rows
+ * do not meet, so a thread does all of it while they are in its cache;
+ * 3. gradients to the weights, and with the last chunk of a batch the step: a task is some slabs of
+ * the inputs of each layer, and sums the rows in a fixed order. Meanwhile it asks memory for the
+ * rows of the next chunk. What needs a whole gradient or whole rows of W has phases of its own
+ * after the last chunk of a batch: for `clip_norm` the norm, and only then the step; for `max_norm`
+ * the projection. There is no gradient per thread to reduce, so neither threads nor chunks change a
+ * bit of the result. */
 #include "elements.h"
 #include "simd.h"
 #include "softline.h"
 
 /* Some rows of a batch. */
 typedef struct chunk {
-    const ptrdiff_t *idx;                   /* (n) */
-    ptrdiff_t n, strips, left;              /* rows of `order` after them */
-    ptrdiff_t batch, batch_rows, batch_row; /* the batch, its rows, the number of the first of these */
-    int add, last;                          /* in the batch: not the first, the last */
-    uint32_t key;                           /* of dropout */
+    const ptrdiff_t *idx;      /* (n) */
+    ptrdiff_t n, strips, left; /* rows of `order` after them */
+    ptrdiff_t batch, batch_rows,
+        batch_row; /* the batch, its rows, the number of the first of these */
+    int add, last; /* in the batch: not the first, the last */
+    uint32_t key;  /* of dropout */
 } chunk;
 
 static chunk chunk_of(const softline_epoch *e, ptrdiff_t batch, ptrdiff_t first) {
@@ -40,10 +41,11 @@ static chunk chunk_of(const softline_epoch *e, ptrdiff_t batch, ptrdiff_t first)
                    .key = softline_mix(softline_mix(e->seed) + e->t + (uint32_t)batch)};
 }
 
-/* ---- strips up and down ------------------------------------------------------------------------ */
+/* ---- strips up and down ------------------------------------------------------------------------
+ */
 
-/* Strips first to last of a chunk, from the outputs of the first layer to the scores. The chunk begins
- * with row number `row` of its batch. */
+/* Strips first to last of a chunk, from the outputs of the first layer to the scores. The chunk
+ * begins with row number `row` of its batch. */
 static void forward(const softline_layer *layers, int n_layers, int activation, double rate,
                     ptrdiff_t first, ptrdiff_t last, uint32_t key, ptrdiff_t row) {
     for (int i = 0; i + 1 < n_layers; i++) {
@@ -59,8 +61,8 @@ static void forward(const softline_layer *layers, int n_layers, int activation, 
                             (real *)above->packed + s * above->strip + softline_packed(k, LANES),
                             LANES);
         }
-        affine((real *)at->out + first * LANES * K, (last - first) * LANES, K, above->W, above->ldw, 1,
-               above->b, above->n_out, (real *)above->out + first * LANES * above->n_out);
+        affine((real *)at->out + first * LANES * K, (last - first) * LANES, K, above->W, above->ldw,
+               1, above->b, above->n_out, (real *)above->out + first * LANES * above->n_out);
     }
 }
 
@@ -69,8 +71,8 @@ static void backward(const softline_epoch *e, ptrdiff_t first, ptrdiff_t last, c
     for (int i = e->n_layers - 1; i > 0; i--) {
         const softline_layer *at = e->layers + i, *below = at - 1;
         const ptrdiff_t K = at->n_in;
-        affine((real *)at->delta + first * LANES * at->n_out, (last - first) * LANES, at->n_out, at->W, 1,
-               at->ldw, NULL, K, (real *)below->delta + first * LANES * K);
+        affine((real *)at->delta + first * LANES * at->n_out, (last - first) * LANES, at->n_out,
+               at->W, 1, at->ldw, NULL, K, (real *)below->delta + first * LANES * K);
         for (ptrdiff_t s = first; s < last; s++) {
             real *delta = (real *)below->delta + s * LANES * K;
             if (e->dropout > 0)
@@ -111,7 +113,8 @@ static void strip_loss(const softline_epoch *e, const chunk *c, ptrdiff_t s) {
     e->strip_losses[s] = sum;
 }
 
-/* ---- the phases -------------------------------------------------------------------------------- */
+/* ---- the phases --------------------------------------------------------------------------------
+ */
 
 static void score_phase(const softline_epoch *e, softline_worker *w, const chunk *c) {
     const softline_layer *bottom = e->layers;
@@ -132,14 +135,16 @@ static void score_phase(const softline_epoch *e, softline_worker *w, const chunk
 
 static void loss_phase(softline_epoch *e, softline_worker *w, const chunk *c) {
     softline_layer *bottom = e->layers;
-    const ptrdiff_t K = bottom->n_out, parts = STEPS(bottom->n_in, softline_part(bottom->n_in, LANES));
+    const ptrdiff_t K = bottom->n_out,
+                    parts = STEPS(bottom->n_in, softline_part(bottom->n_in, LANES));
     const ptrdiff_t size = e->chunk_strips * LANES * K, groups = STEPS(c->strips, e->group);
     for (ptrdiff_t k; softline_next_task(w, groups, &k);) {
         const ptrdiff_t first = k * e->group, last = MIN(first + e->group, c->strips);
         for (ptrdiff_t s = first; s < last; s++)
             add_parts((const real *)e->parts + s * LANES * K, size, parts, bottom->b, K,
                       (real *)bottom->out + s * LANES * K);
-        forward(e->layers, e->n_layers, e->activation, e->dropout, first, last, c->key, c->batch_row);
+        forward(e->layers, e->n_layers, e->activation, e->dropout, first, last, c->key,
+                c->batch_row);
         for (ptrdiff_t s = first; s < last; s++) strip_loss(e, c, s);
         backward(e, first, last, c);
     }
@@ -238,9 +243,9 @@ static void clipped_step_phases(softline_epoch *e, softline_worker *w) {
         ptrdiff_t k = task;
         const softline_layer *at = layer_of_output(e, &k);
         const int first = at == e->layers;
-        e->squares[task] = square_norm((const real *)at->dW + k * at->lddw, at->n_in,
-                                       ((const real *)at->db)[k], first ? e->shift : NULL,
-                                       first ? e->metric : NULL);
+        e->squares[task] =
+            square_norm((const real *)at->dW + k * at->lddw, at->n_in, ((const real *)at->db)[k],
+                        first ? e->shift : NULL, first ? e->metric : NULL);
     }
     if (softline_finish(w, outputs)) {
         double total = 0;
@@ -295,7 +300,8 @@ static void epoch(void *operands, softline_team *team, int thread) {
     softline_worker w = softline_join(team, thread);
     for (ptrdiff_t batch = 0; batch * e->batch_size < e->n; batch++) {
         const ptrdiff_t end = MIN((batch + 1) * e->batch_size, e->n);
-        for (ptrdiff_t first = batch * e->batch_size; first < end; first += e->chunk_strips * LANES) {
+        for (ptrdiff_t first = batch * e->batch_size; first < end;
+             first += e->chunk_strips * LANES) {
             const chunk c = chunk_of(e, batch, first);
             score_phase(e, &w, &c);
             loss_phase(e, &w, &c);
@@ -308,10 +314,12 @@ static void epoch(void *operands, softline_team *team, int thread) {
     softline_leave(&w);
 }
 
-/* ---- prediction -------------------------------------------------------------------------------- */
+/* ---- prediction --------------------------------------------------------------------------------
+ */
 
-/* Room of a thread: packed rows of a task, parts of the first layer's scores, outputs of all layers.
- * `finite` tells whether all scores of the first layer were: an activation may hide NaN and infinity.
+/* Room of a thread: packed rows of a task, parts of the first layer's scores, outputs of all
+ * layers. `finite` tells whether all scores of the first layer were: an activation may hide NaN and
+ * infinity.
  */
 static void network_scores(void *operands, softline_team *team, int thread) {
     const softline_call *c = operands;

@@ -1,4 +1,5 @@
-/* The kernels of one ISA and dtype: written once over `real`, compiled as one piece for each (simd.h). */
+/* The kernels of one ISA and dtype: written once over `real`, compiled as one piece for each
+ * (simd.h). */
 #include "elements.h"
 #include "simd.h"
 #include "softline.h"
@@ -21,8 +22,8 @@ static void part_scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t 
     scores(X, idx, n, col, D, packed, strip, W, ldw, K, S, NULL);
 }
 
-static void add_any_parts(const void *S, ptrdiff_t part, ptrdiff_t parts, const void *b, ptrdiff_t K,
-                          void *out) {
+static void add_any_parts(const void *S, ptrdiff_t part, ptrdiff_t parts, const void *b,
+                          ptrdiff_t K, void *out) {
     add_parts(S, part, parts, b, K, out);
 }
 

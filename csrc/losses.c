@@ -98,7 +98,6 @@ static void soft_cross_entropy(real *S, ptrdiff_t n, ptrdiff_t K, const real *T,
 #undef TARGET
 }
 
-
 /* Each of the outputs is a class by itself: a softmax over 0 and its score. */
 static void outputs_gradient(real *S, ptrdiff_t n, ptrdiff_t K, const int32_t *y /* (N, K) */,
                              const ptrdiff_t *idx, const real *weight, real *losses) {
@@ -121,7 +120,8 @@ static void onehot(const int32_t *y, ptrdiff_t n, ptrdiff_t K, real *T) {
     for (ptrdiff_t r = 0; r < n; r++) T[y[r] * LANES + r] = 1;
 }
 
-/* ---- by themselves ---------------------------------------------------------------------------- */
+/* ---- by themselves ----------------------------------------------------------------------------
+ */
 
 static void softmax_all(void *operands, softline_team *team, int thread) {
     const softline_call *c = operands;
@@ -162,8 +162,7 @@ static void losses_all(void *operands, softline_team *team, int thread) {
         } else {
             cross_entropy(strip, count, K, labels, losses);
         }
-        if (weight)
-            store_strip(strip, count, K, (real *)c->out.at + first * c->out.ld, c->out.ld);
+        if (weight) store_strip(strip, count, K, (real *)c->out.at + first * c->out.ld, c->out.ld);
     }
     softline_end(&w, STEPS(n, LANES));
 }

@@ -1,5 +1,6 @@
 /* What a processor can do at most, for `softline bench`: loops that do nothing but multiply and
- * add, and loops that do nothing but read. One thread each, one table per ISA and dtype, which softline_isa has. */
+ * add, and loops that do nothing but read. One thread each, one table per ISA and dtype, which
+ * softline_isa has. */
 #ifndef SOFTLINE_MACHINE_H
 #define SOFTLINE_MACHINE_H
 

@@ -1,5 +1,5 @@
-/* What a network does between its layers. Hidden layers are strips, as scores are: units in vectors, a
- * row a lane, so that nothing is summed across lanes. */
+/* What a network does between its layers. Hidden layers are strips, as scores are: units in
+ * vectors, a row a lane, so that nothing is summed across lanes. */
 #include "elements.h"
 #include "simd.h"
 #include "softline.h"
@@ -46,8 +46,9 @@ FOR_EDGE_TILES(AFFINE_FUNCTION)
 static const affine_form affine_forms[] = {FOR_GRADIENT_TILES(AFFINE_ENTRY)};
 static const affine_form affine_edge_forms[] = {FOR_EDGE_TILES(AFFINE_ENTRY)};
 
-/* out = W S + b for n rows: n_in vectors a strip become n_out. W(k, d) lies at W + k * by_output + d *
- * by_input; b may be NULL (zeros). Weights of a few outputs stay in L1 while the strips pass by. */
+/* out = W S + b for n rows: n_in vectors a strip become n_out. W(k, d) lies at W + k * by_output +
+ * d * by_input; b may be NULL (zeros). Weights of a few outputs stay in L1 while the strips pass
+ * by. */
 static void affine(const real *S, ptrdiff_t n, ptrdiff_t n_in, const real *W, ptrdiff_t by_output,
                    ptrdiff_t by_input, const real *b, ptrdiff_t n_out, real *out) {
     const ptrdiff_t strips = STEPS(n, LANES);
@@ -57,8 +58,8 @@ static void affine(const real *S, ptrdiff_t n, ptrdiff_t n_in, const real *W, pt
         for (ptrdiff_t s = 0, many; s < strips; s += many) {
             many = s + GRADIENT_VECS <= strips ? GRADIENT_VECS : 1;
             const affine_form *forms = many == GRADIENT_VECS ? affine_forms : affine_edge_forms;
-            forms[form].of_strips(S + s * n_in * LANES, n_in, W + k * by_output, by_output, by_input,
-                                  b ? b + k : NULL, n_out, out + (s * n_out + k) * LANES);
+            forms[form].of_strips(S + s * n_in * LANES, n_in, W + k * by_output, by_output,
+                                  by_input, b ? b + k : NULL, n_out, out + (s * n_out + k) * LANES);
         }
     }
 }
@@ -128,10 +129,11 @@ static void activation_gradient(const real *A, ptrdiff_t units, int activation, 
 #undef CASE
 }
 
-/* ---- dropout ---------------------------------------------------------------------------------- */
+/* ---- dropout ----------------------------------------------------------------------------------
+ */
 
-/* Elements of a strip become 0 with probability `rate`, and are else divided by 1 - rate, as the bits of
- * (key, unit, row + lane) have it. */
+/* Elements of a strip become 0 with probability `rate`, and are else divided by 1 - rate, as the
+ * bits of (key, unit, row + lane) have it. */
 
 static void dropout(real *S, ptrdiff_t units, double rate, uint32_t key, uint32_t row) {
     const uint32_t below = (uint32_t)(rate * 4294967296.);
@@ -145,7 +147,8 @@ static void dropout(real *S, ptrdiff_t units, double rate, uint32_t key, uint32_
     }
 }
 
-/* ---- by themselves ---------------------------------------------------------------------------- */
+/* ---- by themselves ----------------------------------------------------------------------------
+ */
 
 /* Room of a thread: the inputs of a task and its outputs, as strips. */
 static void affine_all(void *operands, softline_team *team, int thread) {

@@ -1,8 +1,8 @@
 /* Passes over all rows: what one thread of a team does.
  *
- * The rows are blocks of SOFTLINE_BLOCK. A block has its own sums, which one thread makes: chunk by chunk
- * of rows that stay in cache, scores, what becomes of them, and the gradient to W. The sums of blocks
- * are added in float64 along a binary tree over their numbers,
+ * The rows are blocks of SOFTLINE_BLOCK. A block has its own sums, which one thread makes: chunk by
+ * chunk of rows that stay in cache, scores, what becomes of them, and the gradient to W. The sums
+ * of blocks are added in float64 along a binary tree over their numbers,
  *
  *     ((0 + 1) + (2 + 3)) + ((4 + 5) + 6)
  *
@@ -36,7 +36,8 @@ typedef struct pass_room {
 
 static pass_room pass_room_of(const softline_pass *p, int thread) {
     const ptrdiff_t rows = p->chunk_strips * LANES, K = p->K;
-    pass_room m = {.strip = softline_packed(p->D + LANES, LANES), .size = rows * K,
+    pass_room m = {.strip = softline_packed(p->D + LANES, LANES),
+                   .size = rows * K,
                    .ldw = STEPS(p->D, LANES) * LANES};
     m.packed = (real *)p->room + thread * p->room_size;
     m.parts = m.packed + p->chunk_strips * m.strip;
@@ -60,8 +61,8 @@ static void block_sums(const softline_pass *p, const pass_room *m, ptrdiff_t blo
         for (ptrdiff_t i = 0; i < parts; i++) {
             const ptrdiff_t col = i * part;
             scores(p->X, p->idx + first, n, col, MIN(part, D - col),
-                   m->packed + softline_packed(col, LANES), m->strip, (const real *)p->W + col, p->ldw,
-                   K, m->parts + i * m->size, NULL);
+                   m->packed + softline_packed(col, LANES), m->strip, (const real *)p->W + col,
+                   p->ldw, K, m->parts + i * m->size, NULL);
         }
         for (ptrdiff_t i = 0; i < n; i += LANES) {
             const ptrdiff_t count = MIN(LANES, n - i);
@@ -85,8 +86,8 @@ static void block_sums(const softline_pass *p, const pass_room *m, ptrdiff_t blo
 }
 
 /* The sums of the blocks first to last, a subtree, into `node`. */
-static void subtree_sums(const softline_pass *p, const pass_room *m, ptrdiff_t first, ptrdiff_t last,
-                         double *stack, double *node) {
+static void subtree_sums(const softline_pass *p, const pass_room *m, ptrdiff_t first,
+                         ptrdiff_t last, double *stack, double *node) {
     const ptrdiff_t size = p->K * (p->D + 1) + 1;
     ptrdiff_t height = 0;
     for (ptrdiff_t i = 0; i < last - first; i++) {
@@ -108,7 +109,8 @@ static void pass(void *operands, softline_team *team, int thread) {
     const pass_room m = pass_room_of(p, thread);
     for (ptrdiff_t task; softline_next_task(&w, tasks, &task);) {
         const ptrdiff_t first = task * p->task_blocks, last = MIN(first + p->task_blocks, blocks);
-        subtree_sums(p, &m, first, last, p->stack + thread * p->depth * size, p->nodes + task * size);
+        subtree_sums(p, &m, first, last, p->stack + thread * p->depth * size,
+                     p->nodes + task * size);
     }
     softline_finish(&w, tasks);
     softline_go_on(&w);
@@ -127,7 +129,8 @@ static void pass(void *operands, softline_team *team, int thread) {
     softline_leave(&w);
 }
 
-/* Room of a thread: packed rows of a chunk, parts of its scores, scores of a strip, losses of rows. */
+/* Room of a thread: packed rows of a chunk, parts of its scores, scores of a strip, losses of rows.
+ */
 static void candidate_losses(void *operands, softline_team *team, int thread) {
     const softline_candidates *p = operands;
     softline_worker w = softline_join(team, thread);

@@ -89,11 +89,10 @@ INLINE void fetch_some(fetch *f) {
     }
 }
 
-
 /* ---- scores ---------------------------------------------------------------------------------- */
 
-/* S[k, r] = W[k] . x[r] for `outputs` x `rows` (constants once inlined), x packed; or the rows are at
- * `from` and are packed into x on the way. Meanwhile, rows come that are wanted `soon`. */
+/* S[k, r] = W[k] . x[r] for `outputs` x `rows` (constants once inlined), x packed; or the rows are
+ * at `from` and are packed into x on the way. Meanwhile, rows come that are wanted `soon`. */
 INLINE void dot_tile(const int rows, const int outputs, const real *const *from, fetch *soon,
                      real *x, const real *W, ptrdiff_t ldw, ptrdiff_t D, real *S) {
     vec sum[TILE_ROWS * TILE_OUTPUTS];
@@ -193,30 +192,32 @@ static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, pt
                 for (ptrdiff_t i = 0; i < rows; i++)
                     from[i] = (const real *)(data + idx[first + r + i] * X->row_bytes);
                 for (ptrdiff_t k = k0; k < k1; k += TILE_OUTPUTS)
-                    dot_functions[rows][MIN(TILE_OUTPUTS, k1 - k)][k == 0 ? first_form : FROM_PACKED](
+                    dot_functions[rows][MIN(TILE_OUTPUTS, k1 - k)][k == 0 ? first_form
+                                                                          : FROM_PACKED](
                         from, &soon, x + r * LANES, W + k * ldw, ldw, D, s + k * LANES + r);
             }
         }
     }
 }
 
-/* Scores of the first `count` rows of idx, part by part, which lie `size` elements apart in `parts`;
- * what is packed is not kept. Meanwhile the `left` rows after them come into the cache. */
+/* Scores of the first `count` rows of idx, part by part, which lie `size` elements apart in
+ * `parts`; what is packed is not kept. Meanwhile the `left` rows after them come into the cache. */
 static void scores_by_parts(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t count,
                             ptrdiff_t left, ptrdiff_t D, real *packed, const real *W, ptrdiff_t ldw,
                             ptrdiff_t K, real *parts, ptrdiff_t size) {
     const ptrdiff_t part = softline_part(D, LANES), n_parts = STEPS(D, part);
     for (ptrdiff_t i = 0; i < n_parts; i++) {
         const ptrdiff_t col = i * part, begin = left * i / n_parts;
-        const softline_ahead ahead = {X, idx + count + begin, left * (i + 1) / n_parts - begin, 0, D};
-        scores(X, idx, count, col, MIN(part, D - col), packed, softline_packed(part, LANES), W + col,
-               ldw, K, parts + i * size, left > 0 ? &ahead : NULL);
+        const softline_ahead ahead = {X, idx + count + begin, left * (i + 1) / n_parts - begin, 0,
+                                      D};
+        scores(X, idx, count, col, MIN(part, D - col), packed, softline_packed(part, LANES),
+               W + col, ldw, K, parts + i * size, left > 0 ? &ahead : NULL);
     }
 }
 
 /* out = b + the sum of the `parts` of a strip, `size` elements apart */
 static void add_parts(const real *S, ptrdiff_t size, ptrdiff_t parts, const real *b, ptrdiff_t K,
-                       real *out) {
+                      real *out) {
     for (ptrdiff_t c = 0; c < K; c++) {
         vec sum = vset1(b[c]);
         for (ptrdiff_t k = 0; k < parts; k++) sum = vadd(sum, vload(S + k * size + c * LANES));
@@ -252,7 +253,8 @@ static void store_strip(const real *S, ptrdiff_t n, ptrdiff_t K, real *M, ptrdif
         }
 }
 
-/* ---- gradient --------------------------------------------------------------------------------- */
+/* ---- gradient ---------------------------------------------------------------------------------
+ */
 
 /* db = sums of dS over n rows, and with `add` those that `sums` (K * L) has by lane */
 static void bias_gradient(const real *dS, ptrdiff_t n, ptrdiff_t K, real *sums, real *db, int add) {
@@ -264,7 +266,6 @@ static void bias_gradient(const real *dS, ptrdiff_t n, ptrdiff_t K, real *sums, 
         db[c] = vsum(sum);
     }
 }
-
 
 INLINE void prefetch_tile(const int outputs, const int vecs, const real *p, ptrdiff_t ld) {
     for (int k = 0; k < outputs; k++)
@@ -301,7 +302,8 @@ INLINE void gradient_tile(const int outputs, const int vecs, const product *p, c
         prefetch_tile(outputs, vecs, dW + outputs * p->ldw, p->ldw);
     UNROLL(i, outputs)
         UNROLL(v, vecs)
-            sum[i][v] = p->add ? vload_n(dW + i * p->ldw + v * LANES, width - v * LANES, 0) : vset1(0);
+            sum[i][v] =
+                p->add ? vload_n(dW + i * p->ldw + v * LANES, width - v * LANES, 0) : vset1(0);
     const ptrdiff_t n = p->n, K = p->K, strip = p->strip;
     const real *dS = p->dS + k * LANES;
     for (ptrdiff_t first = 0; first < n; first += LANES, X += strip, dS += K * LANES) {
@@ -342,9 +344,9 @@ typedef struct gradient_form {
         (void)soon;                                                                                \
         gradient_tile(outputs, vecs, p, X, d, width, k, u, NULL);                                  \
     }                                                                                              \
-    static void gradient_##outputs##_##vecs##_fetching(                                            \
-        const product *p, const real *X, ptrdiff_t d, ptrdiff_t width, ptrdiff_t k, const step *u, \
-        fetch *soon) {                                                                             \
+    static void gradient_##outputs##_##vecs##_fetching(const product *p, const real *X,            \
+                                                       ptrdiff_t d, ptrdiff_t width, ptrdiff_t k,  \
+                                                       const step *u, fetch *soon) {               \
         gradient_tile(outputs, vecs, p, X, d, width, k, u, soon);                                  \
     }
 #define GRADIENT_ENTRY(outputs, vecs)                                                              \
@@ -383,13 +385,13 @@ static void gradient(const product *p, ptrdiff_t slab, const step *u, const soft
     }
 }
 
-/* ---- statistics of columns -------------------------------------------------------------------- */
+/* ---- statistics of columns --------------------------------------------------------------------
+ */
 
-/* Of each column of packed rows: mean = `share` times the (weighted) sum, the (weighted) sum of squared
- * deviations from it; `low` and `high` take in minimum and maximum. */
-static void stats_of(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
-                         const real *weight, double share, real *mean, real *squares, real *low,
-                         real *high) {
+/* Of each column of packed rows: mean = `share` times the (weighted) sum, the (weighted) sum of
+ * squared deviations from it; `low` and `high` take in minimum and maximum. */
+static void stats_of(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const real *weight,
+                     double share, real *mean, real *squares, real *low, real *high) {
     for (ptrdiff_t d = 0; d < D; d += LANES, X += TILE) {
         const ptrdiff_t width = MIN(LANES, D - d);
         vec sum = vset1(0), sum2 = vset1(0), least = vload_n(low + d, width, 0),
@@ -417,7 +419,8 @@ static void stats_of(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D,
     }
 }
 
-/* ---- by themselves ---------------------------------------------------------------------------- */
+/* ---- by themselves ----------------------------------------------------------------------------
+ */
 
 /* Room of a thread: packed rows of a task, (parts + 1) strips of its scores. */
 static void scores_all(void *operands, softline_team *team, int thread) {
@@ -433,8 +436,8 @@ static void scores_all(void *operands, softline_team *team, int thread) {
                         c->A.at, c->A.ld, K, S, size);
         for (ptrdiff_t i = 0; i < count; i += LANES) {
             add_parts(S + i * K, size, parts, c->b, K, sums);
-            store_strip(sums, MIN(LANES, count - i), K,
-                        (real *)c->out.at + (first + i) * c->out.ld, c->out.ld);
+            store_strip(sums, MIN(LANES, count - i), K, (real *)c->out.at + (first + i) * c->out.ld,
+                        c->out.ld);
         }
     }
     softline_end(&w, STEPS(c->n, rows));
@@ -450,31 +453,32 @@ static void gradient_all(void *operands, softline_team *team, int thread) {
     for (ptrdiff_t s; softline_next_task(&w, strips, &s);)
         load_strip((const real *)c->A.at + s * LANES * c->A.ld, c->A.ld, NULL,
                    MIN(LANES, c->n - s * LANES), K, dS + s * K * LANES);
-    if (softline_finish(&w, strips))
-        bias_gradient(dS, c->n, K, dS + strips * K * LANES, c->db, 0);
+    if (softline_finish(&w, strips)) bias_gradient(dS, c->n, K, dS + strips * K * LANES, c->db, 0);
     softline_go_on(&w);
     for (ptrdiff_t task; slabs && softline_next_task(&w, slabs, &task);) {
         const ptrdiff_t col = task * slab, width = MIN(slab, c->D - col);
         for (ptrdiff_t first = 0; first < c->n; first += rows) {
             const ptrdiff_t count = MIN(rows, c->n - first), strip = softline_packed(slab, LANES);
             pack(c->X, c->idx + first, count, col, width, packed, strip);
-            const product p = {packed, dS + first * K, strip, count, width, K,
-                               (real *)c->out.at + col, c->out.ld, first > 0};
+            const product p = {packed, dS + first * K,          strip,     count,    width,
+                               K,      (real *)c->out.at + col, c->out.ld, first > 0};
             gradient(&p, slab, NULL, NULL);
         }
     }
     if (slabs) softline_end(&w, slabs);
 }
 
-/* Blocks of rows, each about its own mean, are merged in float64 (Chan, Golub and LeVeque, 1983): a long
- * sum in float32 would lose the last rows, a sum of squares all digits of a variance beside a large
- * mean. The threads share the blocks of a wave, and then the features of the merging. Room of a
- * thread: low, high (infinite at first; D each), packed rows; shared: mean and squares (D) of the blocks of a wave. */
+/* Blocks of rows, each about its own mean, are merged in float64 (Chan, Golub and LeVeque, 1983): a
+ * long sum in float32 would lose the last rows, a sum of squares all digits of a variance beside a
+ * large mean. The threads share the blocks of a wave, and then the features of the merging. Room of
+ * a thread: low, high (infinite at first; D each), packed rows; shared: mean and squares (D) of the
+ * blocks of a wave. */
 static void column_stats(void *operands, softline_team *team, int thread) {
     const softline_call *c = operands;
     softline_worker w = softline_join(team, thread);
     const ptrdiff_t D = c->D, rows = SOFTLINE_STATS_ROWS, blocks = STEPS(c->n, rows);
-    const ptrdiff_t slab = MIN(STEPS(D, LANES) * LANES, SOFTLINE_STATS_FEATURES), ld = STEPS(D, LANES) * LANES;
+    const ptrdiff_t slab = MIN(STEPS(D, LANES) * LANES, SOFTLINE_STATS_FEATURES),
+                    ld = STEPS(D, LANES) * LANES;
     const ptrdiff_t strip = softline_packed(slab, LANES);
     real *low = (real *)c->room + thread * c->room_size, *high = low + ld, *packed = high + ld;
     real *means = c->shared, *deviations = means + MIN(SOFTLINE_STATS_WAVE, blocks) * ld;

@@ -1,9 +1,9 @@
 /* The vector type and its few operations; the only file with intrinsics or #ifs on the ISA.
  *
  * A `vec` is 64 bytes on every ISA, in as many registers as that takes: the lanes, and so the order
- * of every sum, do not depend on the ISA. The kernels are compiled once per ISA and dtype; the build
- * defines SOFTLINE_ISA_* and, for float64, SOFTLINE_DOUBLE. Arithmetic is the compilers' vector
- * extension (GCC, Clang): + - * / and comparisons work on a `reg`, lane by lane. */
+ * of every sum, do not depend on the ISA. The kernels are compiled once per ISA and dtype; the
+ * build defines SOFTLINE_ISA_* and, for float64, SOFTLINE_DOUBLE. Arithmetic is the compilers'
+ * vector extension (GCC, Clang): + - * / and comparisons work on a `reg`, lane by lane. */
 #ifndef SOFTLINE_SIMD_H
 #define SOFTLINE_SIMD_H
 
@@ -22,6 +22,7 @@
 #ifdef SOFTLINE_DOUBLE
 typedef double real;
 typedef int64_t bits;
+typedef uint64_t whole_bits;
 #define MANTISSA_BITS 52
 #define EXP_LOWEST -708.396 /* exp of less is below the smallest normal number */
 #define LN2_HIGH 0x1.62e42feep-1
@@ -32,6 +33,7 @@ typedef int64_t bits;
 #else
 typedef float real;
 typedef int32_t bits;
+typedef uint32_t whole_bits;
 #define MANTISSA_BITS 23
 #define EXP_LOWEST -87.336f
 #define LN2_HIGH 0x1.62e4p-1f
@@ -108,6 +110,7 @@ typedef int32_t bits;
 
 typedef real reg __attribute__((vector_size(REG_BYTES)));
 typedef bits mask __attribute__((vector_size(REG_BYTES)));
+typedef whole_bits umask __attribute__((vector_size(REG_BYTES))); /* whose sums wrap around */
 typedef real loose_reg __attribute__((vector_size(REG_BYTES), aligned(sizeof(real)), may_alias));
 
 #define LANES ((ptrdiff_t)(64 / sizeof(real)))
@@ -509,7 +512,7 @@ INLINE reg exp_series(reg x, const int terms, reg *r, reg *power) {
     reg shifted = r_fma(x, r_set1((real)1.4426950408889634), r_set1(round_to_integer));
     reg n = shifted - r_set1(round_to_integer);
     *r = r_fma(n, r_set1(-LN2_LOW), r_fma(n, r_set1(-LN2_HIGH), x));
-    *power = (reg)(((mask)shifted << MANTISSA_BITS) + (mask)r_set1(1));
+    *power = (reg)(((umask)shifted << MANTISSA_BITS) + (umask)r_set1(1));
     reg series = r_set1(1);
     UNROLL(k, terms) series = r_fma(*r * r_set1((real)(1. / (EXP_TERMS - k))), series, r_set1(1));
     return series;
@@ -545,8 +548,8 @@ INLINE vec vlog(vec x) {
     vec out;
     UNROLL(i, REGS) {
         const mask one = (mask)r_set1(1), three_quarters = (mask)r_set1((real)0.75);
-        const mask n = ((mask)x.r[i] - three_quarters) >> MANTISSA_BITS;
-        const reg m = (reg)((mask)x.r[i] - (n << MANTISSA_BITS));
+        const mask n = (mask)((umask)x.r[i] - (umask)three_quarters) >> MANTISSA_BITS;
+        const reg m = (reg)((umask)x.r[i] - ((umask)n << MANTISSA_BITS));
         const reg t = (m - (reg)one) / (m + (reg)one);
         reg series = {0};
         UNROLL(k, LOG_TERMS)

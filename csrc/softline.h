@@ -1,9 +1,9 @@
 /* The whole C contract.
  *
- * Every function runs on the calling thread, allocates nothing, knows no Python, and never fails: its
- * caller has checked every shape, row number and label. A `softline_work` says what one thread of a
- * team does (team.h); the caller opens the region. Sums run in an order fixed by the shapes alone, so
- * neither threads nor cache sizes nor the ISA can change a bit of a result.
+ * Every function runs on the calling thread, allocates nothing, knows no Python, and never fails:
+ * its caller has checked every shape, row number and label. A `softline_work` says what one thread
+ * of a team does (team.h); the caller opens the region. Sums run in an order fixed by the shapes
+ * alone, so neither threads nor cache sizes nor the ISA can change a bit of a result.
  *
  *     X, as it came            packed                       scores S, and dS
  *     D features               tiles of L features          K outputs
@@ -14,12 +14,10 @@
  *     |                 |      |    |    |    |  strip 1    |    |  strip 1
  *     +-----------------+      +----+----+----+             +----+
  *
- * N rows, D features, K outputs (classes, units), L = SOFTLINE_LANES elements in a virtual vector of 64
- * bytes: the same on every ISA, so that lanes sum alike. W and dW are plain (K, D) matrices, rows `ld`
- * elements apart. Pieces of work have four names:
- *   strip   L rows;
- *   block   SOFTLINE_BLOCK rows of a sum over all rows;
- *   chunk   rows that stay in cache from their scores to their gradient;
+ * N rows, D features, K outputs (classes, units), L = SOFTLINE_LANES elements in a virtual vector
+ * of 64 bytes: the same on every ISA, so that lanes sum alike. W and dW are plain (K, D) matrices,
+ * rows `ld` elements apart. Pieces of work have four names: strip   L rows; block   SOFTLINE_BLOCK
+ * rows of a sum over all rows; chunk   rows that stay in cache from their scores to their gradient;
  *   slab    features that one task steps.
  * Elements behind a `void *` are `real`: float or double, as the table is. */
 #ifndef SOFTLINE_H
@@ -33,20 +31,20 @@
 
 #define SOFTLINE_LANES(real) (64 / (ptrdiff_t)sizeof(real))
 
-/* Rows of a block. The sums of blocks are added in float64 along a fixed binary tree over the numbers
- * of the blocks, whoever has computed them. */
+/* Rows of a block. The sums of blocks are added in float64 along a fixed binary tree over the
+ * numbers of the blocks, whoever has computed them. */
 #define SOFTLINE_BLOCK 1024
 
-/* Features of a part: scores are summed part by part, and the parts are then added in order, so that
- * they may be computed apart. Parts are equal, to share them out evenly. */
+/* Features of a part: scores are summed part by part, and the parts are then added in order, so
+ * that they may be computed apart. Parts are equal, to share them out evenly. */
 static inline ptrdiff_t softline_part(ptrdiff_t D, ptrdiff_t lanes) {
     const ptrdiff_t most = 512, parts = (D + most - 1) / most;
     return parts ? ((D + parts - 1) / parts + lanes - 1) / lanes * lanes : lanes;
 }
 
-/* Elements of a packed strip of D features, and where the tile of feature D begins, a multiple of the
- * lanes. A tile has a vector to spare: without it a row's vectors would lie 1 KiB apart, and share four
- * sets of the level-1 cache. */
+/* Elements of a packed strip of D features, and where the tile of feature D begins, a multiple of
+ * the lanes. A tile has a vector to spare: without it a row's vectors would lie 1 KiB apart, and
+ * share four sets of the level-1 cache. */
 static inline ptrdiff_t softline_packed(ptrdiff_t D, ptrdiff_t lanes) {
     return (D + lanes - 1) / lanes * lanes * (lanes + 1);
 }
@@ -81,7 +79,8 @@ typedef struct softline_rows {
     int dtype;
 } softline_rows;
 
-/* Rows that come into the cache while a kernel computes: features col to col + D of the n rows idx. */
+/* Rows that come into the cache while a kernel computes: features col to col + D of the n rows idx.
+ */
 typedef struct softline_ahead {
     const softline_rows *X;
     const ptrdiff_t *idx;
@@ -140,8 +139,8 @@ static inline void softline_next_step(softline_rule *rule, double learning_rate,
 enum { SOFTLINE_IDENTITY, SOFTLINE_RELU, SOFTLINE_LEAKY_RELU, SOFTLINE_TANH, SOFTLINE_LOGISTIC };
 #define SOFTLINE_LEAK 0.01
 
-/* What is minimised: the cross-entropy of labels, or of targets (labels smoothed, too), by a softmax
- * over all outputs; the hinge loss; or the cross-entropy of each output by itself. */
+/* What is minimised: the cross-entropy of labels, or of targets (labels smoothed, too), by a
+ * softmax over all outputs; the hinge loss; or the cross-entropy of each output by itself. */
 enum { SOFTLINE_LABELS, SOFTLINE_TARGETS, SOFTLINE_HINGE, SOFTLINE_OUTPUTS };
 
 /* A layer: K = n_out outputs of D = n_in inputs, and room for what an epoch makes of it. */
@@ -149,16 +148,17 @@ typedef struct softline_layer {
     ptrdiff_t n_in, n_out, ldw, lddw;
     void *W, *b; /* (n_out, n_in), (n_out) */
     softline_rule rule;
-    void *dW, *db;     /* as W and b; dW is NULL where a step is taken at once */
-    ptrdiff_t strip;   /* elements from one packed strip to the next */
-    void *packed;      /* (strips of a chunk): its inputs, as tiles */
-    void *out, *delta; /* (strips of a chunk) * n_out * L: outputs, the gradient to them */
-    void *lane_db;     /* (n_out, L): sums of db by lane */
+    void *dW, *db;        /* as W and b; dW is NULL where a step is taken at once */
+    ptrdiff_t strip;      /* elements from one packed strip to the next */
+    void *packed;         /* (strips of a chunk): its inputs, as tiles */
+    void *out, *delta;    /* (strips of a chunk) * n_out * L: outputs, the gradient to them */
+    void *lane_db;        /* (n_out, L): sums of db by lane */
     double *slab_squares; /* (slabs), where the squares of the weights are asked for */
     double share;         /* of a mean that waits for the projection */
 } softline_layer;
 
-/* ---- an epoch, and passes over all rows ------------------------------------------------------- */
+/* ---- an epoch, and passes over all rows -------------------------------------------------------
+ */
 
 /* Steps over the rows `order`, batch by batch; or without `steps` one batch, of which the gradients
  * are written into dW and db of the layers. */
@@ -166,23 +166,23 @@ typedef struct softline_epoch {
     const softline_rows *X;
     const ptrdiff_t *order; /* (n) */
     ptrdiff_t n, batch_size;
-    const int32_t *labels;     /* (N); (N, K) of outputs by themselves */
-    softline_matrix targets;   /* (N, K), or NULL */
-    const void *row_weight;    /* (N), or NULL: ones */
-    const void *scales;        /* (batches): what row weights are multiplied with */
+    const int32_t *labels;        /* (N); (N, K) of outputs by themselves */
+    softline_matrix targets;      /* (N, K), or NULL */
+    const void *row_weight;       /* (N), or NULL: ones */
+    const void *scales;           /* (batches): what row weights are multiplied with */
     const double *rates, *alphas; /* (batches): learning rate, L2 penalty */
     softline_layer *layers;
     int n_layers, activation, loss, steps, fit_intercept;
     double smoothing, dropout, clip_norm, max_norm;
-    uint32_t seed, t; /* of dropout: a number, and the steps taken */
+    uint32_t seed, t;           /* of dropout: a number, and the steps taken */
     const void *shift, *metric; /* (D) of the first layer, or NULL: see softline_step */
     double *losses;             /* (batches) */
     double *square_norms;       /* (batches): sum(W * W) before each step, or NULL */
     /* how it is cut: strips of a chunk, strips of a task, tasks of the gradient */
     ptrdiff_t chunk_strips, group, tasks;
     /* room */
-    void *parts;        /* scores of the first layer by part: (parts, strips of a chunk, n_out, L) */
-    void *soft;         /* (strips of a chunk, K, L), of targets */
+    void *parts; /* scores of the first layer by part: (parts, strips of a chunk, n_out, L) */
+    void *soft;  /* (strips of a chunk, K, L), of targets */
     void *row_losses, *weight; /* (rows of a chunk) */
     int32_t *codes;            /* (rows of a chunk) */
     double *strip_losses;      /* (strips of a chunk) */
@@ -191,8 +191,8 @@ typedef struct softline_epoch {
     double scale;              /* what a gradient is clipped by */
 } softline_epoch;
 
-/* Mean cross-entropy of all rows and its gradient: sums along the tree of blocks. A node is K rows of
- * dW and db, D + 1 numbers each, and the loss. */
+/* Mean cross-entropy of all rows and its gradient: sums along the tree of blocks. A node is K rows
+ * of dW and db, D + 1 numbers each, and the loss. */
 typedef struct softline_pass {
     const softline_rows *X;
     const ptrdiff_t *idx; /* (n): all rows in order */
@@ -203,10 +203,11 @@ typedef struct softline_pass {
     double scale;           /* of the sums: 1 / the sum of the weights */
     double *dW, *db, *loss; /* (K, D) with rows `lddw` apart, (K), (1) */
     ptrdiff_t lddw;
-    ptrdiff_t chunk_strips, task_blocks, depth; /* blocks of a task, a power of 2, and nodes it needs */
-    double *nodes;   /* (tasks, node) */
-    double *stack;   /* (threads, depth, node) */
-    void *room;      /* (threads, room_size): see passes.c */
+    ptrdiff_t chunk_strips, task_blocks,
+        depth;     /* blocks of a task, a power of 2, and nodes it needs */
+    double *nodes; /* (tasks, node) */
+    double *stack; /* (threads, depth, node) */
+    void *room;    /* (threads, room_size): see passes.c */
     ptrdiff_t room_size;
 } softline_pass;
 
@@ -227,7 +228,8 @@ typedef struct softline_candidates {
     ptrdiff_t room_size;
 } softline_candidates;
 
-/* ---- single kernels --------------------------------------------------------------------------- */
+/* ---- single kernels ---------------------------------------------------------------------------
+ */
 
 /* Operands of a kernel by itself; each uses what its line in the table names. */
 typedef struct softline_call {
@@ -235,8 +237,8 @@ typedef struct softline_call {
     const ptrdiff_t *idx; /* (n) */
     ptrdiff_t n, D;
     softline_matrix A, B, out;
-    const void *b;  /* (K), or NULL */
-    void *db;       /* (K) */
+    const void *b;                 /* (K), or NULL */
+    void *db;                      /* (K) */
     ptrdiff_t by_output, by_input; /* strides of B */
     const int32_t *labels;         /* (n) */
     softline_matrix targets;       /* (n, K) */
@@ -266,16 +268,16 @@ typedef struct softline_kernels {
     softline_work *pass;       /* softline_pass */
     softline_work *candidates; /* softline_candidates */
     /* of a softline_call: */
-    softline_work *scores;    /* out = X idx A^T + b; room (parts + 1) strips of scores, packed */
-    softline_work *softmax;   /* A in place, its logarithm if `log`; room K * L */
-    softline_work *losses;    /* losses of scores A; with weight, out = the gradient; room 2 K L */
-    softline_work *gradient;  /* out = A^T X idx, db = column sums of A; shared: A in strips */
-    softline_work *step;      /* A and b (db) by the gradient B, b; shared: drift */
-    softline_work *squares;   /* squares[k] = |row k of A|^2 in the geometry of shift and metric */
-    softline_work *project;   /* rows of A longer than `number` are cut; db follows by shift */
-    softline_work *column_stats; /* mean, squares, low, high of X idx, weighted */
-    softline_work *affine;       /* out = A B^T + b; room */
-    softline_work *activate;     /* A in place; room K * L */
+    softline_work *scores;   /* out = X idx A^T + b; room (parts + 1) strips of scores, packed */
+    softline_work *softmax;  /* A in place, its logarithm if `log`; room K * L */
+    softline_work *losses;   /* losses of scores A; with weight, out = the gradient; room 2 K L */
+    softline_work *gradient; /* out = A^T X idx, db = column sums of A; shared: A in strips */
+    softline_work *step;     /* A and b (db) by the gradient B, b; shared: drift */
+    softline_work *squares;  /* squares[k] = |row k of A|^2 in the geometry of shift and metric */
+    softline_work *project;  /* rows of A longer than `number` are cut; db follows by shift */
+    softline_work *column_stats;        /* mean, squares, low, high of X idx, weighted */
+    softline_work *affine;              /* out = A B^T + b; room */
+    softline_work *activate;            /* A in place; room K * L */
     softline_work *activation_gradient; /* A *= f'(z), where f(z) = number * B; room 2 K L */
     softline_work *dropout;             /* A in place, rate `number`, key; room K * L */
     softline_work *network_scores;      /* out = scores of X idx; finite; room */
@@ -289,7 +291,8 @@ typedef struct softline_kernels {
                       ptrdiff_t K, void *out);
 } softline_kernels;
 
-/* ---- the ISA ----------------------------------------------------------------------------------- */
+/* ---- the ISA -----------------------------------------------------------------------------------
+ */
 
 /* An ISA and its tables. */
 typedef struct softline_isa {

@@ -5,9 +5,9 @@
 #include "simd.h"
 #include "softline.h"
 
-/* A step of W -= rate * metric * (dW - db shift^T + alpha W), or as the rule has it. shift and metric
- * may be NULL (zeros, ones); with shift, `drift` (K * L) receives the change of W times shift, summed
- * by lane. W begins with feature `col` of the layer, whose state the rule has. */
+/* A step of W -= rate * metric * (dW - db shift^T + alpha W), or as the rule has it. shift and
+ * metric may be NULL (zeros, ones); with shift, `drift` (K * L) receives the change of W times
+ * shift, summed by lane. W begins with feature `col` of the layer, whose state the rule has. */
 typedef struct step {
     real *W; /* (K, D) */
     ptrdiff_t ldw;
@@ -88,7 +88,8 @@ INLINE void step_vec(const int kind, const int full, const step *u, ptrdiff_t k,
 /* Functions of a rule, one compiled for each kind. */
 #define FOR_KINDS(F)                                                                               \
     F(SOFTLINE_SGD)                                                                                \
-    F(SOFTLINE_MOMENTUM) F(SOFTLINE_NESTEROV) F(SOFTLINE_SCALED) F(SOFTLINE_ADAM) F(SOFTLINE_AVERAGE)
+    F(SOFTLINE_MOMENTUM)                                                                           \
+    F(SOFTLINE_NESTEROV) F(SOFTLINE_SCALED) F(SOFTLINE_ADAM) F(SOFTLINE_AVERAGE)
 
 /* Steps of `outputs` from k, features d to d + width; g (outputs, width), rows ldg apart. */
 typedef void step_function(const step *u, ptrdiff_t k, ptrdiff_t outputs, ptrdiff_t d,
@@ -145,8 +146,7 @@ static void bias_step(const softline_rule *rule, const real *db, const real *dri
         if (plain) b[k] -= (real)rule->rate * db[k];
         if (!drift) continue;
         vec sum = vset1(0);
-        for (ptrdiff_t i = 0; i < slabs; i++)
-            sum = vadd(sum, vload(drift + (i * K + k) * LANES));
+        for (ptrdiff_t i = 0; i < slabs; i++) sum = vadd(sum, vload(drift + (i * K + k) * LANES));
         b[k] -= vsum(sum);
     }
     if (rule->kind != SOFTLINE_AVERAGE) return;
@@ -190,7 +190,8 @@ static void project(real *W, ptrdiff_t D, real *b, real most, const real *shift,
     *mean_b += share * (*b - *mean_b);
 }
 
-/* ---- by themselves ---------------------------------------------------------------------------- */
+/* ---- by themselves ----------------------------------------------------------------------------
+ */
 
 static void step_all(void *operands, softline_team *team, int thread) {
     const softline_call *c = operands;

@@ -174,7 +174,8 @@ static inline void softline_wait(softline_team *team, int thread, uint32_t phase
     team->shares[thread].slept += softline_time() - start;
 }
 
-/* ---- what a thread of a team is at ------------------------------------------------------------ */
+/* ---- what a thread of a team is at ------------------------------------------------------------
+ */
 
 /* A phase reads
  *     for (ptrdiff_t k; softline_next_task(&w, tasks, &k);) ...;
@@ -195,7 +196,6 @@ static inline softline_worker softline_join(softline_team *team, int thread) {
     }
     return (softline_worker){.team = team, .thread = thread};
 }
-
 
 static inline int softline_next_task(softline_worker *w, ptrdiff_t total, ptrdiff_t *task) {
     *task = softline_take(w->team, w->thread, w->phase, total);

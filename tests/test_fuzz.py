@@ -1,12 +1,14 @@
 """Random calls of every compiled function: a call agrees with its twin, or it is refused in words.
 
-Half of the calls are sound, the others have one argument spoiled: of another shape, dtype or layout, misaligned,
-read-only, a list, None, a number that makes no sense. Nothing but ValueError, TypeError and IndexError may come of
-it, and no call may end the process or read or write where it should not: see "Sanitizers" in CONTRIBUTING.md.
+Half of the calls are sound, the others have one argument spoiled: of another shape, dtype or layout,
+misaligned, read-only, a list, None, a number that makes no sense. Nothing but ValueError, TypeError and
+IndexError may come of it, and no call may end the process, or read or write where it should not: see
+"Sanitizers" in CONTRIBUTING.md.
 
     python tests/test_fuzz.py 1000000 0        # calls, seed
 """
 
+import contextlib
 import copy
 import sys
 
@@ -128,7 +130,7 @@ def random_arguments(rng, name):
 
 
 KERNELS = sorted(set(dir(_kernels)) & {name for name in dir(reference) if callable(getattr(reference, name))})
-SENSELESS = [-1, 0, 2**70, np.nan, np.inf, "nope", None, [], (), 1.5, [[1.0]], object()]
+SENSELESS = [-1, 0, 2**70, -(2**70), np.nan, np.inf, "nope", None, [], (), 1.5, [[1.0]], object()]
 
 
 def spoiled(rng, value):
@@ -192,6 +194,8 @@ def call(module, name, args, options):
     args, options = copy.deepcopy((args, options))
     with np.errstate(all="ignore"):
         result = getattr(module, name)(*args, **options)
+    if name == "cholesky_solve":
+        del args[0]  # what is left in A is nobody's
     return [a.astype(float) for a in flat([args, list(options.values()), result]) if a.dtype != object]
 
 
@@ -210,16 +214,14 @@ def try_one(rng, name):
     else:
         key = list(options)[at - len(args)]
         options[key] = spoiled(rng, options[key])
-    try:
+    with contextlib.suppress(*REFUSED):
         call(_kernels, name, args, options)
-    except REFUSED:
-        pass
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", KERNELS)
 def test_random_calls(name):
-    for i in range(60):
+    for i in range(25):
         try_one(np.random.default_rng([i, KERNELS.index(name)]), name)
 
 

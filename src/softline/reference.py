@@ -256,7 +256,7 @@ def step(
         Scales the step of each feature: descent on features divided by 1/sqrt(metric). With V = W /
         sqrt(metric), the gradient to V is sqrt(metric) times that to W, a step of W sqrt(metric) times V's.
     fit_intercept : bool
-        Whether b moves.
+        Whether b moves, and what is remembered of it.
     optimizer : softline.optimizers.Optimizer or None
         None is plain descent.
     state : softline.optimizers.State or None
@@ -269,6 +269,7 @@ def step(
     """
     rule, of = "sgd" if optimizer is None else optimizer.rule, optimizer
     root = np.sqrt(_rate(1.0, metric))
+    kept = None if state is None or fit_intercept else state.b.copy()
     if state is not None:
         state.t += 1
     if rule == "adamw":
@@ -308,6 +309,8 @@ def step(
     _move(W, b, -learning_rate * steps[0], -learning_rate * steps[1], rate * l1, shift, fit_intercept)
     if rule == "asgd":
         _average(W, b, state, of.t0, fit_intercept)
+    if kept is not None:
+        state.b[...] = kept
 
 
 def _average(W: Array, b: Array, state: State, t0: int, fit_intercept: bool) -> None:

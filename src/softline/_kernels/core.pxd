@@ -251,6 +251,7 @@ cdef int check_length(str name, ptrdiff_t given, ptrdiff_t wanted, str why) exce
 cdef softline_matrix matrix(A, str name, ptrdiff_t real, ptrdiff_t rows, ptrdiff_t columns,
                             bint written=*) except *
 cdef void *vector(a, str name, ptrdiff_t real, ptrdiff_t n, bint written=*) except? NULL
+cdef void *optional(a, str name, ptrdiff_t real, ptrdiff_t n, bint written=*) except? NULL
 cdef double *doubles(a, str name, ptrdiff_t n, bint written=*) except? NULL
 cdef const int32_t *labels_of(y, ptrdiff_t n, ptrdiff_t n_classes) except? NULL
 cdef const ptrdiff_t *rows_in(idx, ptrdiff_t n_rows) except? NULL

@@ -150,13 +150,18 @@ cdef void *contiguous(a, str name, str kind, ptrdiff_t item, ptrdiff_t n, bint w
     return view.buf
 
 
-# The elements of a vector, or NULL for None.
+# The n elements of a vector (-1: any number).
 cdef void *vector(a, str name, ptrdiff_t real, ptrdiff_t n, bint written=False) except? NULL:
+    return contiguous(a, name, "f", real, n, written)
+
+
+# The same, or NULL for None.
+cdef void *optional(a, str name, ptrdiff_t real, ptrdiff_t n, bint written=False) except? NULL:
     return NULL if a is None else contiguous(a, name, "f", real, n, written)
 
 
 cdef double *doubles(a, str name, ptrdiff_t n, bint written=False) except? NULL:
-    return NULL if a is None else <double *>contiguous(a, name, "f", 8, n, written)
+    return <double *>contiguous(a, name, "f", 8, n, written)
 
 
 # Labels below n_classes: (n), or codes in an array of any shape that holds n.
@@ -209,8 +214,8 @@ cdef softline_rows rows_of(X, ptrdiff_t real) except *:
     at = array.__array_interface__["data"][0]
     rows.data = <const char *>at
     rows.row_bytes, rows.column_bytes = array.strides
-    rows.shift = vector(X.shift, "shift of X", real, D)
-    rows.scale = vector(X.scale, "scale of X", real, D)
+    rows.shift = optional(X.shift, "shift of X", real, D)
+    rows.scale = optional(X.scale, "scale of X", real, D)
     rows.dtype = DTYPE_CODES[array.dtype.name]  # Rows take nothing else
     return rows
 

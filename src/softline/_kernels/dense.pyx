@@ -16,9 +16,9 @@ from softline._kernels.core cimport (
     SOFTLINE_ADAM, SOFTLINE_AVERAGE, SOFTLINE_HINGE, SOFTLINE_IDENTITY, SOFTLINE_LABELS,
     SOFTLINE_LEAKY_RELU, SOFTLINE_LOGISTIC, SOFTLINE_MOMENTUM, SOFTLINE_NESTEROV, SOFTLINE_RELU,
     SOFTLINE_SCALED, SOFTLINE_SGD, SOFTLINE_STATS_FEATURES, SOFTLINE_STATS_ROWS, SOFTLINE_STATS_WAVE,
-    SOFTLINE_TANH, SOFTLINE_TARGETS, aligned, check_length, doubles, labels_of, matrix, real_bytes, rows_in,
-    rows_of, run, softline_call, softline_layer, softline_matrix, softline_next_step, softline_packed, softline_part,
-    softline_rows, softline_rule, softline_slab, table, threads_for, vector,
+    SOFTLINE_TANH, SOFTLINE_TARGETS, aligned, check_length, doubles, labels_of, matrix, optional,
+    real_bytes, rows_in, rows_of, run, softline_call, softline_layer, softline_matrix, softline_next_step,
+    softline_packed, softline_part, softline_rows, softline_rule, softline_slab, table, threads_for, vector,
 )
 
 import numpy as np
@@ -164,7 +164,7 @@ def column_stats(X, idx, weight, n_threads=None):
     call.idx = rows_in(idx, X.shape[0])
     call.n = n = len(idx)
     call.D = D
-    call.weight = vector(weight, "weight", real, n)
+    call.weight = optional(weight, "weight", real, n)
     mean, squares = np.zeros(D), np.zeros(D)
     low, high = np.full(D, np.inf, X.dtype), np.full(D, -np.inf, X.dtype)
     if n == 0 or D == 0:
@@ -261,11 +261,7 @@ cdef int losses_of(scores, bint written, y, weight, losses, n_threads, double la
         if label_smoothing > 0:
             call.loss = SOFTLINE_TARGETS
     if written:
-        if weight is None:
-            raise TypeError("weight must be a NumPy array; got NoneType")
         call.weight = vector(weight, "weight", real, n)
-    if losses is None:
-        raise TypeError("losses must be a NumPy array; got NoneType")
     call.losses = vector(losses, "losses", real, n, True)
     if n == 0 or C == 0:
         return 0
@@ -297,7 +293,13 @@ cdef int rule_of(softline_rule *rule, optimizer, state, ptrdiff_t real, ptrdiff_
     cdef void *at[2]
     cdef void *at_b[2]
     memset(rule, 0, sizeof(rule[0]))
-    name = "sgd" if optimizer is None else optimizer.rule
+    name = "sgd" if optimizer is None else getattr(optimizer, "rule", None)
+    if not isinstance(name, str) or name not in RULES:
+        raise TypeError(f"optimizer must be one of softline.optimizers or None; got {optimizer!r}")
+    if state is not None:
+        for attribute in ("t", "W", "b"):
+            if not hasattr(state, attribute):
+                raise TypeError(f"state must be a softline.optimizers.State or None; got {state!r}")
     numbers = {} if optimizer is None else vars(optimizer)
     rule.kind, n_moments = RULES[name]
     rule.decoupled = name == "adamw"
@@ -309,10 +311,10 @@ cdef int rule_of(softline_rule *rule, optimizer, state, ptrdiff_t real, ptrdiff_
     rule.t0 = numbers.get("t0", 0)
     # The direction of steady momentum is 1/(1 - momentum) gradients: the penalty keeps up with it.
     rule.l1 = l1 / (1 - rule.beta) if name in ("momentum", "nesterov") else l1
+    if n_moments > 0 and state is None:
+        raise ValueError(f"{name} needs a state; got None")
     if state is not None:
         rule.t = state.t
-    elif n_moments > 0:
-        raise ValueError(f"{name} needs a state; got None")
     if n_moments == 0:
         return 0
     check_length("state.W", len(state.W), n_moments, "matrices")
@@ -342,9 +344,7 @@ def step(W, b, dW, db, double learning_rate, double alpha, shift, metric, fit_in
     C, D = call.A.rows, call.A.columns
     call.B = matrix(dW, "dW", real, C, D)
     call.db, call.b = vector(b, "b", real, C, True), vector(db, "db", real, C)
-    if b is None or db is None:
-        raise TypeError("b and db must be NumPy arrays; got None")
-    call.shift, call.metric = vector(shift, "shift", real, D), vector(metric, "metric", real, D)
+    call.shift, call.metric = optional(shift, "shift", real, D), optional(metric, "metric", real, D)
     call.fit_intercept = bool(fit_intercept)
     rule_of(&rule, optimizer, state, real, C, D, l1)
     call.rule = &rule
@@ -365,10 +365,8 @@ def clip_gradient(dW, db, double clip_norm, shift, metric, n_threads=None):
     cdef softline_call call = new_call()
     call.A = matrix(dW, "dW", real, -1, -1, True)
     C, D = call.A.rows, call.A.columns
-    if db is None:
-        raise TypeError("db must be a NumPy array; got NoneType")
     call.b = vector(db, "db", real, C, True)
-    call.shift, call.metric = vector(shift, "shift", real, D), vector(metric, "metric", real, D)
+    call.shift, call.metric = optional(shift, "shift", real, D), optional(metric, "metric", real, D)
     squares = np.zeros(C)
     call.squares = doubles(squares, "squares", C)
     cdef int threads = threads_for(n_threads, <double>C * D)
@@ -392,10 +390,8 @@ def project_rows(W, b, double max_norm, shift, n_threads=None):
     cdef softline_call call = new_call()
     call.A = matrix(W, "W", real, -1, -1, True)
     C, D = call.A.rows, call.A.columns
-    if b is None:
-        raise TypeError("b must be a NumPy array; got NoneType")
     call.db = vector(b, "b", real, C, True)
-    call.shift = vector(shift, "shift", real, D)
+    call.shift = optional(shift, "shift", real, D)
     call.number = max_norm
     cdef int threads = threads_for(n_threads, <double>C * D)
     if C > 0 and D > 0:
@@ -420,7 +416,7 @@ def affine(A, W, b, out, n_threads=None):
         call.B = matrix(W.T, "W", real, n_in, n_out)
         call.by_output, call.by_input = 1, call.B.ld
     call.out = matrix(out, "out", real, n, n_out, True)
-    call.b = vector(b, "b", real, n_out)
+    call.b = optional(b, "b", real, n_out)
     call.n = n
     if n == 0 or n_out == 0:
         return
@@ -481,8 +477,6 @@ cdef int layers_of(softline_layer *layers, list weights, ptrdiff_t n_features, p
     cdef ptrdiff_t n_in = n_features, i
     for i in range(len(weights)):
         W = matrix(weights[i][0], f"W of layer {i}", real, -1, n_in, written)
-        if weights[i][1] is None:
-            raise TypeError(f"b of layer {i} must be a NumPy array; got NoneType")
         layers[i].b = vector(weights[i][1], f"b of layer {i}", real, W.rows, written)
         layers[i].W, layers[i].ldw = W.at, W.ld
         layers[i].n_in, layers[i].n_out = n_in, W.rows

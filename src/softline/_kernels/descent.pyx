@@ -12,7 +12,7 @@ ctypedef fused real:
     double
 
 
-def coordinate_descent(A, double scale, T, signs, G, l1, V, double tol, ptrdiff_t most_rounds):
+def coordinate_descent(A, double scale, T, signs, G, l1, V, double tol, most_rounds):
     """V := the minimum of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), Z being the V given.
 
     H is scale A for each row, and of all elements together the sum of signs[k] T[k] T[k]^T. A (D, D) is
@@ -20,6 +20,11 @@ def coordinate_descent(A, double scale, T, signs, G, l1, V, double tol, ptrdiff_
     Coordinates are minimised in turn, all and then those that are not zero, until none of all moves by more
     than `tol` of the farthest move of the first round; in at most so many rounds.
     """
+    for name, array in (("A", A), ("T", T), ("signs", signs), ("G", G), ("l1", l1), ("V", V)):
+        if not (isinstance(array, np.ndarray) or (name == "A" and A is None)):
+            raise TypeError(f"{name} must be a NumPy array; got {type(array).__name__}")
+    if V.ndim != 2 or T.ndim != 3 or G.ndim != 2 or (A is not None and A.ndim != 2):
+        raise ValueError("V, G and A must have 2 dimensions, T 3")
     C, D = V.shape
     if A is not None:
         check_length("A", A.shape[0], D, "rows")
@@ -31,9 +36,9 @@ def coordinate_descent(A, double scale, T, signs, G, l1, V, double tol, ptrdiff_
     check_length("G", G.shape[0], C, "rows")
     check_length("G", G.shape[1], D, "columns")
     if A is not None and A.dtype == np.float32:
-        descend[float](A, scale, T, signs, G, l1, V, tol, most_rounds)
+        descend[float](A, scale, T, signs, G, l1, V, tol, max(0, min(most_rounds, 2**62)))
     else:
-        descend[double](A, scale, T, signs, G, l1, V, tol, most_rounds)
+        descend[double](A, scale, T, signs, G, l1, V, tol, max(0, min(most_rounds, 2**62)))
 
 
 cdef int descend(const real[:, ::1] A, double scale, const double[:, :, ::1] T, const double[::1] signs,
@@ -85,7 +90,7 @@ cdef int descend(const real[:, ::1] A, double scale, const double[:, :, ::1] T, 
     return 0
 
 
-def cholesky_solve(double[:, ::1] A, double[::1] b):
+def cholesky_solve(double[:, ::1] A not None, double[::1] b not None):
     """b := A^-1 b for a symmetric A, positive definite; its upper triangle is overwritten.
 
     A coordinate whose pivot is below an ulp of 1, where only rounding is left, takes no part: it becomes 0.

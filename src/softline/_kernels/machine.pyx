@@ -21,7 +21,7 @@ def multiply_add(bint double_precision, ptrdiff_t rounds, n_threads):
     return operations
 
 
-def read(const uint8_t[::1] data, ptrdiff_t rounds, n_threads):
+def read(const uint8_t[::1] data not None, ptrdiff_t rounds, n_threads):
     """Read `data`, each thread an equal part, `rounds` times; return the bytes read.
 
     `data` start on 64 bytes. A remainder of less than 4 KiB a thread is left out.

@@ -15,7 +15,7 @@ from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY, NAN, nextafterf, sqrt
 from libc.stdint cimport INT32_MAX, PTRDIFF_MAX, int32_t, uint8_t
 from softline._kernels.core cimport (
-    SOFTLINE_BYTES_PAD, SOFTLINE_L1, SOFTLINE_L2, check_length, isa, rows_of, softline_exact,
+    SOFTLINE_BYTES_PAD, SOFTLINE_L1, SOFTLINE_L2, check_length, isa, matrix, rows_of, softline_exact,
     softline_filter, softline_packed, softline_part, softline_rows, threads_for,
 )
 
@@ -37,6 +37,7 @@ cdef ptrdiff_t QUERY_BYTES = 12 << 20
 cdef int check_pair(Q, X, str metric) except -1:
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {metric!r}")
+    Rows(Q), Rows(X)  # refuse what kernels do not read
     check_length("Q", Q.shape[1], X.shape[1], "columns")
     return SOFTLINE_L1 if metric == "manhattan" else SOFTLINE_L2
 
@@ -47,11 +48,10 @@ cdef ptrdiff_t queries_at_a_time(ptrdiff_t n, ptrdiff_t D, ptrdiff_t item_bytes)
 
 # ---- all distances -------------------------------------------------------------------------------------
 
-def distances(Q, X, str metric, double[:, :] out, n_threads=None):
+def distances(Q, X, str metric, double[:, :] out not None, n_threads=None):
     """out[i, j] = the distance of Q[i] from X[j]."""
     cdef int kind = check_pair(Q, X, metric)
-    check_length("out", out.shape[0], len(Q), "rows")
-    check_length("out", out.shape[1], len(X), "columns")
+    matrix(out.base, "out", 8, len(Q), len(X), True)
     if kind == SOFTLINE_L2 and _are_bytes(Q) and _are_bytes(X) and X.shape[1] <= MOST_BYTES:
         byte_distances(Search(Q, X, kind), metric == "euclidean", out, n_threads)
         return
@@ -133,7 +133,7 @@ cdef inline void sort_heap(double *heap_d, ptrdiff_t *heap_i, ptrdiff_t k) noexc
         replace_worst(heap_d, heap_i, k, d, i)
 
 
-def nearest(Q, X, str metric, double[:, ::1] neigh_dist, ptrdiff_t[:, ::1] neigh_ind,
+def nearest(Q, X, str metric, double[:, ::1] neigh_dist not None, ptrdiff_t[:, ::1] neigh_ind not None,
             n_threads=None):
     """Row i of `neigh_dist` and `neigh_ind` (n, k): the rows of X nearest to Q[i], by distance and number."""
     cdef int kind = check_pair(Q, X, metric)
@@ -150,6 +150,8 @@ def nearest(Q, X, str metric, double[:, ::1] neigh_dist, ptrdiff_t[:, ::1] neigh
     for first in range(0, len(Q), step):
         search.run(first, min(step, len(Q) - first), neigh_dist[first:first + step],
                    neigh_ind[first:first + step], n_threads)
+    if np.max(neigh_ind, initial=0) >= len(X):
+        raise ValueError("Q and X must be finite: a query has fewer than k rows at a distance that is a number")
     if metric == "euclidean":
         np.sqrt(neigh_dist, out=np.asarray(neigh_dist))
 

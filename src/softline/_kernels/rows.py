@@ -46,6 +46,9 @@ class Rows:
         scale: ArrayLike | None = None,
         dtype: DTypeLike | None = None,
     ) -> None:
+        if not isinstance(array, np.ndarray) or array.ndim != 2:
+            what = type(array).__name__ if not isinstance(array, np.ndarray) else f"shape {array.shape}"
+            raise TypeError(f"X must be a NumPy array of 2 dimensions; got {what}")
         if not kernels_read(array.dtype):
             raise TypeError(f"X must be of native {', '.join(KERNEL_DTYPES)}; got {array.dtype}")
         self.array = array if array.flags.aligned else array.copy()

@@ -11,7 +11,7 @@ from libc.stdint cimport int32_t
 from libc.string cimport memset
 from softline._kernels.core cimport (
     SOFTLINE_BLOCK, SOFTLINE_HINGE, SOFTLINE_LABELS, SOFTLINE_OUTPUTS, SOFTLINE_TARGETS, aligned,
-    check_length, doubles, labels_of, matrix, real_bytes, rows_in, rows_of, run, softline_candidates,
+    check_length, doubles, labels_of, matrix, optional, real_bytes, rows_in, rows_of, run, softline_candidates,
     softline_epoch, softline_layer, softline_matrix, softline_packed, softline_part, softline_pass,
     softline_rows, softline_slab, table, threads_for, threads_for_epoch, vector,
 )
@@ -73,7 +73,7 @@ def epoch(X, y, row_weight, order, layers, learning_rates, batch_size, alphas, s
     losses = descend(X, y, row_weight, order, layers, learning_rates, batch_size, alphas, scales, n_threads,
                      loss, label_smoothing, optimizer, states, l1, clip_norm or INFINITY,
                      max_norm or INFINITY, shift, metric, fit_intercept, activation, dropout, seed,
-                     states[0].t if states else 0, square_norms, None, arena)
+                     getattr(states[0], "t", 0) if states else 0, square_norms, None, arena)
     for state in states or ():
         state.t += len(losses)
     return losses
@@ -85,8 +85,11 @@ def gradients(X, y, row_weight, idx, layers, out, scale, n_threads=None, *, loss
     X, layers = as_rows(X), checked(layers)
     idx = np.arange(len(X)) if idx is None else idx
     check_length("out", len(out), len(layers), "elements")
-    ones, scales = np.zeros(1), np.full(1, scale, layers[0][0].dtype)
-    losses = descend(X, y, row_weight, idx, layers, ones, max(1, len(idx)), ones, scales, n_threads, loss,
+    if not isinstance(layers[0][0], np.ndarray):
+        raise TypeError(f"W of layer 0 must be a NumPy array; got {type(layers[0][0]).__name__}")
+    n = len(idx)
+    zeros, scales = np.zeros(1 if n else 0), np.full(1 if n else 0, scale, layers[0][0].dtype)
+    losses = descend(X, y, row_weight, idx, layers, zeros, max(1, n), zeros, scales, n_threads, loss,
                      label_smoothing, None, None, 0.0, INFINITY, INFINITY, None, None, True, activation,
                      dropout, seed, t, None, list(out), arena)
     return float(losses[0]) if len(losses) else 0.0
@@ -132,13 +135,13 @@ cdef descend(X, y, row_weight, order, list layers, learning_rates, batch_size, a
         if label_smoothing > 0:
             e.loss = SOFTLINE_TARGETS
 
-    e.row_weight = vector(row_weight, "row_weight", real, N)
+    e.row_weight = optional(row_weight, "row_weight", real, N)
     e.order = rows_in(order, N)
     e.rates = doubles(learning_rates, "learning_rates", n_steps)
     e.alphas = doubles(alphas, "alphas", n_steps)
     e.scales = vector(scales, "scales", real, n_steps)
-    e.shift, e.metric = vector(shift, "shift", real, D), vector(metric, "metric", real, D)
-    e.square_norms = doubles(square_norms, "square_norms", n_steps, True)
+    e.shift, e.metric = optional(shift, "shift", real, D), optional(metric, "metric", real, D)
+    e.square_norms = <double *>optional(square_norms, "square_norms", 8, n_steps, True)
     e.clip_norm, e.max_norm, e.fit_intercept = clip_norm, max_norm, bool(fit_intercept)
     check_dropout(dropout)
     e.activation, e.dropout = activation_code(activation), dropout
@@ -248,7 +251,7 @@ cdef object room_for(softline_epoch *e, arena, ptrdiff_t real):
 # ---- passes over all rows ------------------------------------------------------------------------------
 
 cdef double total_weight(row_weight, ptrdiff_t n, ptrdiff_t real) except? -1:
-    cdef const void *weight = vector(row_weight, "sample_weight", real, n)
+    cdef const void *weight = optional(row_weight, "sample_weight", real, n)
     cdef double total = n
     cdef ptrdiff_t i
     if weight != NULL:
@@ -275,10 +278,8 @@ def loss_gradient(X, y, sample_weight, W, b, dW, db, n_threads=None):
     p.b, p.labels = vector(b, "b", real, K), labels_of(y, n, K)
     of_dW = matrix(dW, "dW", 8, K, D, True)
     p.dW, p.lddw, p.db = <double *>of_dW.at, of_dW.ld, doubles(db, "db", K, True)
-    if b is None or db is None:
-        raise TypeError("b and db must be NumPy arrays; got None")
     p.scale = 1 / total_weight(sample_weight, n, real)
-    p.row_weight = vector(sample_weight, "sample_weight", real, n)
+    p.row_weight = optional(sample_weight, "sample_weight", real, n)
     idx = np.arange(n)
     p.idx = rows_in(idx, n)
     cdef softline_rows rows = rows_of(X, real)
@@ -325,11 +326,9 @@ def candidate_losses(X, y, sample_weight, Ws, bs, losses, n_threads=None):
     of_W = matrix(W, "Ws", real, outputs, D)
     p.n, p.D, p.K, p.candidates, p.W, p.ldw = n, D, K, models, of_W.at, of_W.ld
     p.b, p.labels = vector(b, "bs", real, outputs), labels_of(y, n, K)
-    if losses is None:
-        raise TypeError("losses must be a NumPy array; got NoneType")
     p.losses = doubles(losses, "losses", models, True)
     p.scale = 1 / total_weight(sample_weight, n, real)
-    p.row_weight = vector(sample_weight, "sample_weight", real, n)
+    p.row_weight = optional(sample_weight, "sample_weight", real, n)
     if outputs == 0:
         return
     idx = np.arange(n)
