@@ -104,7 +104,8 @@ cdef int view_of(Py_buffer *view, A, str name, str kind, ptrdiff_t item, int ndi
         raise ValueError(f"{name} must have {ndim} dimension{'s' if ndim > 1 else ''}; got shape {A.shape}")
     dtype = A.dtype
     if dtype.kind != kind or dtype.itemsize != item or not dtype.isnative:
-        raise ValueError(f"{name} must be of native {'float' if kind == 'f' else 'int'}{8 * item}; got {dtype}")
+        wanted = f"{'float' if kind == 'f' else 'int'}{8 * item}"
+        raise ValueError(f"{name} must be of native {wanted}; got {dtype}")
     if written and not A.flags.writeable:
         raise ValueError(f"{name} is read-only, and would be written to")
     PyObject_GetBuffer(A, view, PyBUF_STRIDES)

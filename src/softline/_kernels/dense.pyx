@@ -5,8 +5,8 @@
 Every function has a NumPy twin of the same name and argument order in :mod:`softline.reference`, which
 defines what is right and documents the arguments. All compute in float32 or float64 (one per call), write
 into arrays that the caller allocated, and give the same bits for any `n_threads`. X is anything that
-:class:`softline._kernels.rows.Rows` takes, or such rows themselves: it is packed piece by piece, never copied as a
-whole. `n_threads` None means: what the process may use, less where the work is small.
+:class:`softline._kernels.rows.Rows` takes, or such rows themselves: it is packed bit by bit, never copied.
+`n_threads` None means: what the process may use, less where the work is small.
 """
 
 from libc.math cimport INFINITY, sqrt
@@ -122,8 +122,8 @@ def scores(X, idx, W, b, out, n_threads=None):
     strips = max(<ptrdiff_t>1, min(<ptrdiff_t>TASK_STRIPS, TASK_BYTES // strip_bytes))
     call.strips = min(strips, (n + lanes - 1) // lanes)
     part = softline_part(D, lanes)
-    memory = make_room(&call, threads, call.strips * softline_packed(part, lanes)
-                       + ((D + part - 1) // part * call.strips + 1) * lanes * C, real)
+    _memory = make_room(&call, threads, call.strips * softline_packed(part, lanes)
+                        + ((D + part - 1) // part * call.strips + 1) * lanes * C, real)
     run(table(real).scores, &call, threads, n_threads)
 
 
@@ -149,16 +149,17 @@ def gradient(X, idx, dscores, dW, db, n_threads=None):
     cdef int threads = threads_for(n_threads, <double>n * C * D)
     strips = (n + lanes - 1) // lanes
     call.strips = TASK_STRIPS
-    memory = make_room(&call, threads, TASK_STRIPS * softline_packed(softline_slab(D, lanes), lanes), real)
-    shared = np.empty((strips + 1) * C * 64 + 64, np.uint8)
-    call.shared = aligned(shared)
+    _memory = make_room(&call, threads, TASK_STRIPS * softline_packed(softline_slab(D, lanes), lanes), real)
+    _shared = np.empty((strips + 1) * C * 64 + 64, np.uint8)
+    call.shared = aligned(_shared)
     run(table(real).gradient, &call, threads, n_threads)
 
 
 def column_stats(X, idx, weight, n_threads=None):
     """(mean, squared deviations from it, minimum, maximum) of the columns of X[idx], in one pass."""
     X = as_rows(X)
-    cdef ptrdiff_t real = real_bytes(X.dtype), lanes = 64 // real, D = X.shape[1], n, blocks, ld, strips, slab, k, i
+    cdef ptrdiff_t real = real_bytes(X.dtype), lanes = 64 // real, D = X.shape[1]
+    cdef ptrdiff_t n, blocks, ld, strips, slab, k, i
     cdef softline_call call = new_call()
     idx = np.arange(X.shape[0]) if idx is None else idx
     call.idx = rows_in(idx, X.shape[0])
@@ -187,7 +188,7 @@ def column_stats(X, idx, weight, n_threads=None):
     ld = (D + lanes - 1) // lanes * lanes
     slab = min(ld, <ptrdiff_t>SOFTLINE_STATS_FEATURES)
     strips = (min(<ptrdiff_t>SOFTLINE_STATS_ROWS, n) + lanes - 1) // lanes
-    memory = make_room(&call, threads, 2 * ld + strips * softline_packed(slab, lanes), real)
+    _memory = make_room(&call, threads, 2 * ld + strips * softline_packed(slab, lanes), real)
     cdef ptrdiff_t d
     for thread in range(threads):
         for d in range(D):
@@ -197,8 +198,8 @@ def column_stats(X, idx, weight, n_threads=None):
             else:
                 (<double *>call.room)[thread * call.room_size + d] = INFINITY
                 (<double *>call.room)[thread * call.room_size + ld + d] = -INFINITY
-    shared = np.empty(2 * min(<ptrdiff_t>SOFTLINE_STATS_WAVE, blocks) * ld * real + 64, np.uint8)
-    call.shared = aligned(shared)
+    _shared = np.empty(2 * min(<ptrdiff_t>SOFTLINE_STATS_WAVE, blocks) * ld * real + 64, np.uint8)
+    call.shared = aligned(_shared)
     run(table(real).column_stats, &call, threads, n_threads)
     return mean, squares, low, high
 
@@ -214,7 +215,7 @@ cdef int softmax_rows(scores, bint log, n_threads) except -1:
         return 0
     # exp and its sums cost about 20 multiply-adds an element
     cdef int threads = threads_for(n_threads, 20.0 * call.A.rows * call.A.columns)
-    memory = make_room(&call, threads, call.A.columns * 64 // real, real)
+    _memory = make_room(&call, threads, call.A.columns * 64 // real, real)
     return run(table(real).softmax, &call, threads, n_threads)
 
 
@@ -266,7 +267,7 @@ cdef int losses_of(scores, bint written, y, weight, losses, n_threads, double la
     if n == 0 or C == 0:
         return 0
     cdef int threads = threads_for(n_threads, 20.0 * n * C)
-    memory = make_room(&call, threads, 2 * C * 64 // real, real)
+    _memory = make_room(&call, threads, 2 * C * 64 // real, real)
     return run(table(real).losses, &call, threads, n_threads)
 
 
@@ -350,8 +351,8 @@ def step(W, b, dW, db, double learning_rate, double alpha, shift, metric, fit_in
     call.rule = &rule
     softline_next_step(&rule, learning_rate, alpha)
     slab = softline_slab(D, lanes)
-    shared = np.empty((D + slab - 1) // slab * C * 64 + 64 if shift is not None else 64, np.uint8)
-    call.shared = aligned(shared)
+    _shared = np.empty((D + slab - 1) // slab * C * 64 + 64 if shift is not None else 64, np.uint8)
+    call.shared = aligned(_shared)
     cdef int threads = threads_for(n_threads, <double>C * D)
     if C > 0:
         run(table(real).step, &call, threads, n_threads)
@@ -422,7 +423,7 @@ def affine(A, W, b, out, n_threads=None):
         return
     cdef int threads = threads_for(n_threads, <double>n * n_in * n_out)
     call.strips = min(<ptrdiff_t>TASK_STRIPS, (n + lanes - 1) // lanes)
-    memory = make_room(&call, threads, call.strips * lanes * (n_in + n_out), real)
+    _memory = make_room(&call, threads, call.strips * lanes * (n_in + n_out), real)
     run(table(real).affine, &call, threads, n_threads)
 
 
@@ -435,7 +436,7 @@ def activate(Z, activation, n_threads=None):
     if call.A.rows == 0 or call.A.columns == 0:
         return
     cdef int threads = threads_for(n_threads, 20.0 * call.A.rows * call.A.columns)
-    memory = make_room(&call, threads, call.A.columns * 64 // real, real)
+    _memory = make_room(&call, threads, call.A.columns * 64 // real, real)
     run(table(real).activate, &call, threads, n_threads)
 
 
@@ -450,7 +451,7 @@ def activation_gradient(A, activation, dA, n_threads=None, *, double keep=1.0):
     if call.A.rows == 0 or call.A.columns == 0:
         return
     cdef int threads = threads_for(n_threads, 20.0 * call.A.rows * call.A.columns)
-    memory = make_room(&call, threads, 2 * call.A.columns * 64 // real, real)
+    _memory = make_room(&call, threads, 2 * call.A.columns * 64 // real, real)
     run(table(real).activation_gradient, &call, threads, n_threads)
 
 
@@ -466,7 +467,7 @@ def dropout(A, double rate, key, n_threads=None):
     if call.A.rows == 0 or call.A.columns == 0:
         return
     cdef int threads = threads_for(n_threads, 20.0 * call.A.rows * call.A.columns)
-    memory = make_room(&call, threads, call.A.columns * 64 // real, real)
+    _memory = make_room(&call, threads, call.A.columns * 64 // real, real)
     run(table(real).dropout, &call, threads, n_threads)
 
 
@@ -524,7 +525,7 @@ def network_scores(X, idx, weights, activation, out, n_threads=None):
         operations += <double>n * call.layers[i].n_in * call.layers[i].n_out
         size += call.strips * lanes * call.layers[i].n_out
     cdef int threads = threads_for(n_threads, operations)
-    memory = make_room(&call, threads, size, real)
+    _memory = make_room(&call, threads, size, real)
     own_layers = np.zeros(threads * call.n_layers * sizeof(softline_layer) + 64, np.uint8)
     call.shared = aligned(own_layers)
     finite = np.ones(threads + 64, np.uint8)

@@ -151,7 +151,7 @@ def nearest(Q, X, str metric, double[:, ::1] neigh_dist not None, ptrdiff_t[:, :
         search.run(first, min(step, len(Q) - first), neigh_dist[first:first + step],
                    neigh_ind[first:first + step], n_threads)
     if np.max(neigh_ind, initial=0) >= len(X):
-        raise ValueError("Q and X must be finite: a query has fewer than k rows at a distance that is a number")
+        raise ValueError("Q and X must be finite: fewer than k distances from a query are numbers")
     if metric == "euclidean":
         np.sqrt(neigh_dist, out=np.asarray(neigh_dist))
 
@@ -211,7 +211,8 @@ cdef class Search:
         cdef ptrdiff_t N = self.X.shape[0], D = self.X.shape[1], k = distances.shape[1], lanes = 16
         cdef const softline_filter *filter = isa.filter
         cdef const softline_exact *exact = isa.exact
-        cdef softline_rows rows = rows_of(Rows(self.X, dtype=np.float32), 4), queries = rows_of(Rows(self.Q, dtype=np.float32), 4)
+        cdef softline_rows rows = rows_of(Rows(self.X, dtype=np.float32), 4)
+        cdef softline_rows queries = rows_of(Rows(self.Q, dtype=np.float32), 4)
         cdef softline_rows seen = rows if self.bytes else rows_of(self.seen, 4)
         cdef int metric = self.metric, threads = threads_for(n_threads, <double>n * N * D), thread
         cdef bint bytes = self.bytes

@@ -2,8 +2,8 @@
 # cython: freethreading_compatible=True
 """What training runs: an epoch of any stack of layers, and passes over all rows.
 
-Each is one call, the GIL released, in one parallel region: see csrc/epoch.c and csrc/passes.c. Here arrays are
-checked, the work is cut so that it stays in cache - which changes no bit - and room is made.
+Each is one call, the GIL released, in one parallel region: see csrc/epoch.c and csrc/passes.c. Here arrays
+are checked, the work is cut so that it stays in cache, which changes no bit, and room is made.
 """
 
 from libc.math cimport INFINITY
@@ -11,9 +11,9 @@ from libc.stdint cimport int32_t
 from libc.string cimport memset
 from softline._kernels.core cimport (
     SOFTLINE_BLOCK, SOFTLINE_HINGE, SOFTLINE_LABELS, SOFTLINE_OUTPUTS, SOFTLINE_TARGETS, aligned,
-    check_length, doubles, labels_of, matrix, optional, real_bytes, rows_in, rows_of, run, softline_candidates,
-    softline_epoch, softline_layer, softline_matrix, softline_packed, softline_part, softline_pass,
-    softline_rows, softline_slab, table, threads_for, threads_for_epoch, vector,
+    check_length, doubles, labels_of, matrix, optional, real_bytes, rows_in, rows_of, run,
+    softline_candidates, softline_epoch, softline_layer, softline_matrix, softline_packed, softline_part,
+    softline_pass, softline_rows, softline_slab, table, threads_for, threads_for_epoch, vector,
 )
 from softline._kernels.dense cimport (
     activation_code, check_dropout, check_smoothing, checked, layers_of, line, real_of, rule_of, seed_of,
@@ -52,8 +52,8 @@ class Arena:
         return self.bytes
 
 
-# The next n elements of `item` bytes of an arena at `base`, on 64 bytes; `used` counts bytes. Without a base it
-# only counts.
+# The next n elements of `item` bytes of an arena at `base`, on 64 bytes; `used` counts bytes. Without a base
+# it only counts.
 cdef void *reserve(char *base, ptrdiff_t *used, ptrdiff_t n, ptrdiff_t item) noexcept:
     cdef ptrdiff_t at = used[0]
     used[0] += (n * item + 63) // 64 * 64
@@ -120,7 +120,7 @@ cdef descend(X, y, row_weight, order, list layers, learning_rates, batch_size, a
     e.loss, e.smoothing = LOSSES[loss], label_smoothing
     check_smoothing(label_smoothing)
     ndim = getattr(y, "ndim", 0)
-    if e.loss != SOFTLINE_LABELS and (label_smoothing > 0 or ndim != (2 if e.loss == SOFTLINE_OUTPUTS else 1)):
+    if e.loss != SOFTLINE_LABELS and (label_smoothing > 0 or ndim != 1 + (e.loss == SOFTLINE_OUTPUTS)):
         raise ValueError(f"loss={loss!r} needs labels y "
                          f"{'(n, K)' if e.loss == SOFTLINE_OUTPUTS else '(n,)'} and no label_smoothing")
     if e.loss == SOFTLINE_OUTPUTS:
@@ -164,7 +164,7 @@ cdef descend(X, y, row_weight, order, list layers, learning_rates, batch_size, a
     cdef softline_rows rows = rows_of(X, real)
     e.X = &rows
     cdef int threads = cut(&e, n_threads, real)
-    memory = room_for(&e, arena if arena is not None else Arena(), real)
+    _memory = room_for(&e, arena if arena is not None else Arena(), real)
     run(table(real).epoch, &e, threads, n_threads)
     return losses
 
@@ -286,7 +286,7 @@ def loss_gradient(X, y, sample_weight, W, b, dW, db, n_threads=None):
     p.X, p.loss = &rows, &loss
 
     blocks = (n + SOFTLINE_BLOCK - 1) // SOFTLINE_BLOCK
-    cdef int threads = min(threads_for(n_threads, 2.0 * n * K * D), <int>min(blocks, <ptrdiff_t>1 << 20))
+    cdef int threads = <int>min(<ptrdiff_t>threads_for(n_threads, 2.0 * n * K * D), blocks)
     size = K * (D + 1) + 1
     tasks = min(TASKS_PER_THREAD * threads, max(<ptrdiff_t>threads, NODE_BYTES // (8 * size)))
     p.task_blocks, p.depth = 1, 2
@@ -337,7 +337,7 @@ def candidate_losses(X, y, sample_weight, Ws, bs, losses, n_threads=None):
     p.X = &rows
 
     blocks = (n + SOFTLINE_BLOCK - 1) // SOFTLINE_BLOCK
-    cdef int threads = min(threads_for(n_threads, 1.0 * n * outputs * D), <int>min(blocks, <ptrdiff_t>1 << 20))
+    cdef int threads = <int>min(<ptrdiff_t>threads_for(n_threads, 1.0 * n * outputs * D), blocks)
     part = softline_part(D, lanes)
     parts = max((D + part - 1) // part, 1)
     p.chunk_strips = min(PASS_PACKED_BYTES // (softline_packed(part, lanes) * real),
