@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import _fit_context
 from sklearn.utils import assert_all_finite
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from softline import _kernels
+from softline._estimators._sklearn import Interval, StrOptions, fit_context
 from softline._estimators.description import Description, Output, history_of, layers_of
 from softline._estimators.labels import check_labels, check_targets, n_columns
 from softline._kernels.rows import Rows, in_row_order, kernels_read
@@ -44,7 +43,7 @@ DESCENT_CONSTRAINTS: dict[str, list[Any]] = {
 
 def checks_parameters(fit: Method) -> Method:
     """scikit-learn's check of an estimator's parameters before `fit`, with a type, which it lacks there."""
-    return cast(Method, _fit_context(prefer_skip_nested_validation=True)(fit))
+    return cast(Method, fit_context(prefer_skip_nested_validation=True)(fit))
 
 
 def available_where(check: Callable[[Any], bool]) -> Callable[[Method], Method]:

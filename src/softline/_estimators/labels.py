@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight
 
+from softline._estimators._sklearn import check_sample_weight
 from softline._kernels.rows import Rows
 from softline._training.trainer import Seen
 from softline._typing import Array, ClassWeight
@@ -167,7 +167,7 @@ def row_weights(
     if sample_weight is None and class_weight is None:
         seen.n_rows, seen.weight = seen.n_rows + len(X), seen.weight + len(X)
         return None
-    weight = _check_sample_weight(sample_weight, X.array, dtype=dtype or X.dtype, copy=True)
+    weight = check_sample_weight(sample_weight, X.array, dtype=dtype or X.dtype, copy=True)
     if np.any(weight < 0):
         raise ValueError(f"sample_weight must not be negative; the smallest is {weight.min()}")
     counts = seen.of_classes

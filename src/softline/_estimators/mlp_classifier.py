@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from softline import _kernels, optimizers, schedules
 from softline._estimators import labels
+from softline._estimators._sklearn import Interval, Options, StrOptions
 from softline._estimators.base import (
     DESCENT_CONSTRAINTS,
     SoftmaxPredictor,
@@ -31,6 +31,7 @@ from softline._estimators.served import LeavesTheRest, as_fitted
 from softline._kernels.rows import Rows, Samples
 from softline._solvers.network_objective import NetworkObjective
 from softline._training.fit_loop import FitLoop, StoppingRule, TrainsByEpochs
+from softline._training.hooks import Batch, Epoch
 from softline._training.trainer import (
     DivergenceError,
     Stream,
@@ -49,7 +50,6 @@ from softline._typing import (
     MatrixLike,
     RandomState,
 )
-from softline.callbacks import Batch, Epoch
 
 __all__ = ["DivergenceError", "MLPClassifier"]
 

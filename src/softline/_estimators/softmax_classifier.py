@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from softline import _kernels, optimizers, schedules
 from softline._estimators import labels
+from softline._estimators._sklearn import Interval, StrOptions
 from softline._estimators.base import DESCENT_CONSTRAINTS, SoftmaxPredictor, checks_parameters
 from softline._kernels.rows import Rows, Samples
 from softline._solvers import reductions
@@ -24,9 +24,9 @@ from softline._solvers.objective import Objective
 from softline._solvers.random_search import RandomSearch
 from softline._training.column_stats import ColumnStats
 from softline._training.fit_loop import FitLoop, StoppingRule, TrainsByEpochs, warn
+from softline._training.hooks import Batch, Epoch
 from softline._training.trainer import DivergenceError, Stream, Trainer, TrainerOptions, epoch_flops
 from softline._typing import Array, ClassWeight, Differentiable, EvalSet, Layer, RandomState
-from softline.callbacks import Batch, Epoch
 
 __all__ = ["DivergenceError", "SoftmaxClassifier"]
 

@@ -17,10 +17,10 @@ from sklearn.model_selection import train_test_split
 
 from softline._kernels.rows import Rows, Samples
 from softline._training.column_stats import ColumnStats
+from softline._training.hooks import Batch, CallbackSupportMixin, Epoch, IterationHooks
 from softline._training.step_size import AutoStep
 from softline._training.trainer import Stream, Trainer, TrainerOptions
 from softline._typing import Array, EvalSet, Layer
-from softline.callbacks import Batch, CallbackSupportMixin, Epoch, IterationHooks
 
 if TYPE_CHECKING:
     from softline._training.progress import EpochProgress
