@@ -213,7 +213,7 @@ class TrainsByEpochs(CallbackSupportMixin):
 
         flops, peak = self._epoch_flops(n_rows), None
         if self.verbose > 1 and flops is not None:
-            from softline._cli.bench import fma_peak
+            from softline._kernels.machine_limits import fma_peak
 
             peak = fma_peak(dtype.name, self.n_threads)
         return EpochProgress(self.max_iter, n_rows, flops or 0, peak)
