@@ -170,7 +170,7 @@ class LinearPredictor:
         X = self._validate(X, reset=False)
         dtype = np.result_type(X.dtype, self.coef_)
         W, b = (np.ascontiguousarray(a, dtype) for a in (self.coef_, self.intercept_))
-        scores = np.empty((len(X), len(W)), dtype)
+        scores, X = np.empty((len(X), len(W)), dtype), Rows(X.array, dtype=dtype)
         _kernels.scores(X, None, W, b, scores, self.n_threads)
         if not np.isfinite(scores).all():  # a feature that is not finite leaves no score finite
             self._raise_if_not_finite(X)
