@@ -11,6 +11,7 @@ import pytest
 from softline import _kernels
 from softline._cli import bench
 from softline._cli.commands import main
+from softline._kernels import machine_limits
 
 KERNELS = ["scores", "cross_entropy_gradient", "gradient", "step", "loss_gradient", "epoch"]
 
@@ -27,9 +28,9 @@ def report():
 def tiny(monkeypatch):
     """A shape, caches and a machine that take no time."""
     monkeypatch.setattr(bench, "SHAPES", {"tiny": (12_500, 20, 3)})
-    monkeypatch.setattr(bench, "_caches", lambda: {"L1": (16 << 10, 2), "L2": (64 << 10, 1)})
+    monkeypatch.setattr(machine_limits, "caches", lambda: {"L1": (16 << 10, 2), "L2": (64 << 10, 1)})
     monkeypatch.setattr(
-        bench, "_best_rate", lambda loop, threads, seconds, budget=0.0: 1e6 * loop(1, threads)
+        machine_limits, "_best_rate", lambda loop, threads, seconds, budget=0.0: 1e6 * loop(1, threads)
     )
 
 
@@ -251,32 +252,32 @@ def test_caches_as_linux_lists_them(tmp_path, monkeypatch):
             shared = "0-2" if level == "3" else str(cpu)
             for name, text in (("level", level), ("type", kind), ("size", size), ("shared_cpu_list", shared)):
                 (folder / name).write_text(text + "\n")
-    monkeypatch.setattr(bench, "Path", lambda path: tmp_path / path.lstrip("/"))
+    monkeypatch.setattr(machine_limits, "Path", lambda path: tmp_path / path.lstrip("/"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
-    caches = bench._caches()
+    caches = machine_limits.caches()
     assert list(caches.items()) == [("L1", (48 << 10, 2)), ("L2", (2 << 20, 2)), ("L3", (1 << 20, 1))]
 
 
 def test_caches_where_nothing_is_listed(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench, "Path", lambda path: tmp_path / path.lstrip("/"))
-    caches = bench._caches()
+    monkeypatch.setattr(machine_limits, "Path", lambda path: tmp_path / path.lstrip("/"))
+    caches = machine_limits.caches()
     assert list(caches) == ["L1", "L2", "L3"]
     assert all(size > 0 and count > 0 for size, count in caches.values())
 
 
 def test_operands_lie_in_the_nearest_memory_that_holds_them():
     caches = {"L1": (100, 4), "L2": (1000, 1)}
-    assert bench._memory_of(100, caches, 1) == "L1"
-    assert bench._memory_of(101, caches, 1) == "L2"
-    assert bench._memory_of(101, caches, 2) == "L1"
-    assert bench._memory_of(401, caches, 9) == "L2"
-    assert bench._memory_of(1001, caches, 9) == "DRAM"
+    assert machine_limits.memory_of(100, caches, 1) == "L1"
+    assert machine_limits.memory_of(101, caches, 1) == "L2"
+    assert machine_limits.memory_of(101, caches, 2) == "L1"
+    assert machine_limits.memory_of(401, caches, 9) == "L2"
+    assert machine_limits.memory_of(1001, caches, 9) == "DRAM"
 
 
 @pytest.mark.parametrize("threads", [1, 2, 16, 1000])
 def test_what_is_read_lies_in_the_memory_that_is_measured(threads):
     caches = {"L1": (32 << 10, 16), "L2": (1 << 20, 16), "L3": (32 << 20, 1)}
-    parts = bench._parts(caches, threads, quick=False)
+    parts = machine_limits._parts(caches, threads, quick=False)
     assert list(parts) == [*caches, "DRAM"]
     assert min(parts.values()) >= 4096
     assert parts["DRAM"] * threads >= 4 * (32 << 20) - 4 * threads

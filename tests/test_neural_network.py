@@ -3,6 +3,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 from sklearn import neural_network as sklearn_neural_network
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -12,7 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from softline import SoftmaxClassifier, datasets, load_model, optimizers, save_model, schedules
+from softline import SoftmaxClassifier, datasets, load_model, optimizers, reference, save_model, schedules
+from softline.export import to_sklearn
+from softline.gradient_check import check_gradient
 from softline.neural_network import DivergenceError, MLPClassifier
 
 pytestmark = [
@@ -48,7 +51,13 @@ def test_check_estimator(estimator, check):
 def test_signature_and_defaults_are_scikit_learns():
     ours, theirs = MLPClassifier().get_params(), sklearn_neural_network.MLPClassifier().get_params()
     assert {name: ours[name] for name in theirs} == theirs
-    assert set(ours) - set(theirs) == {"init", "dropout", "standardize", "n_threads"}
+    own = {"init", "dropout", "standardize", "n_threads"}
+    as_linear = {"l1_ratio", "class_weight", "label_smoothing", "clip_norm", "max_norm"}
+    assert set(ours) - set(theirs) == own | as_linear
+    linear = SoftmaxClassifier().get_params()
+    assert {name: ours[name] for name in as_linear} == {name: linear[name] for name in as_linear}
+    changed = MLPClassifier(l1_ratio=0.5, class_weight={0: 2}, label_smoothing=0.1, clip_norm=1, max_norm=2)
+    assert clone(changed).get_params() == changed.get_params()
 
 
 # ---- the same steps as scikit-learn ----------------------------------------------------------------------
@@ -140,6 +149,217 @@ def test_partial_fit_equals_scikit_learns():
     for a, b in zip(*map(weights_of, models), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-12)
     assert models[0].t_ == models[1].t_ == 900
+
+
+# ---- what the linear classifier has, too -----------------------------------------------------------------
+
+WEIGHT = 0.5 + np.random.default_rng(0).random(len(SMALL_X))
+TARGETS = np.random.default_rng(1).dirichlet(np.full(10, 0.3), len(SMALL_X))
+
+
+def by_reference(start, y, weight, rule, *, alpha=1e-4, l1_ratio=0.0, batch_size=128, epochs=2, **options):
+    """Layers after epochs of the NumPy twin, from those of a model; the penalty is that of each batch."""
+    layers = [(coef.T.copy(), b.copy()) for coef, b in zip(start.coefs_, start.intercepts_, strict=True)]
+    states = [optimizers.State(rule, W) for W, _ in layers]
+    for _ in range(epochs):
+        for first in range(0, len(SMALL_X), batch_size):
+            rows = np.arange(len(SMALL_X))[first : first + batch_size]
+            penalty = alpha / weight[rows].sum()
+            reference.epoch(
+                SMALL_X,
+                y,
+                weight,
+                rows,
+                layers,
+                np.array([0.05]),
+                batch_size,
+                np.array([penalty * (1 - l1_ratio)]),
+                np.array([1 / weight[rows].sum()]),
+                optimizer=rule,
+                states=states,
+                l1=penalty * l1_ratio,
+                **options,
+            )
+    return [W.T for W, _ in layers] + [b for _, b in layers]
+
+
+@pytest.mark.parametrize("solver", ["momentum", "adam"])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"l1_ratio": 0.4, "alpha": 2},
+        {"clip_norm": 0.3},
+        {"max_norm": 0.8},
+        {"label_smoothing": 0.2},
+        {"l1_ratio": 1, "alpha": 0.5, "clip_norm": 1, "max_norm": 1, "label_smoothing": 0.1},
+    ],
+    ids=lambda params: ",".join(params),
+)
+@pytest.mark.parametrize("y", [SMALL_Y.astype(np.int32), TARGETS], ids=["labels", "targets"])
+def test_steps_equal_the_reference(y, params, solver):
+    common = {"batch_size": 128, "max_iter": 2, "shuffle": False, "tol": None, "solver": solver}
+    still = small(**common, learning_rate_init=1e-300).fit(SMALL_X, y)
+    model = small(**common, **params, learning_rate_init=0.05).fit(SMALL_X, y, sample_weight=WEIGHT)
+    rule = optimizers.Momentum(0.9) if solver == "momentum" else optimizers.Adam(eps_hat=True)
+    expected = by_reference(still, y, WEIGHT, rule, **params)
+    plain = by_reference(still, y, WEIGHT, rule)
+    for a, b in zip(weights_of(model), expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-10)
+    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(expected, plain, strict=True))
+    watched = small(**common, **params, learning_rate_init=0.05)
+    watched.fit(SMALL_X, y, sample_weight=WEIGHT, batch_callback=lambda batch: False)
+    assert same_bits(watched, model)
+
+
+def test_l1_leaves_zeros_and_is_in_the_loss():
+    model = small(l1_ratio=1, alpha=20, max_iter=30, tol=None, batch_size=None).fit(SMALL_X, SMALL_Y)
+    assert 0.1 < np.mean(model.coefs_[0] == 0) < 1
+    penalty = 20 / 300 * sum(np.abs(coef).sum() for coef in model.coefs_)
+    losses = -np.log(model.predict_proba(SMALL_X)[np.arange(300), SMALL_Y])
+    model.set_params(warm_start=True, max_iter=1).fit(SMALL_X, SMALL_Y)
+    assert model.loss_ == pytest.approx(losses.mean() + penalty)
+
+
+@pytest.mark.parametrize("solver", ["adam", "asgd"])
+def test_max_norm_holds_for_each_unit(solver):
+    model = small(max_norm=0.5, solver=solver, learning_rate_init=0.1).fit(SMALL_X, SMALL_Y)
+    for coef in model.coefs_:
+        norms = np.linalg.norm(coef, axis=0)
+        assert norms.max() <= 0.5 + 1e-9
+    free = small(solver=solver, learning_rate_init=0.1).fit(SMALL_X, SMALL_Y)
+    assert np.linalg.norm(free.coefs_[1], axis=0).max() > 0.5
+
+
+def test_clipped_gradients_limit_the_step():
+    still, moved = (
+        small(hidden_layer_sizes=(20, 9), solver=optimizers.SGD(), batch_size=None, max_iter=1, alpha=0)
+        .set_params(learning_rate_init=rate, clip_norm=0.01)
+        .fit(SMALL_X, SMALL_Y)
+        for rate in (1e-300, 1.0)
+    )
+    steps = [a - b for a, b in zip(weights_of(moved), weights_of(still), strict=True)]
+    assert np.sqrt(sum(np.sum(step**2) for step in steps)) == pytest.approx(0.01, rel=1e-5)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("y", [SMALL_Y % 3, SMALL_Y % 2, np.array(["a", "b", "c"])[SMALL_Y % 3]])
+def test_class_weights_are_sample_weights(y, solver):
+    classes, codes = np.unique(y, return_inverse=True)
+    balanced = (WEIGHT.sum() / len(classes) / np.bincount(codes, weights=WEIGHT))[codes]
+    for class_weight, of_rows in (
+        ("balanced", balanced),
+        ({classes[0]: 3, classes[1]: 0.5}, np.array([3, 0.5, 1])[codes]),
+    ):
+        ours = small(class_weight=class_weight, solver=solver).fit(SMALL_X, y, sample_weight=WEIGHT)
+        theirs = small(solver=solver).fit(SMALL_X, y, sample_weight=WEIGHT * of_rows)
+        for a, b in zip(weights_of(ours), weights_of(theirs), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-9)
+
+
+def test_balanced_weights_of_a_stream_count_all_its_rows():
+    stream, whole = (small(class_weight="balanced", shuffle=False, alpha=0) for _ in range(2))
+    first, second = np.flatnonzero(SMALL_Y < 7)[:100], np.flatnonzero(SMALL_Y > 5)[:60]
+    for rows in (first, second):
+        stream.partial_fit(SMALL_X[rows], SMALL_Y[rows], classes=np.arange(10))
+    counts = np.bincount(SMALL_Y[first], minlength=10)
+    whole.set_params(class_weight=None).partial_fit(
+        SMALL_X[first], SMALL_Y[first], 1 / counts[SMALL_Y[first]], np.arange(10)
+    )
+    counts += np.bincount(SMALL_Y[second], minlength=10)
+    whole.partial_fit(SMALL_X[second], SMALL_Y[second], 1 / counts[SMALL_Y[second]])
+    for a, b in zip(weights_of(stream), weights_of(whole), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"early_stopping": True}, {"solver": "lbfgs"}, {"class_weight": "balanced"}], ids=str
+)
+def test_targets_of_one_class_a_row_are_labels(params):
+    by_labels = small(**params).fit(SMALL_X, SMALL_Y)
+    by_targets = small(**params).fit(SMALL_X, np.eye(10)[SMALL_Y])
+    assert by_targets.out_activation_ == "softmax" and by_targets.n_outputs_ == 10
+    for a, b in zip(weights_of(by_targets), weights_of(by_labels), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
+    assert by_targets.score(X, np.eye(10)[Y]) == by_targets.score(X, Y) == by_labels.score(X, Y)
+    if by_labels.validation_scores_:
+        assert by_targets.validation_scores_ == by_labels.validation_scores_
+    if params.get("solver") != "lbfgs":
+        for model, y in ((by_labels, SMALL_Y), (by_targets, np.eye(10)[SMALL_Y])):
+            model.set_params(early_stopping=False).partial_fit(SMALL_X, y)
+        np.testing.assert_allclose(by_targets.coefs_[0], by_labels.coefs_[0], atol=1e-9)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_two_classes_with_smoothing_or_targets_have_two_outputs(solver, tmp_path):
+    y = SMALL_Y % 2
+    smoothed = small(label_smoothing=0.2, solver=solver).fit(SMALL_X, y)
+    targets = small(solver=solver).fit(SMALL_X, 0.8 * np.eye(2)[y] + 0.1)
+    for model in (smoothed, targets):
+        assert model.n_outputs_ == 2 and model.out_activation_ == "softmax"
+        log_odds = np.log(model.predict_proba(X)[:, 1] / model.predict_proba(X)[:, 0])
+        np.testing.assert_allclose(model.decision_function(X), log_odds, atol=1e-9)
+        assert np.array_equal(model.predict(X), (log_odds > 0).astype(int))
+        np.testing.assert_allclose(to_sklearn(model).predict_proba(X), model.predict_proba(X), atol=1e-12)
+        assert np.array_equal(to_sklearn(model).predict(X), model.predict(X))
+        save_model(model, tmp_path / "model.safetensors")
+        assert same_bits(load_model(tmp_path / "model.safetensors"), model)
+    for a, b in zip(weights_of(smoothed), weights_of(targets), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
+    for params, y_again in (({"label_smoothing": 0.1}, y), ({}, np.eye(2)[y])):
+        plain = small(warm_start=True).fit(SMALL_X, y).set_params(**params)
+        with pytest.raises(ValueError, match="need an output for each class"):
+            plain.fit(SMALL_X, y_again)
+    one = np.zeros(300)
+    assert same_bits(small(label_smoothing=0.5).fit(SMALL_X, one), small().fit(SMALL_X, one))
+
+
+@pytest.mark.parametrize(
+    "params", [{"l1_ratio": 0.5, "alpha": 3}, {"label_smoothing": 0.3, "class_weight": "balanced"}], ids=str
+)
+@pytest.mark.parametrize("y", [SMALL_Y, SMALL_Y % 2, TARGETS], ids=["labels", "two", "targets"])
+def test_gradients_of_what_the_linear_classifier_has(y, params):
+    assert check_gradient(small(**params), SMALL_X, y, random_state=0).passed
+    fitted = small(**params).fit(SMALL_X.astype(np.float32), y)
+    assert check_gradient(fitted, SMALL_X.astype(np.float32), y, random_state=0).passed
+
+
+def test_model_files_hold_the_parameters(tmp_path):
+    params = {"l1_ratio": 0.2, "clip_norm": 2.0, "max_norm": 3.0, "label_smoothing": 0.1}
+    model = small(**params, class_weight={0: 2.0, 1: 0.5}).fit(SMALL_X, SMALL_Y)
+    save_model(model, tmp_path / "model.safetensors")
+    loaded = load_model(tmp_path / "model.safetensors")
+    assert {**loaded.get_params(), "hidden_layer_sizes": (20,)} == model.get_params()
+    assert same_bits(loaded, model)
+
+
+@pytest.mark.parametrize(
+    ("params", "y", "message"),
+    [
+        ({"solver": "lbfgs", "l1_ratio": 0.5}, SMALL_Y, "l1_ratio needs another solver"),
+        ({"solver": "lbfgs", "clip_norm": 1}, SMALL_Y, "clip_norm needs another solver"),
+        ({"solver": "lbfgs", "max_norm": 1}, SMALL_Y, "max_norm needs another solver"),
+        ({"class_weight": "balanced"}, LABELS["several"][:300], "class_weight is for one label a row"),
+        ({"label_smoothing": 0.1}, LABELS["several"][:300], "label_smoothing is for one label a row"),
+        ({}, LABELS["several"][:300].astype(float), "probabilities that sum to 1.*pass integers or bools"),
+        ({"class_weight": {0: -1}}, SMALL_Y, "class_weight must hold finite numbers of at least 0"),
+        ({"class_weight": {12: 1}}, SMALL_Y, "labels that are not among the classes"),
+        ({"l1_ratio": 1.5}, SMALL_Y, "'l1_ratio' parameter"),
+        ({"label_smoothing": 1.0}, SMALL_Y, "'label_smoothing' parameter"),
+        ({"clip_norm": 0}, SMALL_Y, "'clip_norm' parameter"),
+        ({"max_norm": 0}, SMALL_Y, "'max_norm' parameter"),
+    ],
+)
+def test_what_networks_refuse(params, y, message):
+    with pytest.raises(ValueError, match=message):
+        small(**params).fit(SMALL_X, y)
+
+
+def test_sparse_rows_take_no_targets():
+    for fit in (small().fit, small().partial_fit):
+        with pytest.raises(ValueError, match="floats, which are probabilities, is softline's own"):
+            fit(csr_array(SMALL_X), TARGETS)
+    with pytest.raises(ValueError, match=r"max_norm=1 is softline's own"):
+        small(max_norm=1).fit(csr_array(SMALL_X), SMALL_Y)
 
 
 # ---- learning --------------------------------------------------------------------------------------------
@@ -236,8 +456,11 @@ def test_standardize_is_a_pipeline_with_a_scaler():
 # ---- determinism -----------------------------------------------------------------------------------------
 
 
+AS_LINEAR = {"l1_ratio": 0.5, "alpha": 1, "clip_norm": 1, "max_norm": 1, "label_smoothing": 0.1}
+
+
 @pytest.mark.parametrize(
-    "params", [{}, {"dropout": 0.5}, {"solver": "lbfgs"}, {"early_stopping": True}], ids=str
+    "params", [{}, {"dropout": 0.5}, {"solver": "lbfgs"}, {"early_stopping": True}, AS_LINEAR], ids=str
 )
 def test_any_number_of_threads_gives_the_same_bits(params):
     models = [small(n_threads=n, **params).fit(X, Y) for n in (1, 2, 5, None)]

@@ -111,7 +111,7 @@ def test_share_of_the_peak(terminal):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_very_verbose_fit(capsys, monkeypatch, model, flops):
     """Multiply-adds of the matrix products, two operations each; nothing where nobody counts them."""
-    monkeypatch.setattr("softline._cli.bench.fma_peak", lambda dtype, n_threads: 1e9)
+    monkeypatch.setattr("softline._kernels.machine_limits.fma_peak", lambda dtype, n_threads: 1e9)
     X, y = np.random.default_rng(0).standard_normal((3, 20), np.float32), [0, 1, 2]
     model.set_params(max_iter=2, tol=1e-9, verbose=2).fit(X, y)
     _, err = capsys.readouterr()

@@ -15,9 +15,9 @@ from sklearn.datasets import load_iris
 from sklearn.metrics import log_loss
 
 from softline import SoftmaxClassifier, datasets
-from softline._cli import bench
 from softline._cli.commands import main
 from softline._data.files import write_file
+from softline._kernels import machine_limits
 from softline.report import write_report
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -185,9 +185,9 @@ def test_a_failure_leaves_the_old_page(tmp_path, monkeypatch):
 
 
 def test_the_roofline(monkeypatch):
-    monkeypatch.setattr(bench, "fma_peak", lambda dtype, n_threads: 1e9)
-    assert bench.roofline(5e9, 4096, "float32", 1) == (5.0, None)
-    seconds, memory = bench.roofline(1, 1 << 20, "float32", 1)
+    monkeypatch.setattr(machine_limits, "fma_peak", lambda dtype, n_threads: 1e9)
+    assert machine_limits.roofline(5e9, 4096, "float32", 1) == (5.0, None)
+    seconds, memory = machine_limits.roofline(1, 1 << 20, "float32", 1)
     assert 0 < seconds < 1 and memory in ("L1", "L2", "L3", "DRAM")
 
 

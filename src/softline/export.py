@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import softline
 from softline._data.files import check_target, write_file
+from softline._estimators._sklearn import check_parameters
 from softline._estimators.description import Description, history_of, layers_of
 from softline._estimators.least_squares import LeastSquaresClassifier
 from softline._estimators.logistic_regression import _PENALTY_IS_DEPRECATED, LogisticRegression
@@ -501,7 +502,7 @@ def _shared(cls: Any, model: Any, *names: str) -> dict[str, Any]:
     for name, value in model.get_params(deep=False).items():
         if name in defaults and (not names or name in names):
             try:
-                cls(**{name: value})._validate_params()
+                check_parameters(cls(**{name: value}))
             except ValueError:
                 continue
             shared[name] = value

@@ -29,6 +29,7 @@ import softline
 from softline import optimizers, schedules
 from softline._data.files import check_target, write_file
 from softline._data.sealed import Look
+from softline._estimators._sklearn import check_parameters
 from softline._typing import Array, Layer, PathLike
 
 Header: TypeAlias = dict[str, Any]
@@ -280,7 +281,7 @@ def _unpack(header: Header, tensors: Tensors) -> Any:
     _expect(estimator in ESTIMATORS, f"the estimator is a {estimator!r}")
     _expect(np.array_equal(np.unique(classes), classes), "the classes are not distinct and in order")
     model = _estimator(estimator)(**{name: _decode(value) for name, value in header["params"].items()})
-    model._validate_params()
+    check_parameters(model)
     model.classes_ = classes
     layers = _unpack_layers(model, header, tensors)
     n_features = layers[0][0].shape[1]

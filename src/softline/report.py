@@ -19,8 +19,8 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from softline import _kernels, plots
-from softline._cli import bench
 from softline._data.files import write_file
+from softline._kernels import machine_limits
 from softline._training.progress import format_rate
 from softline._typing import Array, PathLike
 
@@ -324,9 +324,9 @@ def _time(model: Any, data: Dataset) -> str:
     flops, least = model._epoch_flops(n_rows), None
     if flops is not None:
         dtype = "float64" if data.X_train.dtype == np.float64 else "float32"
-        least, memory = bench.roofline(flops, data.X_train.nbytes, dtype, model.n_threads)
+        least, memory = machine_limits.roofline(flops, data.X_train.nbytes, dtype, model.n_threads)
         limit = f"reads {memory}" if memory else "multiplies and adds"
-        peak = bench.fma_peak(dtype, model.n_threads)
+        peak = machine_limits.fma_peak(dtype, model.n_threads)
         rate = flops / median
         rows |= {
             "arithmetic": f"{rate / 1e9:.3g} GFLOP/s, {_share(rate / peak)} of the peak of {peak / 1e9:.3g}",
@@ -380,7 +380,7 @@ def _parameters(model: Any) -> str:
 def _machine(told: Description) -> str:
     return _definitions(
         {
-            "processor": bench.processor(),
+            "processor": machine_limits.processor(),
             "system": platform.platform(),
             "instruction set": _kernels.isa_name(),
             "threads": told.n_threads or _kernels.max_threads(),

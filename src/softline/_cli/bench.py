@@ -1,10 +1,6 @@
 """What this machine can do at most, and how near to that each kernel comes: ``softline bench``.
 
-The machine, with one thread and with all of them, the best of several runs, as noise only slows:
-
-- FMA peak: multiply-adds in registers, of the instruction set in use; each counts as 2 flops.
-- Bandwidth of a cache: reading arrays of half its size, one a thread. Of DRAM: reading four times as much
-  as the last caches hold (twice with `quick`), written by one thread before, as X is.
+The machine: its limits, with one thread and with all, as :mod:`softline._kernels.machine_limits` finds them.
 
 The kernels, as called from Python on the rows of one batch again and again, loss and gradient of all rows,
 and a whole epoch in shuffled order with L2: the median of the times. What counts, for batches of n rows,
@@ -33,31 +29,27 @@ roofline / median. It can exceed 1 where part of the operands lies nearer than t
 from __future__ import annotations
 
 import math
-import os
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from copy import deepcopy
-from functools import lru_cache, partial
+from functools import partial
 from importlib.metadata import version
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from softline import _kernels, reference
+from softline._kernels import machine_limits
 from softline._training.trainer import epoch_flops
 from softline._typing import Array
 from softline.config import print_rows
 
 if TYPE_CHECKING:
     from softline.datasets import Dataset
-
-Caches: TypeAlias = dict[str, tuple[int, int]]
 
 SHAPES = {  # rows, features, classes
     "CIFAR-10": (50_000, 3072, 10),
@@ -107,22 +99,22 @@ def measure(
     tell = tell or (lambda what: None)
     threads = n_threads or _kernels.max_threads()
     tell("machine")
-    caches = _caches()
-    peaks, bandwidths = _measure_machine(caches, threads, quick)
+    caches = machine_limits.caches()
+    peaks, bandwidths = machine_limits.measure(caches, threads, quick)
     peak = next(p["gflops"] for p in peaks if (p["dtype"], p["threads"]) == (dtype, threads))
     bandwidth = {b["memory"]: b["gbytes"] for b in bandwidths if b["threads"] == threads}
 
     results = []
     for shape, X, y, n_classes in _problems(np.dtype(dtype), data, quick):
         for result in _measure_kernels(shape, X, y, n_classes, batch_size, n_threads, quick, tell):
-            memory = _memory_of(result.pop("held"), caches, threads)
+            memory = machine_limits.memory_of(result.pop("held"), caches, threads)
             best = max(result["flops"] / peak, result["bytes"] / bandwidth[memory]) / 1e9
             result |= {"memory": memory, "roofline_seconds": best, "share": best / result["seconds"]}
             results.append(result)
     built = _kernels.config()
     return {
         "machine": {
-            "processor": processor(),
+            "processor": machine_limits.processor(),
             "system": platform.platform(),
             "caches": {level: {"bytes": size, "count": count} for level, (size, count) in caches.items()},
         },
@@ -143,169 +135,6 @@ def measure(
         "bandwidths": bandwidths,
         "results": results,
     }
-
-
-# ---- the machine -----------------------------------------------------------------------------------------
-
-
-def processor() -> str:
-    """The name of the processor."""
-    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _caches() -> Caches:
-    """Caches of data that the process may use, nearest first: {"L1": (bytes of one, how many), ...}."""
-    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    found: dict[str, dict[str, int]] = {}  # level -> CPUs that share a cache -> its size
-    for cpu in cpus:
-        for index in Path(f"/sys/devices/system/cpu/cpu{cpu}/cache").glob("index*"):
-            with suppress(OSError, ValueError, KeyError):
-                level, kind, size, shared = (
-                    (index / name).read_text().strip()
-                    for name in ("level", "type", "size", "shared_cpu_list")
-                )
-                if kind != "Instruction":
-                    unit = {"K": 2**10, "M": 2**20}[size[-1]]
-                    found.setdefault(f"L{level}", {})[shared] = int(size[:-1]) * unit
-    if found:
-        return {level: (min(found[level].values()), len(found[level])) for level in sorted(found)}
-    # Where the system does not tell, what most processors of the last ten years have at least.
-    caches = {}
-    for level, name, default, count in (
-        ("L1", "SC_LEVEL1_DCACHE_SIZE", 32 << 10, len(cpus)),
-        ("L2", "SC_LEVEL2_CACHE_SIZE", 512 << 10, len(cpus)),
-        ("L3", "SC_LEVEL3_CACHE_SIZE", 8 << 20, 1),
-    ):
-        size = 0
-        with suppress(ValueError, OSError, AttributeError):
-            size = os.sysconf(name)
-        caches[level] = (size if size > 0 else default, count)
-    return caches
-
-
-def _reach(cache: tuple[int, int], threads: int) -> int:
-    """Bytes of all caches of a level that so many threads use."""
-    size, count = cache
-    return size * min(threads, count)
-
-
-def _memory_of(size: int, caches: Caches, threads: int) -> str:
-    """The nearest memory that holds so many bytes."""
-    return next((level for level, cache in caches.items() if size <= _reach(cache, threads)), "DRAM")
-
-
-def _parts(caches: Caches, threads: int, quick: bool) -> dict[str, int]:
-    """Bytes that each thread reads, to measure each memory: {"L1": bytes, ..., "DRAM": bytes}."""
-    parts, inner = {}, 0
-    for level, cache in caches.items():
-        part = _reach(cache, threads) // threads
-        # A cache may be little larger than the one before it, and threads be many more than caches.
-        parts[level] = max(part // 2, 2 * inner, 4096)
-        inner = part
-    return parts | {"DRAM": (2 if quick else 4) * inner}
-
-
-def _measure_machine(
-    caches: Caches, threads: int, quick: bool
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    seconds, peaks, bandwidths = 0.002 if quick else 0.01, [], []
-    for count in sorted({1, threads}):
-        for dtype in ("float32", "float64"):
-            rate = _fma_rate(dtype, count, seconds)
-            peaks.append({"dtype": dtype, "threads": count, "gflops": rate / 1e9})
-        parts = _parts(caches, count, quick)
-        data = _written(max(parts.values()) * count)
-        for memory, part in parts.items():
-            rate = _best_rate(partial(_read, data, part), count, seconds)
-            bandwidths.append(
-                {"memory": memory, "threads": count, "bytes": part * count, "gbytes": rate / 1e9}
-            )
-    return peaks, bandwidths
-
-
-@lru_cache
-def fma_peak(dtype: str, n_threads: int | None) -> float:
-    """Most flops in a second of multiply-adds in registers, measured once a process, in a fifth of a second.
-
-    Short runs, and as many as fit: on a busy machine some are left alone. There one thread, which waits for
-    no other, may do more than all.
-
-    Parameters
-    ----------
-    dtype : {"float32", "float64"}
-    n_threads : int or None
-        None means all that the process may use.
-    """
-    counts = {1, n_threads or _kernels.max_threads()}
-    return max(_fma_rate(dtype, count, seconds=0.0005, budget=0.08) for count in counts)
-
-
-def _fma_rate(dtype: str, threads: int, seconds: float, budget: float = 0.0) -> float:
-    return _best_rate(partial(_kernels.multiply_add, dtype == "float64"), threads, seconds, budget)
-
-
-def roofline(
-    flops: float, n_bytes: int, dtype: str, n_threads: int | None = None
-) -> tuple[float, str | None]:
-    """The least time that this machine allows a pass over an array, measured in half a second.
-
-    Parameters
-    ----------
-    flops : float
-    n_bytes : int
-        Of the array, which is read once, from the nearest memory that holds it.
-    dtype : {"float32", "float64"}
-        What is computed with.
-    n_threads : int or None, default=None
-        None means all that the process may use.
-
-    Returns
-    -------
-    seconds : float
-    memory : str or None
-        The memory whose bandwidth is the limit; None where it is the peak.
-    """
-    caches, threads = _caches(), n_threads or _kernels.max_threads()
-    memory = _memory_of(n_bytes, caches, threads)
-    part = _parts(caches, threads, quick=True)[memory]
-    reading = n_bytes / _best_rate(partial(_read, _written(part * threads), part), threads, seconds=0.002)
-    computing = flops / fma_peak(dtype, n_threads)
-    return (reading, memory) if reading > computing else (computing, None)
-
-
-def _written(n_bytes: int) -> Array:
-    """Bytes that start on 64; written, because zeros that were never written all lie in one page."""
-    data = np.ones(n_bytes + 64, np.uint8)
-    return data[-data.ctypes.data % 64 :]
-
-
-def _read(data: Array, part: int, rounds: int, threads: int) -> int:
-    return _kernels.read(data[: part * threads], rounds, threads)
-
-
-def _best_rate(loop: Callable[[int, int], float], threads: int, seconds: float, budget: float = 0.0) -> float:
-    """The most that `loop(rounds, threads)`, which returns what it did, does in a second.
-
-    The best of ten runs of some `seconds` each, or of as many as `budget` allows.
-    """
-
-    def run(threads: int) -> tuple[float, float]:
-        start = perf_counter()
-        done = loop(rounds, threads)
-        return perf_counter() - start, done
-
-    rounds = 1
-    while min(run(1)[0] for _ in range(3)) < seconds:
-        rounds *= 2
-    runs: list[tuple[float, float]] = []
-    end = perf_counter() + budget
-    while len(runs) < 10 or perf_counter() < end:
-        runs.append(run(threads))
-    return max(done / taken for taken, done in runs)
 
 
 # ---- the kernels -----------------------------------------------------------------------------------------

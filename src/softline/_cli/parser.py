@@ -220,8 +220,10 @@ OPTIONS = [
         PENALTY,
         models="softmax logistic least_squares mlp",
     ),
-    Argument("--l1-ratio R", "share of L1 in the penalty: 1 is the lasso", RATIO, "", "softmax logistic"),
-    Argument("--label-smoothing S", "share of the uniform distribution in the labels", SHARE, "", "softmax"),
+    Argument("--l1-ratio R", "share of L1 in the penalty: 1 is the lasso", RATIO, "", "softmax logistic mlp"),
+    Argument(
+        "--label-smoothing S", "share of the uniform distribution in the labels", SHARE, "", "softmax mlp"
+    ),
     Argument("--optimizer", "what a step makes of the gradient", OPTIMIZERS, "", "softmax mlp"),
     Argument("--threads T", AS_HELP, THREADS, "n_threads", "softmax least_squares knn mlp"),
     Argument("--early-stopping", "stop when the validation accuracy stands still", True, "", "softmax mlp"),

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and never in the place of what a command reads."""
+"""Files: what is wrong with one that is read; and writing them whole, never in the place of an input."""
 
 from __future__ import annotations
 
@@ -10,11 +10,28 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
+from typing import TypeAlias
 
-from softline._typing import PathLike
+from softline._typing import Array, PathLike
 
 if sys.platform != "win32":
     import fcntl
+
+Part: TypeAlias = tuple[Array, Array]  # X and y
+
+
+class DataError(ValueError):
+    """A file is damaged, or holds something else than it should; one line names the file and the place."""
+
+
+def existing(path: PathLike) -> Path:
+    """The path of a file that is there."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder; expected a file")
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    return path
 
 
 def check_target(path: PathLike) -> Path:

@@ -15,13 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice, takewhile
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from softline._data.files import DataError, Part
 from softline._typing import Array
-
-Part: TypeAlias = tuple[Array, Array]  # X and y
 
 FILE_TYPES = (".csv", ".npy", ".npz")
 NPZ_ARRAYS = ("X", "y", "X_train", "y_train", "X_val", "y_val", "X_test", "y_test")
@@ -38,10 +37,6 @@ DECIMAL_COMMA = re.compile(r"\s*[+-]?(\d+(\.\d{3})*)?,\d+\s*")
 
 # Fewest rows to call a column a count, or identifiers: fewer may look so by chance.
 FEWEST_COUNTED, FEWEST_IDENTIFIERS = 10, 20
-
-
-class DataError(ValueError):
-    """A file is damaged, or holds something else than it should; one line names the file and the place."""
 
 
 class DataWarning(UserWarning):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import _fit_context
 from sklearn.utils import assert_all_finite
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from softline import _kernels
+from softline._estimators._sklearn import Interval, StrOptions, fit_context
 from softline._estimators.description import Description, Output, history_of, layers_of
 from softline._estimators.labels import check_labels, check_targets, n_columns
 from softline._kernels.rows import Rows, in_row_order, kernels_read
@@ -20,10 +21,29 @@ from softline._typing import Array, Floats, Layer
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
+# Constraints of the parameters that all estimators trained epoch by epoch share.
+DESCENT_CONSTRAINTS: dict[str, list[Any]] = {
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "l1_ratio": [Interval(Real, 0, 1, closed="both")],
+    "standardize": ["boolean"],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "tol": [Interval(Real, 0, None, closed="left"), None],
+    "early_stopping": ["boolean"],
+    "class_weight": [StrOptions({"balanced"}), dict, None],
+    "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "max_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "shuffle": ["boolean"],
+    "warm_start": ["boolean"],
+    "random_state": ["random_state"],
+    "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    "verbose": ["verbose"],
+}
+
 
 def checks_parameters(fit: Method) -> Method:
     """scikit-learn's check of an estimator's parameters before `fit`, with a type, which it lacks there."""
-    return cast(Method, _fit_context(prefer_skip_nested_validation=True)(fit))
+    return cast(Method, fit_context(prefer_skip_nested_validation=True)(fit))
 
 
 def available_where(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
@@ -150,7 +170,7 @@ class LinearPredictor:
         X = self._validate(X, reset=False)
         dtype = np.result_type(X.dtype, self.coef_)
         W, b = (np.ascontiguousarray(a, dtype) for a in (self.coef_, self.intercept_))
-        scores = np.empty((len(X), len(W)), dtype)
+        scores, X = np.empty((len(X), len(W)), dtype), Rows(X.array, dtype=dtype)
         _kernels.scores(X, None, W, b, scores, self.n_threads)
         if not np.isfinite(scores).all():  # a feature that is not finite leaves no score finite
             self._raise_if_not_finite(X)

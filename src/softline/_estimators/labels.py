@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight
 
+from softline._estimators._sklearn import check_sample_weight
 from softline._kernels.rows import Rows
+from softline._training.trainer import Seen
 from softline._typing import Array, ClassWeight
 
 # How far a row of targets may be from a sum of 1: what rounding to float16 does.
@@ -25,6 +26,11 @@ def n_columns(y: Any) -> int:
     """Columns of a matrix, 0 of anything else."""
     shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
     return shape[1] if len(shape) == 2 else 0
+
+
+def holds_indicators(y: Array) -> bool:
+    """Whether y has a column for each of several labels, 0 or 1, and no probabilities, which are floats."""
+    return y.ndim == 2 and y.dtype.kind != "f"
 
 
 def check_labels(y: Array) -> Array:
@@ -61,8 +67,19 @@ def check_targets(y: Array, dtype: np.dtype[Any]) -> Array:
     return np.asarray(y, dtype) if y.strides[1] == y.itemsize else np.ascontiguousarray(y, dtype)
 
 
-def check_indicators(y: Array, dtype: np.dtype[Any]) -> Array:
-    """Rows of 0 and 1, for rows that may have several labels, as int32 whatever the dtype of X."""
+def check_targets_or_indicators(y: Array, dtype: np.dtype[Any]) -> Array:
+    """Floats as `check_targets` returns them; other rows of 0 and 1, for several labels a row, as int32.
+
+    Raises
+    ------
+    ValueError
+        If they are neither.
+    """
+    if not holds_indicators(y):
+        try:
+            return check_targets(y, dtype)
+        except ValueError as error:
+            raise ValueError(f"{error}; for several labels a row pass integers or bools") from error
     if not np.isin(y, (0, 1)).all():
         raise ValueError(f"y of shape {y.shape} must hold 0 and 1, for several labels a row")
     return np.ascontiguousarray(y, np.int32)
@@ -124,27 +141,6 @@ def classes_of_stream(known: Array | None, y: Array, classes: ArrayLike | None, 
 # ---- weights ---------------------------------------------------------------------------------------------
 
 
-class Seen:
-    """Counts of the rows that a fit, or a stream of rows, has weighed.
-
-    Attributes
-    ----------
-    n_rows : int
-        Rows of a weight above 0.
-    weight : float
-        Sum of their weights.
-    of_classes : (C,) array
-        Sums of the sample weights of each class, if "balanced" class weights need them.
-    """
-
-    def __init__(self, n_classes: int) -> None:
-        self.n_rows, self.weight, self.of_classes = 0, 0.0, np.zeros(n_classes)
-
-    @property
-    def mean_weight(self) -> float:
-        return self.weight / self.n_rows
-
-
 def row_weights(
     X: Rows,
     y: Array,
@@ -171,7 +167,7 @@ def row_weights(
     if sample_weight is None and class_weight is None:
         seen.n_rows, seen.weight = seen.n_rows + len(X), seen.weight + len(X)
         return None
-    weight = _check_sample_weight(sample_weight, X.array, dtype=dtype or X.dtype, copy=True)
+    weight = check_sample_weight(sample_weight, X.array, dtype=dtype or X.dtype, copy=True)
     if np.any(weight < 0):
         raise ValueError(f"sample_weight must not be negative; the smallest is {weight.min()}")
     counts = seen.of_classes

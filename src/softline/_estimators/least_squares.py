@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError, blas, cho_factor, cho_solve, lapack, svd
 from scipy.sparse import issparse
 from sklearn.linear_model import RidgeClassifier
-from sklearn.utils._param_validation import Interval
 
 from softline import _kernels
 from softline._estimators import labels
+from softline._estimators._sklearn import Interval
 from softline._estimators.base import LinearPredictor, checks_parameters
 from softline._estimators.served import LeavesTheRest, as_fitted
 from softline._kernels.rows import Rows

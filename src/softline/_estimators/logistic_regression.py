@@ -12,19 +12,19 @@ from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
-from sklearn.linear_model._logistic import _check_solver
 from sklearn.utils import compute_class_weight
 
 from softline._estimators import labels
+from softline._estimators._sklearn import check_solver
 from softline._estimators.base import SoftmaxPredictor, checks_parameters
 from softline._estimators.description import Output
 from softline._estimators.served import LeavesTheRest
 from softline._kernels.rows import Rows
 from softline._solvers import lbfgs, reductions
 from softline._solvers.objective import Objective
+from softline._training.hooks import IterationHooks
 from softline._training.progress import EpochProgress
 from softline._typing import Array, ClassWeight, Differentiable, Floats, Layer, MatrixLike, RandomState
-from softline.callbacks import IterationHooks
 
 # Since 1.8 scikit-learn reads the kind of penalty from l1_ratio and C.
 _PENALTY_IS_DEPRECATED = (
@@ -158,7 +158,7 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
             return self._leave(because, "fit", X, y, sample_weight=sample_weight)
         self._left_because = None
         penalty, C, l1_ratio = self._penalty()
-        _check_solver(self.solver, penalty, self.dual)
+        check_solver(self.solver, penalty, self.dual)
         if self.n_jobs is not None and _PENALTY_IS_DEPRECATED:
             warnings.warn(
                 "'n_jobs' has no effect since 1.8 and will be removed in 1.10. "

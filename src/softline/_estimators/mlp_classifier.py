@@ -15,21 +15,34 @@ from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from softline import _kernels, optimizers, schedules
 from softline._estimators import labels
-from softline._estimators.base import SoftmaxPredictor, available_where, checks_parameters
+from softline._estimators._sklearn import Interval, Options, StrOptions
+from softline._estimators.base import (
+    DESCENT_CONSTRAINTS,
+    SoftmaxPredictor,
+    available_where,
+    checks_parameters,
+)
 from softline._estimators.description import Output
 from softline._estimators.served import LeavesTheRest, as_fitted
 from softline._kernels.rows import Rows, Samples
 from softline._solvers.network_objective import NetworkObjective
 from softline._training.fit_loop import FitLoop, StoppingRule, TrainsByEpochs
-from softline._training.trainer import DivergenceError, Stream, Trainer, TrainerOptions, epoch_flops
+from softline._training.hooks import Batch, Epoch
+from softline._training.trainer import (
+    DivergenceError,
+    Stream,
+    Trainer,
+    TrainerOptions,
+    epoch_flops,
+)
 from softline._typing import (
     Activation,
     Array,
+    ClassWeight,
     Differentiable,
     EvalSet,
     Floats,
@@ -37,12 +50,14 @@ from softline._typing import (
     MatrixLike,
     RandomState,
 )
-from softline.callbacks import Batch, Epoch
 
 __all__ = ["DivergenceError", "MLPClassifier"]
 
 # Rates at which scikit-learn's "adaptive" gives up.
 LEAST_RATE = 1e-6
+
+# What is said of something given, and of the reason why scikit-learn's code cannot take it.
+OWN = "{} is softline's own, but scikit-learn's code fits, because {}"
 
 
 class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPClassifier):
@@ -52,8 +67,8 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
     stochastic gradient descent with backpropagation, each epoch in one call to compiled kernels. Parameters,
     defaults and attributes are those of scikit-learn's MLPClassifier, which this class derives from, and so
     are, for the same `random_state`, initial weights and batches: the steps are the same to rounding. The
-    result is the same to the bit for any `n_threads`. `init`, `dropout`, `standardize` and `n_threads` are
-    additions. Sparse rows are left to scikit-learn's own code.
+    result is the same to the bit for any `n_threads`. `init` and the parameters after it are additions.
+    Sparse rows are left to scikit-learn's own code.
 
     Parameters
     ----------
@@ -114,6 +129,24 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         Whether to train as a pipeline with StandardScaler would. X is not copied, and `coefs_[0]` and
         `intercepts_[0]` take raw rows. In `partial_fit` the statistics are those of all rows since the first
         call.
+    l1_ratio : float, default=0.0
+        Share of L1 in the penalty, ``alpha ((1 - l1_ratio)/2 sum(W * W) + l1_ratio sum(|W|)) / n``: 0 is L2,
+        1 is L1, between them is the elastic net. L1 acts by proximal steps: weights that do not pay are
+        exactly 0. Not for "lbfgs".
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, multiplied with `sample_weight`: a dict from labels to weights, 1 for those
+        left out; or "balanced", inversely proportional to the (weighted) class frequencies, which in
+        `partial_fit` are those of all rows so far. A row with targets weighs what its classes do on average.
+        Not for rows with several labels.
+    label_smoothing : float, default=0.0
+        Share of the uniform distribution that is mixed into the labels or targets, in [0, 1). Two classes
+        then have two outputs and a softmax. Not for rows with several labels.
+    clip_norm : float or None, default=None
+        Gradients are scaled down to this norm, that of all parameters together and without the penalty's, as
+        in PyTorch's `clip_grad_norm_`. Not for "lbfgs".
+    max_norm : float or None, default=None
+        After each step the weights that go into a unit are scaled down to this norm; with `standardize`,
+        those of the standardised features. Not for "lbfgs".
     n_threads : int or None, default=None
         Threads to use. None: what the process may use, fewer where the work is small or the
         machine busy.
@@ -130,9 +163,9 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
     n_layers_ : int
         Layers, input and output counted.
     n_outputs_ : int
-        C; 1 for two classes.
+        C; 1 for labels of two classes without `label_smoothing`.
     out_activation_ : {"softmax", "logistic"}
-        "logistic", 1/(1 + exp(-score)), for two classes and for each of several labels by itself.
+        "logistic", 1/(1 + exp(-score)), for one output and for each of several labels by itself.
     n_iter_ : int
         Epochs run.
     t_ : int
@@ -175,25 +208,18 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
 
     _sklearn = SklearnMLPClassifier
     _takes_targets = True
-    _check_matrix = staticmethod(labels.check_indicators)
+    _check_matrix = staticmethod(labels.check_targets_or_indicators)
     _parameter_constraints = {
+        **DESCENT_CONSTRAINTS,
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(_kernels.ACTIVATIONS))],
         "solver": [StrOptions({"lbfgs", *optimizers.BY_NAME}), optimizers.Optimizer],
-        "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left"), None],
         "learning_rate": [StrOptions({"invscaling", "adaptive", *schedules.BY_NAME}), callable],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left"), None],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
         "momentum": [Interval(Real, 0, 1, closed="both")],
         "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "beta_1": [Interval(Real, 0, 1, closed="left")],
         "beta_2": [Interval(Real, 0, 1, closed="left")],
@@ -202,8 +228,6 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "init": [StrOptions({"xavier", "he"})],
         "dropout": [Interval(Real, 0, 1, closed="left")],
-        "standardize": ["boolean"],
-        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     def __init__(
@@ -235,6 +259,11 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         init: Literal["xavier", "he"] = "xavier",
         dropout: float = 0.0,
         standardize: bool = False,
+        l1_ratio: float = 0.0,
+        class_weight: ClassWeight = None,
+        label_smoothing: float = 0.0,
+        clip_norm: float | None = None,
+        max_norm: float | None = None,
         n_threads: int | None = None,
     ) -> None:
         super().__init__(
@@ -265,6 +294,11 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         self.init = init
         self.dropout = dropout
         self.standardize = standardize
+        self.l1_ratio = l1_ratio
+        self.class_weight = class_weight
+        self.label_smoothing = label_smoothing
+        self.clip_norm = clip_norm
+        self.max_norm = max_norm
         self.n_threads = n_threads
 
     # ---- training ----------------------------------------------------------------------------------
@@ -287,7 +321,9 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             As in :meth:`softline.SoftmaxClassifier.fit`: read where it lies, in its own dtype. Sparse
             matrices are left to scikit-learn's own code, which has no `eval_set` and no callbacks.
         y : (N,) array-like or (N, K) array-like
-            Labels of any type. Or, for rows that may have several of K labels, a matrix of 0 and 1.
+            Labels of any type. Or, for rows that may have several of K labels, a matrix of integers or bools
+            0 and 1. Or, as floats, targets: a row of K probabilities for each row of X; `classes_` is then
+            0..K-1, and accuracy is that of the most probable class.
         sample_weight : (N,) array-like or None
             Counts relative to the sum over each batch, as in scikit-learn; rows of weight 0 are left out.
         eval_set : (X, y) or None
@@ -316,31 +352,25 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         goes_on = self.warm_start and hasattr(self, "coefs_")
         because = self._why_trained_by_sklearn(X, y, goes_on)
         if because is not None:
-            for name, given in {
-                "eval_set": eval_set,
-                "callback": callback,
-                "batch_callback": batch_callback,
-            }.items():
-                if given is not None:
-                    raise ValueError(
-                        f"{name} is softline's own, but scikit-learn's code fits, because {because}"
-                    )
+            given = {"eval_set": eval_set, "callback": callback, "batch_callback": batch_callback}
+            for name, value in given.items():
+                if value is not None:
+                    raise ValueError(OWN.format(name, because))
             return self._train_by_sklearn(because, "fit", X, y, sample_weight=sample_weight)
         X, y = self._validate(X, y, reset=not goes_on)
         given = X.array, y, sample_weight
-        classes, _ = labels.classes_of(y)
+        classes, codes = labels.classes_of(y)
         if goes_on and not np.array_equal(classes, self.classes_):
             raise ValueError(
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
                 f"Previously got {self.classes_}, `y` has {classes}"
             )
-        weight = labels.row_weights(X, y, classes, sample_weight)
+        stream = Stream(X.shape[1], len(classes))
+        weight = self._row_weights(X, codes, classes, sample_weight, stream)
         rng = check_random_state(self.random_state)
         if not goes_on:
             self._begin(X, y, classes, rng)
-        y = self._encode(y, "y")
-        samples, validation = self._split(Samples(X, y, weight), eval_set, rng)
-        stream = Stream(X.shape[1], len(classes))
+        samples, validation = self._split(Samples(X, self._encode(y, "y"), weight), eval_set, rng)
         trainer, samples = self._trainer(samples, self._layers(), stream, rng, drawn=self._drawn)
         accuracy = None
         if validation is not None:
@@ -371,6 +401,8 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
 
     def _train_by_sklearn(self, because: str, method: str, X: Any, y: Any, **optional: Any) -> Self:
         """Have scikit-learn's `fit` or `partial_fit` train."""
+        if not issparse(y) and labels.n_columns(y) > 1 and np.asarray(y).dtype.kind == "f":
+            raise ValueError(OWN.format("a y of floats, which are probabilities,", because))
         self.epoch_seconds_, self.learning_rate_ = [], None
         if self.solver == "lbfgs":  # of which it keeps no history
             self.loss_curve_, self.validation_scores_ = [], None
@@ -409,9 +441,10 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         ----------
         X : (N, D) array-like
         y : (N,) array-like or (N, K) array-like
+            As in `fit`.
         sample_weight : (N,) array-like or None
         classes : (C,) array-like or None
-            All the labels there will be; needed on the first call, unless y is a matrix of 0 and 1.
+            All the labels there will be; needed on the first call, unless y is a matrix.
 
         Returns
         -------
@@ -433,15 +466,25 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             return self._train_by_sklearn(because, "partial_fit", X, y, **optional)
         X, y = self._validate(X, y, reset=first_call)
         classes = labels.classes_of_stream(None if first_call else self.classes_, y, classes, fewest=1)
-        weight = labels.row_weights(X, y, classes, sample_weight)
+        stream = (None if first_call else self._stream) or Stream(X.shape[1], len(classes))
+        weight = self._row_weights(X, labels.encode(y, classes, "y"), classes, sample_weight, stream)
         rng = check_random_state(self.random_state)
         if first_call:
             self._begin(X, y, classes, rng)
         samples = Samples(X, self._encode(y, "y"), weight)
-        stream = self._stream or Stream(X.shape[1], len(classes))
         options = {"resume": True, "drawn": self._drawn}
         self._train_on(*self._trainer(samples, self._layers(), stream, rng, **options))
         return self
+
+    def _row_weights(
+        self, X: Rows, y: Array, classes: Array, sample_weight: ArrayLike | None, stream: Stream
+    ) -> Array | None:
+        """Sample and class weights multiplied, which the stream counts; y are codes or a matrix."""
+        if labels.holds_indicators(y):
+            for name in ("class_weight", "label_smoothing"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} is for one label a row, and y has several")
+        return labels.row_weights(X, y, classes, sample_weight, self.class_weight, stream.seen)
 
     def _begin(self, X: Rows, y: Array, classes: Array, rng: np.random.RandomState) -> None:
         """Initial weights, and no history."""
@@ -451,8 +494,10 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
                 f"hidden_layer_sizes must be > 0, whole numbers of units; got {self.hidden_layer_sizes!r}"
             )
         self.classes_ = classes
-        several = y.ndim == 2
-        n_outputs = 1 if len(classes) <= 2 and not several else len(classes)
+        several = labels.holds_indicators(y)
+        # The kernels' logistic output takes labels, and those as they are.
+        mixed = y.ndim == 2 or (self.label_smoothing > 0 and len(classes) == 2)
+        n_outputs = 1 if len(classes) <= 2 and not mixed else len(classes)
         coefs, intercepts = [], []
         for n_in, n_out in pairwise([X.shape[1], *hidden, n_outputs]):
             if self.init == "he":
@@ -505,15 +550,13 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             float(self.learning_rate_init) if rate is None else rate,
             self._rule(),
             schedules.get(schedule),
-            self.max_iter,
-            200 if self.batch_size == "auto" else self.batch_size,
-            l2=float(self.alpha),
-            l2_of_batch=True,
-            shuffle=self.shuffle,
+            batch_size=200 if self.batch_size == "auto" else self.batch_size,
+            penalty_of_batch=True,
             reshuffle=True,
             activation=self.activation,
             dropout=float(self.dropout),
-            n_threads=self.n_threads,
+            # One class is all of the uniform distribution over the classes.
+            **self._shared_options() | ({"label_smoothing": 0.0} if len(self.classes_) == 1 else {}),
         )
 
     def _loss_and_gradient(
@@ -525,8 +568,11 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         X = Rows(X.array, dtype=np.float64)
         if not fitted:
             self._begin(X, y, labels.classes_of(y)[0], rng)
-        weight = labels.row_weights(X, y, self.classes_, sample_weight)
-        samples, stream = Samples(X, self._encode(y, "y"), weight), Stream(X.shape[1], len(self.classes_))
+        stream = Stream(X.shape[1], len(self.classes_))
+        y = y if labels.holds_indicators(y) or y.ndim == 1 else y.astype(float)
+        codes = labels.encode(y, self.classes_, "y")
+        weight = self._row_weights(X, codes, self.classes_, sample_weight, stream)
+        samples = Samples(X, self._encode(y, "y"), weight)
         trainer, samples = self._trainer(samples, self._layers(), stream, rng, drawn=self._drawn)
         objective = NetworkObjective(trainer, samples)
 
@@ -591,6 +637,9 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         """Fit by L-BFGS, which sees all rows at each step."""
         for given, what in (
             (self.dropout > 0, "needs the same loss each time; dropout"),
+            (self.l1_ratio > 0, "needs a smooth loss; l1_ratio"),
+            (self.clip_norm is not None, "chooses its steps; clip_norm"),
+            (self.max_norm is not None, "chooses its steps; max_norm"),
             (batch_callback is not None, "has no batches; batch_callback"),
         ):
             if given:
@@ -647,9 +696,14 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
 
     def _encode(self, y: Array, name: str) -> Array:
         """Labels as the kernels take them."""
-        if (y.ndim == 2) != self._several:
+        if labels.holds_indicators(y) != self._several:
             raise ValueError(f"{name} has shape {y.shape}; the classes are {self.classes_}")
         codes = labels.encode(y, self.classes_, name)
+        if self.n_outputs_ < len(self.classes_) and (y.ndim == 2 or self.label_smoothing > 0):
+            raise ValueError(
+                f"targets and label_smoothing need an output for each class; the model has {self.n_outputs_} "
+                f"for {len(self.classes_)} classes: fit it anew"
+            )
         return codes[:, None] if self.n_outputs_ == 1 else codes
 
     # ---- prediction --------------------------------------------------------------------------------
@@ -695,7 +749,9 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         scores : (N, C) ndarray; for two classes (N,), the log-odds of ``classes_[1]``
         """
         scores = self._outputs(X)
-        return scores[:, 0] if self.n_outputs_ == 1 else scores
+        if self.n_outputs_ == 1:
+            return scores[:, 0]
+        return scores[:, 1] - scores[:, 0] if self.n_outputs_ == 2 and not self._several else scores
 
     @as_fitted
     def predict(self, X: MatrixLike) -> Array:

@@ -18,8 +18,8 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
 from sklearn.neighbors import BallTree, KDTree
 from sklearn.pipeline import Pipeline
-from sklearn.utils._param_validation import make_constraint
 
+from softline._estimators._sklearn import constraints_of, make_constraint
 from softline._estimators.labels import n_columns
 from softline._typing import MatrixLike, Metric
 
@@ -143,7 +143,7 @@ class LeavesTheRest:
         ValueError
             If a parameter has a value that only softline knows.
         """
-        theirs, ours = self._sklearn._parameter_constraints, inspect.signature(type(self)).parameters
+        theirs, ours = constraints_of(self._sklearn), inspect.signature(type(self)).parameters
         for name, value in cast(Any, self).get_params(deep=False).items():
             if name in theirs:
                 known = any(make_constraint(one).is_satisfied_by(value) for one in theirs[name])

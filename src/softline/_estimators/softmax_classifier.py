@@ -13,21 +13,20 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from softline import _kernels, optimizers, schedules
 from softline._estimators import labels
-from softline._estimators.base import SoftmaxPredictor, checks_parameters
-from softline._estimators.labels import n_columns
+from softline._estimators._sklearn import Interval, StrOptions
+from softline._estimators.base import DESCENT_CONSTRAINTS, SoftmaxPredictor, checks_parameters
 from softline._kernels.rows import Rows, Samples
 from softline._solvers import reductions
 from softline._solvers.objective import Objective
 from softline._solvers.random_search import RandomSearch
 from softline._training.column_stats import ColumnStats
 from softline._training.fit_loop import FitLoop, StoppingRule, TrainsByEpochs, warn
+from softline._training.hooks import Batch, Epoch
 from softline._training.trainer import DivergenceError, Stream, Trainer, TrainerOptions, epoch_flops
 from softline._typing import Array, ClassWeight, Differentiable, EvalSet, Layer, RandomState
-from softline.callbacks import Batch, Epoch
 
 __all__ = ["DivergenceError", "SoftmaxClassifier"]
 
@@ -147,29 +146,15 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
 
     _takes_targets = True
     _parameter_constraints = {
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "l1_ratio": [Interval(Real, 0, 1, closed="both")],
+        **DESCENT_CONSTRAINTS,
         "optimizer": [StrOptions(set(optimizers.BY_NAME)), optimizers.Optimizer],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "solver": [StrOptions({"sgd", "lbfgs", "random_search", "random_local_search"})],
         "schedule": [StrOptions(set(schedules.BY_NAME)), callable],
-        "standardize": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left"), None],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "class_weight": [StrOptions({"balanced"}), dict, None],
-        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
-        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "max_norm": [Interval(Real, 0, None, closed="neither"), None],
         "fit_intercept": ["boolean"],
-        "shuffle": ["boolean"],
-        "warm_start": ["boolean"],
-        "random_state": ["random_state"],
-        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -319,21 +304,13 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
 
     def _options(self) -> TrainerOptions:
         """How gradient descent trains this model."""
-        alpha, l1_ratio = float(self.alpha), float(self.l1_ratio)
         return TrainerOptions(
             self.learning_rate,
             optimizers.get(self.optimizer),
             schedules.get(self.schedule),
-            self.max_iter,
-            self.batch_size,
-            l2=alpha * (1 - l1_ratio),
-            l1=alpha * l1_ratio,
-            label_smoothing=self.label_smoothing,
-            clip_norm=self.clip_norm,
-            max_norm=self.max_norm,
+            batch_size=self.batch_size,
             fit_intercept=self.fit_intercept,
-            shuffle=self.shuffle,
-            n_threads=self.n_threads,
+            **self._shared_options(),
         )
 
     def _put(self, layers: Sequence[Layer]) -> None:
@@ -580,23 +557,6 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
 
     def _encode(self, y: Array, name: str) -> Array:
         return labels.encode(y, self.classes_, name)
-
-    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Accuracy on labels y (N,), or on the most probable classes of targets y (N, C).
-
-        Parameters
-        ----------
-        X : (N, D) array-like
-        y : (N,) array-like or (N, C) array-like
-        sample_weight : (N,) array-like or None
-
-        Returns
-        -------
-        accuracy : float
-        """
-        if n_columns(y) > 1:
-            y = self.classes_[self._encode(np.asarray(y), "y").argmax(axis=1)]
-        return super().score(X, y, sample_weight)
 
     def _restore(self, layers: list[Layer], history: dict[str, Any]) -> None:
         super()._restore(layers, history)

@@ -58,15 +58,20 @@ class NetworkObjective:
             1 / total,
             options.n_threads,
             loss=loss_of(samples.y),
+            label_smoothing=options.label_smoothing,
             activation=options.activation or "identity",
             dropout=options.dropout,
             seed=trainer.seed,
             arena=trainer.arena,
         )
-        l2 = options.l2 / total
+        l2, l1 = options.l2 / total, options.l1 / total
+        loss += l2 / 2 * trainer.squares
         for (W, _), (dW, _) in zip(trainer.layers, gradients, strict=True):
             dW += l2 * W
-        return loss + l2 / 2 * trainer.squares, gradients
+            if l1 > 0:
+                dW += l1 * np.sign(W)
+                loss += l1 * np.sum(np.abs(W), dtype=float)
+        return loss, gradients
 
 
 def _flat(layers: Sequence[Layer]) -> Array:

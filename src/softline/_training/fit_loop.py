@@ -8,18 +8,19 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from softline._kernels.rows import Rows, Samples
 from softline._training.column_stats import ColumnStats
+from softline._training.hooks import Batch, CallbackSupportMixin, Epoch, IterationHooks
 from softline._training.step_size import AutoStep
 from softline._training.trainer import Stream, Trainer, TrainerOptions
 from softline._typing import Array, EvalSet, Layer
-from softline.callbacks import Batch, CallbackSupportMixin, Epoch, IterationHooks
 
 if TYPE_CHECKING:
     from softline._training.progress import EpochProgress
@@ -184,9 +185,9 @@ class FitLoop:
 class TrainsByEpochs(CallbackSupportMixin):
     """Mixin of estimators trained epoch by epoch.
 
-    They have methods `_options()`: how they are trained; `_put(layers)`, which makes layers of weights, for
-    rows as they came, the fitted attributes; and `_epoch_flops(n_rows)`: floating-point operations of an
-    epoch, None if nobody counts.
+    They have methods `_options()`: how they are trained; `_encode(y, name)`: labels as the kernels take
+    them; `_put(layers)`, which makes layers of weights, for rows as they came, the fitted attributes; and
+    `_epoch_flops(n_rows)`: floating-point operations of an epoch, None if nobody counts.
     """
 
     n_iter_: int
@@ -212,10 +213,41 @@ class TrainsByEpochs(CallbackSupportMixin):
 
         flops, peak = self._epoch_flops(n_rows), None
         if self.verbose > 1 and flops is not None:
-            from softline._cli.bench import fma_peak
+            from softline._kernels.machine_limits import fma_peak
 
             peak = fma_peak(dtype.name, self.n_threads)
         return EpochProgress(self.max_iter, n_rows, flops or 0, peak)
+
+    def _shared_options(self) -> dict[str, Any]:
+        """Those of the `TrainerOptions` that all such estimators have parameters for."""
+        alpha, l1_ratio = float(self.alpha), float(self.l1_ratio)
+        return {
+            "max_iter": self.max_iter,
+            "l2": alpha * (1 - l1_ratio),
+            "l1": alpha * l1_ratio,
+            "label_smoothing": self.label_smoothing,
+            "clip_norm": self.clip_norm,
+            "max_norm": self.max_norm,
+            "shuffle": self.shuffle,
+            "n_threads": self.n_threads,
+        }
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Accuracy on labels y (N,), or on the most probable classes of targets y (N, C).
+
+        Parameters
+        ----------
+        X : (N, D) array-like
+        y : (N,) array-like or (N, C) array-like
+        sample_weight : (N,) array-like or None
+
+        Returns
+        -------
+        accuracy : float
+        """
+        if np.ndim(y) == 2 and np.shape(y)[1] > 1 and not self._several:
+            y = self.classes_[self._encode(np.asarray(y), "y").argmax(axis=1)]
+        return cast(Any, super()).score(X, y, sample_weight)
 
     # ---- rows ------------------------------------------------------------------------------------------
 

@@ -6,12 +6,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 
 from softline import _kernels, optimizers, schedules
-from softline._estimators.labels import Seen
 from softline._kernels.rows import Rows, Samples
 from softline._training import step_size
 from softline._training.column_stats import ColumnStats
@@ -59,8 +59,9 @@ class TrainerOptions:
         Rows of a step; None for all.
     l2, l1 : float
         Penalties on the weights.
-    l2_of_batch : bool
-        Whether `l2` is divided by the weight of each batch, as in scikit-learn's MLPClassifier.
+    penalty_of_batch : bool
+        Whether `l2` and `l1` are divided by the weight of each batch, as `alpha` of scikit-learn's
+        MLPClassifier is.
     label_smoothing, clip_norm, max_norm, fit_intercept, shuffle, n_threads
         As in :class:`softline.SoftmaxClassifier`.
     reshuffle : bool
@@ -79,7 +80,7 @@ class TrainerOptions:
     batch_size: int | None = None
     l2: float = 0.0
     l1: float = 0.0
-    l2_of_batch: bool = False
+    penalty_of_batch: bool = False
     label_smoothing: float = 0.0
     clip_norm: float | None = None
     max_norm: float | None = None
@@ -93,6 +94,27 @@ class TrainerOptions:
     def batch_of(self, n_rows: int) -> int:
         """Rows of a step where there are `n_rows`."""
         return min(self.batch_size or n_rows, n_rows)
+
+
+class Seen:
+    """Counts of the rows that a fit, or a stream of rows, has weighed.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows of a weight above 0.
+    weight : float
+        Sum of their weights.
+    of_classes : (C,) array
+        Sums of the sample weights of each class, if "balanced" class weights need them.
+    """
+
+    def __init__(self, n_classes: int) -> None:
+        self.n_rows, self.weight, self.of_classes = 0, 0.0, np.zeros(n_classes)
+
+    @property
+    def mean_weight(self) -> float:
+        return self.weight / self.n_rows
 
 
 class Stream:
@@ -295,17 +317,20 @@ class Trainer:
     def _batches(self, samples: Samples, order: Array, rates: Array, batch_size: int) -> tuple[Array, float]:
         """Losses of an epoch's batches with the penalty, fewer if it is ended early; and the seconds."""
         penalties = np.full(len(rates), self.penalty)
-        if self.options.l2_of_batch:
-            penalties /= batch_weights(samples.row_weight, order, batch_size)
         flops = epoch_flops(len(order), *(W.size for W, _ in self.layers))
         n_calls = len(rates) if self.after_batch is not None else math.ceil(flops / CALL_FLOPS)
-        n = math.ceil(len(rates) / n_calls)  # batches of a call
+        firsts = np.arange(0, len(rates), math.ceil(len(rates) / n_calls))  # first batch of each call
+        if self.options.penalty_of_batch:
+            totals = batch_weights(samples.row_weight, order, batch_size)
+            penalties /= totals
+            if self.options.l1 > 0:  # of which a call has one value
+                firsts = np.union1d(firsts, np.flatnonzero(np.diff(totals)) + 1)
         losses = []
         start = time.perf_counter()
-        for first in range(0, len(rates), n):
-            rows = order[first * batch_size : (first + n) * batch_size]
-            found = self._descend(samples, rows, rates[first : first + n], batch_size)
-            losses.append(penalties[first : first + n] + found)
+        for first, end in pairwise([*firsts, len(rates)]):
+            rows = order[first * batch_size : end * batch_size]
+            found = self._descend(samples, rows, rates[first:end], batch_size)
+            losses.append(penalties[first:end] + found)
             if self.after_batch is not None and self.after_batch(first, losses[-1][0], rates[first]):
                 break
         return np.concatenate(losses), time.perf_counter() - start
@@ -319,11 +344,11 @@ class Trainer:
 
     def _descend(self, samples: Samples, order: Array, rates: Array, batch_size: int) -> Array:
         """Step on batches of rows; returns the loss of each before its step, without penalty."""
-        options, dtype = self.options, samples.X.dtype
+        options, dtype, l1 = self.options, samples.X.dtype, self.options.l1
         alphas = np.full(len(rates), float(options.l2))
-        if options.l2_of_batch:
+        if options.penalty_of_batch:
             totals = batch_weights(samples.row_weight, order, batch_size)
-            alphas, scales = alphas / totals, (1 / totals).astype(dtype)
+            alphas, l1, scales = alphas / totals, l1 / totals[0], (1 / totals).astype(dtype)
         else:
             sizes = np.minimum(batch_size, len(order) - batch_size * np.arange(len(rates)))
             scales = dtype.type(1 / (samples.mean_weight or 1)) / sizes.astype(dtype)
@@ -342,7 +367,7 @@ class Trainer:
             label_smoothing=options.label_smoothing,
             optimizer=options.optimizer,
             states=self.states,
-            l1=options.l1,
+            l1=l1,
             clip_norm=self.clip_norm,
             max_norm=options.max_norm,
             shift=self.shift,

@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from softline import datasets
+from softline._data.images import CIFAR10_SHAPE
 from softline._typing import Array, PathLike
 
 __all__ = ["get_CIFAR10_data", "load_CIFAR10"]
@@ -72,4 +73,4 @@ def get_CIFAR10_data(
 
 
 def _images(X: Array) -> Array:
-    return X.reshape(-1, *datasets.CIFAR10_SHAPE)
+    return X.reshape(-1, *CIFAR10_SHAPE)
