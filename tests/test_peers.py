@@ -1,5 +1,6 @@
 import json
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -21,4 +22,10 @@ def test_peers_agree_and_are_timed(options, tmp_path):
     assert done.returncode == 0, done.stderr
     records = json.loads(out.read_text())["records"]
     assert len(records) == 2
-    assert all(record["ratio"]["numpy"] > 0 for record in records)
+    for record in records:
+        seconds, median = record["seconds"], record["median"]
+        assert set(seconds) == set(median) == set(record["ratio"]) >= {"softline", "numpy"}
+        for name in seconds:
+            assert len(seconds[name]) >= 1 and min(seconds[name]) > 0
+            assert median[name] == statistics.median(seconds[name])
+        assert record["ratio"]["numpy"] == pytest.approx(median["numpy"] / median["softline"], rel=1e-12)

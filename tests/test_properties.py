@@ -1,7 +1,7 @@
 """Properties that hold exactly, of every estimator and solver.
 
-One table names the estimators; each test says which of them it concerns. Comparisons are to the bit where both
-sides do the same arithmetic, and else to a tolerance just above rounding in float64.
+One table names the estimators; each test says which of them it concerns. Comparisons are to the bit where
+both sides do the same arithmetic, and else to a tolerance just above rounding in float64.
 """
 
 import pickle
@@ -98,9 +98,8 @@ def table(request):
     """X (60, 4), whose features have means and scales of their own, y, and weights 0 to 3."""
     rng = np.random.default_rng(request.param)
     Z = rng.standard_normal((60, 4))
-    y = (Z @ rng.standard_normal((4, request.param)) + rng.standard_normal((60, request.param))).argmax(
-        axis=1
-    )
+    scores = Z @ rng.standard_normal((4, request.param)) + rng.standard_normal((60, request.param))
+    y = scores.argmax(axis=1)
     weight = rng.integers(0, 4, 60).astype(float)
     return Z * [1, 2, 0.5, 3] + [0, 1, -1, 2], y, weight
 
@@ -165,7 +164,7 @@ def test_a_row_of_weight_0_is_as_if_it_were_not_there(case, table):
 
 @each(BALANCED)
 def test_balanced_is_the_sample_weights_that_it_stands_for(case, table):
-    X, y, weight = table
+    X, y, _ = table
     balanced = case(class_weight="balanced").fit(X, y)
     assert_same(balanced, case().fit(X, y, compute_sample_weight("balanced", y)), X, case.tolerance)
     assert np.abs(outputs(balanced, X) - outputs(case().fit(X, y), X)).max() > 1e-6
