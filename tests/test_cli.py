@@ -373,15 +373,35 @@ def test_check_gradient_fails(capsys, monkeypatch):
 # ---- evaluate --------------------------------------------------------------------------------------------
 
 
-def test_evaluate_agrees_with_train(tmp_path, capsys):
-    path = str(tmp_path / "m")
-    assert main(["train", "digits", "--seed", "3", "--out", path]) == 0
-    trained = capsys.readouterr().out
-    for split, part in (("train", "training "), ("validation", "validation "), ("test", "test ")):
+@pytest.mark.parametrize("model", ["softmax", "least_squares"])
+def test_evaluate_agrees_with_train(tmp_path, capsys, model):
+    """The file keeps the seed of the split, so that no row that was trained on is taken for a test."""
+    path, seed = str(tmp_path / "m"), 5
+    assert main(["train", "digits", "--model", model, "--seed", str(seed), "--out", path]) == 0
+    trained, classifier = capsys.readouterr().out, load_model(path)
+    of_seed, of_none = (datasets.load("digits", random_state=s).parts for s in (seed, 0))
+    for split, part in (("train", "training"), ("validation", "validation"), ("test", "test")):
+        expected, other = (round(100 * classifier.score(*parts[part]), 2) for parts in (of_seed, of_none))
+        assert expected != other  # or this test could not tell the splits apart
         assert main(["evaluate", path, "digits", "--split", split]) == 0
-        assert accuracy(capsys.readouterr().out, "") == accuracy(trained, part)
+        assert accuracy(capsys.readouterr().out, "") == accuracy(trained, f"{part} ") == expected
     assert main(["evaluate", path, "digits"]) == 0
     assert accuracy(capsys.readouterr().out, "") == accuracy(trained)
+
+
+def test_seeds_of_training(tmp_path, capsys):
+    """--seed decides split and training; the same seed gives the same file but for its times."""
+    models = []
+    for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
+        assert main(["train", "digits", "--epochs", "3", "--seed", seed, "--out", str(tmp_path / name)]) == 0
+        models.append(load_model(tmp_path / name))
+    capsys.readouterr()
+    assert np.array_equal(models[0].coef_, models[1].coef_)
+    assert not np.array_equal(models[0].coef_, models[2].coef_)
+    assert [model.random_state for model in models] == [5, 5, 6]
+    data = datasets.load("digits", random_state=5)
+    by_hand = models[0].__class__(**models[0].get_params()).fit(data.X_train, data.y_train)
+    assert np.array_equal(by_hand.coef_, models[0].coef_)
 
 
 def test_evaluate_a_file(folder, capsys):

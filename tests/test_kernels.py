@@ -562,20 +562,21 @@ def test_ten_steps_follow_the_reference(dtype):
         assert exact_losses[-1] < exact_losses[0]
 
 
-EPOCH_OPTIONS = [
-    {},
-    {"l1": 0.01},
-    {"label_smoothing": 0.1},
-    {"clip_norm": 0.05},
-    {"max_norm": 1.0},
-    {"l1": 0.01, "label_smoothing": 0.2, "clip_norm": 0.3, "max_norm": 2.0},
+# Each optimizer plain and with all options, and each option by itself.
+EVERY_OPTION = {"l1": 0.01, "label_smoothing": 0.2, "clip_norm": 0.3, "max_norm": 2.0}
+EPOCHS = [(name, options) for name in optimizers.BY_NAME for options in ({}, EVERY_OPTION)] + [
+    ("adagrad", {"l1": 0.01}),
+    ("sgd", {"label_smoothing": 0.1}),
+    ("nesterov", {"clip_norm": 0.05}),
+    ("asgd", {"max_norm": 1.0}),
 ]
 
 
 @isas
 @dtypes
-@pytest.mark.parametrize("name", optimizers.BY_NAME)
-@pytest.mark.parametrize("options", EPOCH_OPTIONS, ids=lambda options: "+".join(options) or "plain")
+@pytest.mark.parametrize(
+    ("name", "options"), EPOCHS, ids=[f"{name}-{'+'.join(options) or 'plain'}" for name, options in EPOCHS]
+)
 def test_epochs_of_optimizers(isa, dtype, name, options):
     """Ten steps in two epochs, and with them the state, on several shapes, batch sizes and geometries."""
     optimizer = optimizers.BY_NAME[name]

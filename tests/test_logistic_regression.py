@@ -355,7 +355,7 @@ def test_refuses_data_as_scikit_learn():
 
 def test_weights_that_are_all_zero():
     X, y = load_iris(return_X_y=True)
-    with pytest.raises(ValueError, match="^the sample weights are all zero$|at least one non-zero"):
+    with pytest.raises(ValueError, match=r"^the sample weights are all zero$|at least one non-zero"):
         LogisticRegression().fit(X, y, np.zeros(len(y)))
     words = r"^the sample weights, multiplied with the class weights, are all zero$"
     with pytest.raises(ValueError, match=words):

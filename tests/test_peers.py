@@ -14,10 +14,22 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("options", [("--shapes", "tiny", "--batch-sizes", "256", "full"), ("--predict",)])
+@pytest.mark.parametrize("options", [("--batch-sizes", "256", "full"), ("--predict",)])
 def test_peers_agree_and_are_timed(options, tmp_path):
     out = tmp_path / "times.json"
-    command = [sys.executable, SCRIPT, *options, "--peers", "numpy", "--repeats", "1", "--json", out]
+    command = [
+        sys.executable,
+        SCRIPT,
+        "--shapes",
+        "tiny",
+        *options,
+        "--peers",
+        "numpy",
+        "--repeats",
+        "1",
+        "--json",
+        out,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     records = json.loads(out.read_text())["records"]

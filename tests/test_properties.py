@@ -487,6 +487,33 @@ def test_permuted_classes_permute_the_result(case, table):
     np.testing.assert_allclose(found, expected, rtol=0, atol=10 * case.tolerance * np.abs(expected).max())
 
 
+# ---- types of features ---------------------------------------------------------------------------------
+
+OTHER_TYPES = {
+    name: pytest.param(
+        case,
+        marks=pytest.mark.xfail(
+            strict=True, reason="LinearPredictor._scores hands float32 rows to kernels with float64 weights"
+        )
+        if name in LINEAR
+        else (),
+    )
+    for name, case in EVERY.items()
+}
+
+
+@each(OTHER_TYPES)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
+def test_rows_of_another_type_are_predicted_as_the_numbers_they_hold(case, dtype, table):
+    """By a model that was fitted in float64."""
+    X, y, _ = table
+    X = np.clip(np.rint(4 * X), 0, 200)
+    model = case().fit(X, y)
+    assert np.array_equal(model.predict(X.astype(dtype)), model.predict(X))
+    found, expected = outputs(model, X.astype(dtype)), outputs(model, X)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
 # ---- copies --------------------------------------------------------------------------------------------
 
 
