@@ -71,6 +71,7 @@ def assert_fails(capsys, args, message):
 # ---- train -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.wheel
 def test_train_digits(capsys):
     assert main(["train", "digits"]) == 0
     out, err = capsys.readouterr()
@@ -241,6 +242,7 @@ def test_train_logistic(tmp_path, capsys):
     assert re.search(r"^steps +\d+$", capsys.readouterr().out, re.M)
 
 
+@pytest.mark.wheel
 def test_train_knn(capsys):
     assert (
         main(["train", "digits", "--model", "knn", "--neighbors", "3", "--metric", "l1", "--threads", "1"])
@@ -252,6 +254,7 @@ def test_train_knn(capsys):
     assert "training accuracy" not in out
 
 
+@pytest.mark.wheel
 def test_train_mlp(tmp_path, capsys):
     path = str(tmp_path / "m")
     options = "--model mlp --hidden 40,20 --activation tanh --optimizer adam --learning-rate 0.01 --epochs 20"
@@ -565,6 +568,7 @@ def test_a_closed_output_is_no_error(folder, tmp_path):
 # ---- info and help ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.wheel
 def test_info(capsys, monkeypatch):
     monkeypatch.setenv("SOFTLINE_ISA", "baseline")
     assert main(["info"]) == 0
@@ -597,6 +601,7 @@ def test_info_on_a_model(folder, capsys):
     assert re.search(r"^classes +3, <U10: setosa, versicolor, virginica$", out, re.M)
 
 
+@pytest.mark.wheel
 def test_help_and_version_import_nothing_heavy():
     code = """if True:
         import sys
@@ -636,6 +641,7 @@ SPELT = {("C", 1.0): "1/rows", ("metric", "minkowski"): "l2", ("l1_ratio", None)
 
 
 @pytest.mark.parametrize("command", ["train", "check-gradient"])
+@pytest.mark.wheel
 def test_help_tells_the_defaults_of_every_model(capsys, command):
     with pytest.raises(SystemExit):
         main([command, "--help"])
@@ -807,6 +813,7 @@ def test_data_that_are_not_the_models(folder, tmp_path, capsys):
     assert_fails(capsys, ["evaluate", iris, tmp_path / "nameless.npz"], "no labels; expected an array y")
 
 
+@pytest.mark.wheel
 def test_in_a_process_of_its_own(folder, tmp_path):
     done = run("train", "digits", "--epochs", "3", "--out", "model.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

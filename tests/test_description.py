@@ -4,9 +4,9 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
 from sklearn.preprocessing import StandardScaler
-from softline.description import layers_of
 
 from softline import SoftmaxClassifier
+from softline._estimators.description import layers_of
 from softline.linear_model import LeastSquaresClassifier, LogisticRegression
 from softline.neighbors import KNeighborsClassifier
 from softline.neural_network import MLPClassifier

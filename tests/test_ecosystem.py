@@ -118,6 +118,7 @@ def test_set_output_and_feature_names_in_a_pipeline(estimator):
 
 
 @both
+@pytest.mark.wheel
 def test_pickle_and_clone(estimator):
     model = clone(estimator).fit(X, SPECIES[Y])
     again = pickle.loads(pickle.dumps(model))
@@ -344,6 +345,7 @@ print(limited, within, threads() - before, _kernels.max_threads())
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
+@pytest.mark.wheel
 def test_threadpool_limits_are_respected():
     """OpenMP's threads stay once they are started: those of a fit can be counted after it."""
     numbers = python(THREADS, OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="1")

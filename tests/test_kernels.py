@@ -83,6 +83,7 @@ def test_scores(isa, dtype):
 
 @isas
 @dtypes
+@pytest.mark.wheel
 def test_softmax(isa, dtype):
     for p in problems(dtype):
         for name in ("softmax", "log_softmax"):
@@ -717,6 +718,7 @@ def test_chunks_of_a_large_batch_change_no_bit(dtype):
 
 
 @isas
+@pytest.mark.wheel
 def test_fused_isas_agree_to_the_bit(isa):
     """AVX2, AVX-512 and NEON sum in the same virtual lanes and fuse the same multiply-adds."""
     if isa == "baseline":
@@ -775,6 +777,7 @@ def spread_out(dtype, low, high, n=20001):
 
 @isas
 @dtypes
+@pytest.mark.wheel
 def test_exp_over_its_whole_range(isa, dtype):
     """Probabilities of two classes are 1 / (1 + exp(-x)) from 1/2 down to the smallest normal number."""
     info = np.finfo(dtype)
@@ -1018,6 +1021,7 @@ def test_candidate_losses_refuses(changes, message):
         _kernels.candidate_losses(*(args | changes).values())
 
 
+@pytest.mark.wheel
 def test_empty_problems_do_nothing():
     out = np.full((3, 2), 7.0)
     _kernels.scores(np.empty((3, 0)), None, np.empty((2, 0)), np.array([1.0, 2.0]), out)
@@ -1028,6 +1032,7 @@ def test_empty_problems_do_nothing():
 
 
 @dtypes
+@pytest.mark.wheel
 def test_padded(dtype):
     for D in (1, 16, 100, 1024, 3072):
         W = _kernels.padded(3, D, dtype)

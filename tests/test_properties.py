@@ -268,6 +268,20 @@ def test_what_is_held_out_is_not_trained_on(case, table, monkeypatch):
 
 
 @each({name: case for name, case in STANDARDISING.items() if "lbfgs" not in name})
+def test_early_stopping_trains_on_the_other_rows_by_their_weights(case, table, monkeypatch):
+    X, y, weight = table
+    kept = np.flatnonzero(weight)
+    trained_on = kept[np.arange(len(kept)) % 4 > 0]
+    held_out = np.setdiff1d(kept, trained_on)
+    monkeypatch.setattr(fit_loop, "train_test_split", lambda *args, **options: (trained_on, held_out))
+    stopping = case(early_stopping=True, shuffle=False, standardize=True).fit(X, y, weight)
+    plain = case(shuffle=False, standardize=True)
+    plain.fit(X[trained_on], y[trained_on], weight[trained_on])
+    np.testing.assert_allclose(stopping.loss_curve_, plain.loss_curve_, rtol=1e-8)
+    assert stopping.validation_scores_[-1] == pytest.approx(plain.score(X[held_out], y[held_out]), abs=1e-12)
+
+
+@each({name: case for name, case in STANDARDISING.items() if "lbfgs" not in name})
 def test_rows_of_an_eval_set_are_not_trained_on(case, table):
     X, y, weight = table
     alone = case(standardize=True).fit(X, y, weight)
@@ -518,6 +532,7 @@ def test_rows_of_another_type_are_predicted_as_the_numbers_they_hold(case, dtype
 
 
 @each(EVERY)
+@pytest.mark.wheel
 def test_a_saved_model_predicts_the_same(case, table, tmp_path):
     X, y, _ = table
     model = case().fit(X, y)

@@ -186,6 +186,7 @@ def _fit_in_child(X, y, queue):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.wheel
 def test_fit_in_a_forked_child(digits):
     """libgomp would hang in a child forked after its parent started threads."""
     X, _, y, _ = digits
