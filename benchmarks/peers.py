@@ -631,7 +631,9 @@ def installed(implementations):
 
 def tasks_of(args):
     if args.predict:
-        return [Task("cifar10", n, 3072, 10, 0, args.dtype, calls) for n, calls in ((1, 1000), (10_000, 5))]
+        shape = "tiny" if args.shapes == ["tiny"] else "cifar10"
+        _, D, C = SHAPES[shape]
+        return [Task(shape, n, D, C, 0, args.dtype, calls) for n, calls in ((1, 1000), (10_000, 5))]
     tasks = []
     for shape, size in itertools.product(args.shapes, args.batch_sizes):
         N, D, C = SHAPES[shape]

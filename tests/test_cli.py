@@ -71,6 +71,7 @@ def assert_fails(capsys, args, message):
 # ---- train -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.wheel
 def test_train_digits(capsys):
     assert main(["train", "digits"]) == 0
     out, err = capsys.readouterr()
@@ -241,6 +242,7 @@ def test_train_logistic(tmp_path, capsys):
     assert re.search(r"^steps +\d+$", capsys.readouterr().out, re.M)
 
 
+@pytest.mark.wheel
 def test_train_knn(capsys):
     assert (
         main(["train", "digits", "--model", "knn", "--neighbors", "3", "--metric", "l1", "--threads", "1"])
@@ -252,6 +254,7 @@ def test_train_knn(capsys):
     assert "training accuracy" not in out
 
 
+@pytest.mark.wheel
 def test_train_mlp(tmp_path, capsys):
     path = str(tmp_path / "m")
     options = "--model mlp --hidden 40,20 --activation tanh --optimizer adam --learning-rate 0.01 --epochs 20"
@@ -373,15 +376,35 @@ def test_check_gradient_fails(capsys, monkeypatch):
 # ---- evaluate --------------------------------------------------------------------------------------------
 
 
-def test_evaluate_agrees_with_train(tmp_path, capsys):
-    path = str(tmp_path / "m")
-    assert main(["train", "digits", "--seed", "3", "--out", path]) == 0
-    trained = capsys.readouterr().out
-    for split, part in (("train", "training "), ("validation", "validation "), ("test", "test ")):
+@pytest.mark.parametrize("model", ["softmax", "least_squares"])
+def test_evaluate_agrees_with_train(tmp_path, capsys, model):
+    """The file keeps the seed of the split, so that no row that was trained on is taken for a test."""
+    path, seed = str(tmp_path / "m"), 5
+    assert main(["train", "digits", "--model", model, "--seed", str(seed), "--out", path]) == 0
+    trained, classifier = capsys.readouterr().out, load_model(path)
+    of_seed, of_none = (datasets.load("digits", random_state=s).parts for s in (seed, 0))
+    for split, part in (("train", "training"), ("validation", "validation"), ("test", "test")):
+        expected, other = (round(100 * classifier.score(*parts[part]), 2) for parts in (of_seed, of_none))
+        assert expected != other  # or this test could not tell the splits apart
         assert main(["evaluate", path, "digits", "--split", split]) == 0
-        assert accuracy(capsys.readouterr().out, "") == accuracy(trained, part)
+        assert accuracy(capsys.readouterr().out, "") == accuracy(trained, f"{part} ") == expected
     assert main(["evaluate", path, "digits"]) == 0
     assert accuracy(capsys.readouterr().out, "") == accuracy(trained)
+
+
+def test_seeds_of_training(tmp_path, capsys):
+    """--seed decides split and training; the same seed gives the same file but for its times."""
+    models = []
+    for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
+        assert main(["train", "digits", "--epochs", "3", "--seed", seed, "--out", str(tmp_path / name)]) == 0
+        models.append(load_model(tmp_path / name))
+    capsys.readouterr()
+    assert np.array_equal(models[0].coef_, models[1].coef_)
+    assert not np.array_equal(models[0].coef_, models[2].coef_)
+    assert [model.random_state for model in models] == [5, 5, 6]
+    data = datasets.load("digits", random_state=5)
+    by_hand = models[0].__class__(**models[0].get_params()).fit(data.X_train, data.y_train)
+    assert np.array_equal(by_hand.coef_, models[0].coef_)
 
 
 def test_evaluate_a_file(folder, capsys):
@@ -545,6 +568,7 @@ def test_a_closed_output_is_no_error(folder, tmp_path):
 # ---- info and help ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.wheel
 def test_info(capsys, monkeypatch):
     monkeypatch.setenv("SOFTLINE_ISA", "baseline")
     assert main(["info"]) == 0
@@ -577,6 +601,7 @@ def test_info_on_a_model(folder, capsys):
     assert re.search(r"^classes +3, <U10: setosa, versicolor, virginica$", out, re.M)
 
 
+@pytest.mark.wheel
 def test_help_and_version_import_nothing_heavy():
     code = """if True:
         import sys
@@ -616,6 +641,7 @@ SPELT = {("C", 1.0): "1/rows", ("metric", "minkowski"): "l2", ("l1_ratio", None)
 
 
 @pytest.mark.parametrize("command", ["train", "check-gradient"])
+@pytest.mark.wheel
 def test_help_tells_the_defaults_of_every_model(capsys, command):
     with pytest.raises(SystemExit):
         main([command, "--help"])
@@ -787,6 +813,7 @@ def test_data_that_are_not_the_models(folder, tmp_path, capsys):
     assert_fails(capsys, ["evaluate", iris, tmp_path / "nameless.npz"], "no labels; expected an array y")
 
 
+@pytest.mark.wheel
 def test_in_a_process_of_its_own(folder, tmp_path):
     done = run("train", "digits", "--epochs", "3", "--out", "model.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

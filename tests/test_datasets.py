@@ -51,6 +51,7 @@ def assert_fails_in_little_memory(call, *words):
 # ---- splits ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.wheel
 def test_digits_are_split_as_train_test_split_does():
     X, y = sklearn_datasets.load_digits(return_X_y=True)
     data = datasets.load_digits(random_state=3)

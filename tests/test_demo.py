@@ -20,6 +20,7 @@ def frames(path):
             yield np.asarray(image.convert("RGB"), dtype=int)
 
 
+@pytest.mark.wheel
 def test_toys_are_those_of_the_command_line():
     assert tuple(demo.TOYS) == TOYS
     for toy in demo.TOYS.values():

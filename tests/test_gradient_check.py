@@ -107,6 +107,23 @@ def test_worst_entry_is_reported():
     assert check_function(f, x, gradient, tol=1e-3).passed
 
 
+@pytest.mark.parametrize(("wrong_by", "passes"), [(1e-4, True), (2.5e-4, False), (2e-3, False)])
+def test_rounding_is_forgiven_once(wrong_by, passes):
+    """8 units in the last place of f over the step: 8 * 2.2e-16 * 1e6 / 1e-5 = 1.8e-4, and no more."""
+    x = np.array([0.5])
+    checked = check_function(lambda x: 1e6 + 3 * float(x[0]), x, np.array([3 + wrong_by]))
+    assert checked.passed == passes
+    assert (checked.error == 0) == passes
+
+
+@pytest.mark.parametrize(("wrong_by", "passes"), [(0.9e-7, True), (1.1e-7, False)])
+def test_tol_is_that_of_the_relative_error(wrong_by, passes):
+    """|a - b| / (|a| + |b|), for a slope of 1000, of which rounding hides little."""
+    x = np.array([0.001])
+    gradient = np.array([1000 * (1 + 2 * wrong_by)])
+    assert check_function(lambda x: 1000 * float(x[0]), x, gradient, tol=1e-7, h=1e-3).passed == passes
+
+
 def test_sampled_checks():
     x, calls = np.linspace(1, 2, 500), []
 

@@ -94,6 +94,7 @@ def test_a_training_on_a_terminal(noise, tmp_path, options):
     assert re.search(r"^test accuracy +[\d.]+%$", out, re.M) and f"{path}\n" in out
 
 
+@pytest.mark.wheel
 def test_ctrl_c_between_steps_of_logistic_regression(tmp_path, capsys, monkeypatch):
     """Its steps are too few to hit one from outside."""
     monkeypatch.setattr(

@@ -88,3 +88,10 @@ def test_codes():
         labels.encode(np.array([None, 1], dtype=object), classes, "y")
     with pytest.raises(ValueError, match="y has 3 columns; the classes are"):
         labels.encode(np.eye(3), classes, "y")
+
+
+def test_balanced_weights():
+    """n / (C n_c), for the classes that are there."""
+    np.testing.assert_allclose(labels.balanced_weights(np.array([2, 6, 4])), [2, 2 / 3, 1])
+    np.testing.assert_allclose(labels.balanced_weights(np.array([2.0, 0, 6])), [2, 0, 2 / 3])
+    assert labels.balanced_weights(np.zeros(2)).tolist() == [0, 0]

@@ -1,9 +1,10 @@
+import warnings
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from softline import reference
+from softline import SoftmaxClassifier, reference
 from softline._kernels.rows import Rows
 from softline._solvers import objective, proximal
 from softline._solvers.average_curvature import AverageCurvature
@@ -156,6 +157,80 @@ def test_rare_features_do_not_spoil_the_metric(monkeypatch):
     far = Objective(Rows(X), y, None, 3, l2=1e-3)
     result = minimize(far, start(far), 1e-7, 100)
     assert result.converged and result.n_iter < 60
+
+
+@pytest.mark.parametrize(
+    ("tol", "value", "expected"),
+    [
+        (1e-4, 2.0, 2e-5),  # 1000 tol^2 of the objective
+        (1e-6, 0.5, 5e-10),
+        (1e-2, 3.0, 3e-3),  # tol / 10 of it
+        (1e-4, 1e-5, 1e-9),  # 1000 tol^2 of tol
+        (0.0, 1.0, 0.0),
+    ],
+)
+def test_largest_gap(tol, value, expected):
+    assert largest_gap(tol, value) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("l1", [0.0, 0.02])
+@pytest.mark.parametrize("small", [False, True])
+def test_the_verdict_of_each_step(small, l1, monkeypatch):
+    """A search that ends after k steps has converged where its gap is allowed, and rightly so."""
+    if not small:
+        monkeypatch.setattr(objective, "SMALL_WEIGHTS", 0)
+        monkeypatch.setattr(objective, "MOST_WEIGHTS", 0)
+    far, tol, verdicts = problem(l1=l1), 1e-4, []
+    least = minimize(far, start(far), 1e-8, 500).value
+    for k in range(1, 60):
+        result = minimize(far, start(far), tol, k)
+        allowed = largest_gap(tol, result.value)
+        assert result.converged == (result.gap <= allowed)
+        assert result.value == pytest.approx(exact_value(far, result.Z), rel=1e-12)
+        assert not result.converged or result.value - least <= 2 * allowed
+        verdicts.append(result.converged)
+        if result.n_iter < k:
+            break
+    assert result.converged and result.gap <= 0.05 * allowed  # it ends where the estimate leaves no doubt
+    assert not verdicts[0]
+    for factor in (0.99, 1.01):  # of the gap that is left after one step
+        first = minimize(far, start(far), tol, 1)
+        edge = np.sqrt(factor * first.gap / first.value / 1000)
+        if edge < 1e-4:
+            assert minimize(far, start(far), edge, 1).converged == (factor > 1)
+
+
+def test_the_words_of_what_is_left():
+    result = minimize(problem(), start(problem()), 1e-6, 1)
+    words = result.shortfall(1e-6)
+    assert f"The objective, {result.value:.4g}, may be {result.gap:.2g} above its minimum" in words
+    assert f"tol=1e-06 asks for {largest_gap(1e-6, result.value):.2g}." in words
+
+
+def warnings_of(X, y, callback=None, **params):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = SoftmaxClassifier(solver="lbfgs", **params).fit(X, y, callback=callback)
+    return model, [str(w.message) for w in caught]
+
+
+def test_softmax_classifier_tells_of_a_search_that_falls_short():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((200, 6)), rng.integers(0, 3, 200)
+    # Too few steps; and rounding in float32, which ends the search long before max_iter.
+    for data, params, ends in (
+        (X, {"max_iter": 1, "tol": 1e-6}, 1),
+        (X.astype(np.float32), {"max_iter": 10_000, "tol": 0.0}, None),
+    ):
+        model, messages = warnings_of(data, y, **params)
+        assert len(messages) == 1 and f"stopped after {model.n_iter_} steps" in messages[0]
+        assert "above its minimum" in messages[0]
+        assert model.n_iter_ == ends or (ends is None and 1 < model.n_iter_ < 100)
+    # None of these: at the minimum, told to run exactly so far, ended by a callback.
+    assert warnings_of(X, y, tol=1e-6)[1] == []
+    assert warnings_of(X, y, tol=None, max_iter=1)[1] == []
+    model, messages = warnings_of(X, y, tol=1e-12, callback=lambda epoch: epoch.epoch == 1)
+    assert model.n_iter_ == 1 and messages == []
 
 
 def test_float32_reaches_the_minimum_of_float64():

@@ -355,15 +355,22 @@ def test_refuses_data_as_scikit_learn():
 
 def test_weights_that_are_all_zero():
     X, y = load_iris(return_X_y=True)
-    with pytest.raises(ValueError, match="weight"):
+    with pytest.raises(ValueError, match=r"^the sample weights are all zero$|at least one non-zero"):
         LogisticRegression().fit(X, y, np.zeros(len(y)))
+    words = r"^the sample weights, multiplied with the class weights, are all zero$"
+    with pytest.raises(ValueError, match=words):
+        LogisticRegression(class_weight=dict.fromkeys(range(3), 0)).fit(X, y)
 
 
 def test_pickle_holds_no_kernel_state():
     X, y = load_iris(return_X_y=True)
     model = LogisticRegression().fit(X, y)
-    again = pickle.loads(pickle.dumps(model))
+    pickled = pickle.dumps(model)
+    again = pickle.loads(pickled)
     assert np.array_equal(again.predict_proba(X), model.predict_proba(X))
+    fitted = {"coef_", "intercept_", "classes_", "n_iter_", "n_features_in_", "_left_because"}
+    assert set(vars(again)) == set(vars(model)) == fitted | set(model.get_params())
+    assert b"_kernels" not in pickled and b"_solvers" not in pickled
 
 
 def test_signature_is_scikit_learns():

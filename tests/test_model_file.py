@@ -190,6 +190,7 @@ def test_a_random_state_that_is_an_object_is_forgotten(tmp_path):
     assert round_trip(model, tmp_path).random_state is None
 
 
+@pytest.mark.wheel
 def test_training_goes_on_after_loading(tmp_path):
     model = trained(learning_rate=0.1)
     loaded = round_trip(model, tmp_path)
@@ -198,6 +199,7 @@ def test_training_goes_on_after_loading(tmp_path):
     assert trained_on.loss_curve_[0] < trained().loss_curve_[0]
 
 
+@pytest.mark.wheel
 def test_the_same_model_is_the_same_file(tmp_path):
     for name in "ab":
         save_model(trained(), tmp_path / name, image_shape=(1, 5))

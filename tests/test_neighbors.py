@@ -265,6 +265,7 @@ def test_cifar10(cifar10_dir, p):
     assert_agrees(X, part.y_train[:1000], [Q], [np.uint8, np.float32], p=p)
 
 
+@pytest.mark.wheel
 def test_votes_tie_for_the_first_class():
     X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array(["d", "c", "b", "a"])
     model = KNeighborsClassifier(n_neighbors=4).fit(X, y)

@@ -9,6 +9,8 @@ import pytest
 import softline
 from softline import _kernels
 
+pytestmark = pytest.mark.wheel
+
 
 def run(code, **env):
     return subprocess.run(

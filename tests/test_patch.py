@@ -50,6 +50,7 @@ def script(tmp_path):
 # ---- in a process -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.wheel
 def test_patch_and_unpatch():
     assert sklearn.linear_model.LogisticRegression is SklearnLogisticRegression
     for _ in range(2):
@@ -91,6 +92,7 @@ def test_scikit_learns_own_estimators_of_the_name_keep_theirs():
     assert model.fit(X, y).score(X, y) > 0.9
 
 
+@pytest.mark.wheel
 def test_pickles_load_where_nothing_is_patched(tmp_path):
     X, y = load_iris(return_X_y=True)
     before = sklearn.linear_model.LogisticRegression(max_iter=1000).fit(X, y)
@@ -203,6 +205,7 @@ def test_nothing_to_run(args, message):
     assert done.returncode == 2 and done.stderr.startswith(f"softline: error: {message}")
 
 
+@pytest.mark.wheel
 def test_the_names_are_handed_on_without_importing_scikit_learn():
     done = python("-c", "import sys, softline; softline.unpatch_sklearn(); print('sklearn' in sys.modules)")
     assert done.stdout == "False\n", done.stderr

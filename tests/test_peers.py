@@ -1,5 +1,6 @@
 import json
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +14,30 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("options", [("--shapes", "tiny", "--batch-sizes", "256", "full"), ("--predict",)])
+@pytest.mark.parametrize("options", [("--batch-sizes", "256", "full"), ("--predict",)])
 def test_peers_agree_and_are_timed(options, tmp_path):
     out = tmp_path / "times.json"
-    command = [sys.executable, SCRIPT, *options, "--peers", "numpy", "--repeats", "1", "--json", out]
+    command = [
+        sys.executable,
+        SCRIPT,
+        "--shapes",
+        "tiny",
+        *options,
+        "--peers",
+        "numpy",
+        "--repeats",
+        "1",
+        "--json",
+        out,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     records = json.loads(out.read_text())["records"]
     assert len(records) == 2
-    assert all(record["ratio"]["numpy"] > 0 for record in records)
+    for record in records:
+        seconds, median = record["seconds"], record["median"]
+        assert set(seconds) == set(median) == set(record["ratio"]) >= {"softline", "numpy"}
+        for name in seconds:
+            assert len(seconds[name]) >= 1 and min(seconds[name]) > 0
+            assert median[name] == statistics.median(seconds[name])
+        assert record["ratio"]["numpy"] == pytest.approx(median["numpy"] / median["softline"], rel=1e-12)

@@ -114,6 +114,7 @@ def test_every_half_and_every_bfloat(isa):
             assert np.array_equal(out[0, 0], np.float32(bad), equal_nan=True)
 
 
+@pytest.mark.wheel
 def test_rows_refuse_what_the_kernels_do_not_read():
     for dtype in (np.int64, np.complex64, ">f4", object):
         with pytest.raises(TypeError, match="X must be of native float32"):

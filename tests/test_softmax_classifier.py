@@ -36,7 +36,7 @@ def same_bits(a, b):
 
 
 @parametrize_with_checks(
-    [SoftmaxClassifier(), SoftmaxClassifier(batch_size=None), SoftmaxClassifier(schedule="cosine")]
+    [SoftmaxClassifier(), SoftmaxClassifier(batch_size=None), SoftmaxClassifier(solver="lbfgs")]
 )
 def test_check_estimator(estimator, check):
     check(estimator)
@@ -45,8 +45,7 @@ def test_check_estimator(estimator, check):
 # ---- learning: the default works at any scale -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("batch_size", [256, None, 1])
+@pytest.mark.parametrize(("dtype", "batch_size"), [(np.float32, 256), (np.float64, None), (np.float32, 1)])
 def test_default_learns_digits_at_any_scale(digits_at_scale, dtype, batch_size):
     X, X_test, y, y_test, alpha = digits_at_scale
     model = SoftmaxClassifier(random_state=0, batch_size=batch_size, alpha=alpha)
@@ -187,6 +186,7 @@ def _fit_in_child(X, y, queue):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.wheel
 def test_fit_in_a_forked_child(digits):
     """libgomp would hang in a child forked after its parent started threads."""
     X, _, y, _ = digits

@@ -109,6 +109,7 @@ def in_threads(work):
         return list(pool.map(run, range(THREADS)))
 
 
+@pytest.mark.wheel
 def test_every_kernel_is_called():
     functions = inspect.getmembers(reference, inspect.isfunction)
     twins = {name for name, twin in functions if twin.__module__ == reference.__name__}
@@ -155,6 +156,7 @@ def fitted(estimator):
     return joblib.hash((model.predict(X), scores(X)))
 
 
+@pytest.mark.wheel
 def test_fits():
     alone = [fitted(estimator) for estimator in ESTIMATORS]
 
@@ -172,6 +174,7 @@ def test_one_model_for_all():
     assert set(in_threads(lambda _: model.predict_proba(X).tobytes())) == {alone}
 
 
+@pytest.mark.wheel
 def test_machine():
     assert set(in_threads(lambda _: _kernels.multiply_add(False, 1000, 2))) == {
         _kernels.multiply_add(False, 1000, 2)
@@ -186,6 +189,7 @@ def run_python(code, *options):
 
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="needs a free-threaded Python")
 @pytest.mark.parametrize("module", ["core", "dense", "training", "descent", "neighbors", "machine"])
+@pytest.mark.wheel
 def test_the_gil_stays_off(module):
     """Python turns it on, with a warning, for a module that does not declare that it can do without."""
     code = f"import sys, numpy, softline._kernels.{module}; print(sys._is_gil_enabled())"

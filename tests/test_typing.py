@@ -20,6 +20,7 @@ HERE = Path(__file__).parent / "typing"
 PACKAGE = Path(softline.__file__).parent
 
 
+@pytest.mark.wheel
 def test_type_checkers_see_the_lazy_names():
     """__init__.pyi imports what __init__.py hands on, from the same homes."""
     imports = [node for node in ast.parse((PACKAGE / "__init__.pyi").read_text()).body[1:-1]]
@@ -28,10 +29,12 @@ def test_type_checkers_see_the_lazy_names():
     assert found == homes | dict.fromkeys(softline._MODULES, "softline")
 
 
+@pytest.mark.wheel
 def test_the_package_says_that_it_is_typed():
     assert (PACKAGE / "py.typed").is_file()
 
 
+@pytest.mark.wheel
 def test_kernels_have_the_signatures_of_their_twins():
     """And the stub names them all."""
     twins = dict(inspect.getmembers(reference, is_function_of(reference)))
@@ -54,6 +57,7 @@ def is_function_of(module):
     )
 
 
+@pytest.mark.wheel
 def test_names_in_types_are_all_there_are():
     assert set(get_args(optimizers.Name)) == optimizers.BY_NAME.keys()
     assert set(get_args(schedules.Name)) == schedules.BY_NAME.keys()
