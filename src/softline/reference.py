@@ -21,7 +21,7 @@ int32; `n_threads` is ignored here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast
 
 import numpy as np
 
@@ -267,11 +267,13 @@ def step(
         Boyd, 2014, 4.2; of momentum, whose steady steps are 1 / (1 - momentum) times as large; of AdaGrad:
         Duchi et al., 2011, 5.1; of Adam: Yun, Lozano and Yang, ProxGen, 2021).
     """
-    rule, of = "sgd" if optimizer is None else optimizer.rule, optimizer
+    rule = "sgd" if optimizer is None else optimizer.rule
+    of: Any = optimizer
+    past: Any = state
     root = np.sqrt(_rate(1.0, metric))
-    kept = None if state is None or fit_intercept else state.b.copy()
-    if state is not None:
-        state.t += 1
+    kept = None if past is None or fit_intercept else past.b.copy()
+    if past is not None:
+        past.t += 1
     if rule == "adamw":
         before, alpha_of_step = W.copy(), 0.0
         W *= 1 - learning_rate * alpha
@@ -280,7 +282,7 @@ def step(
     else:
         alpha_of_step = alpha
     g = _penalised(W, dW, db, alpha_of_step, shift)
-    moments = [] if state is None else list(zip(state.W, state.b, strict=True))
+    moments = [] if past is None else list(zip(past.W, past.b, strict=True))
     if rule in ("sgd", "asgd"):
         steps, rate = (root**2 * g, db), learning_rate * root**2
     elif rule in ("momentum", "nesterov"):
@@ -290,7 +292,7 @@ def step(
         steps = (m, mb) if rule == "momentum" else (g + of.momentum * m, db + of.momentum * mb)
         steps, rate = (root**2 * steps[0], steps[1]), learning_rate * root**2 / (1 - of.momentum)
     elif rule in ("adam", "adamw"):
-        first, second = 1 - of.beta1**state.t, 1 - of.beta2**state.t
+        first, second = 1 - of.beta1**past.t, 1 - of.beta2**past.t
         learning_rate = learning_rate / first
         means, sizes = [], []
         for m, v, a in zip(*moments, (root * g, db), strict=True):
@@ -308,9 +310,9 @@ def step(
         steps, rate = (root**2 * g / sizes[0], db / sizes[1]), learning_rate * root**2 / sizes[0]
     _move(W, b, -learning_rate * steps[0], -learning_rate * steps[1], rate * l1, shift, fit_intercept)
     if rule == "asgd":
-        _average(W, b, state, of.t0, fit_intercept)
+        _average(W, b, past, of.t0, fit_intercept)
     if kept is not None:
-        state.b[...] = kept
+        past.b[...] = kept
 
 
 def _average(W: Array, b: Array, state: State, t0: int, fit_intercept: bool) -> None:
@@ -690,12 +692,12 @@ def epoch(
                 state.t += 1
             else:
                 rates = learning_rates[k], alphas[k]
-                of = {"optimizer": optimizer, "state": state, "l1": l1}
+                of: Any = {"optimizer": optimizer, "state": state, "l1": l1}
                 step(W, b, dW, db, *rates, *geometry, fit_intercept, **of)
             if max_norm is not None:
                 project_rows(W, b, max_norm, geometry[0])
             if averages and state is not None:
-                _average(W, b, state, optimizer.t0, fit_intercept)
+                _average(W, b, state, cast(Any, optimizer).t0, fit_intercept)
     return np.array(losses)
 
 
