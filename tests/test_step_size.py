@@ -27,6 +27,7 @@ def samples():
     """Rows with one direction that is much longer than the others: power iteration finds it."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((300, 6)) * [5, 1, 1, 1, 1, 0.5] + 0.5
+    X[[50, 200]] *= 8  # these two are much longer than any other row
     return Samples(Rows(X), rng.integers(0, 3, 300).astype(np.int32), rng.random(300) + 0.1)
 
 
@@ -65,9 +66,9 @@ def test_smoothness(samples, geometry, cut, fit_intercept):
 def test_smoothness_of_a_sample(monkeypatch, samples):
     """A pass over few rows, drawn without regard to their order, unless all rows are asked for."""
     monkeypatch.setattr(step_size, "SAMPLE_ROWS", 100)
-    every = smoothness(samples, 0, None, None, True, np.random.RandomState(1), sample=False)
-    some = smoothness(samples, 0, None, None, True, np.random.RandomState(1))
-    assert every[0] == pytest.approx(exact_smoothness(samples, 0, None, None, True)[0], rel=1e-3)
+    every = smoothness(samples, 0, None, None, True, np.random.RandomState(1), sample=False, cut=2)
+    some = smoothness(samples, 0, None, None, True, np.random.RandomState(1), cut=2)
+    assert every[0] == pytest.approx(exact_smoothness(samples, 0, None, None, True, 2)[0], rel=1e-3)
     assert some != every and some[0] == pytest.approx(every[0], rel=0.3)
     few = Samples(samples.X, samples.y, samples.row_weight, np.arange(100))
     assert smoothness(few, 0, None, None, True, RNG) == smoothness(
@@ -211,6 +212,35 @@ def test_rate_of_a_classifier(samples, name, batch_size, standardize, weighted):
         expected = change / length
     # The loss of the only epoch is the least, so the rate is still the first.
     assert model.learning_rate_ == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum"])
+def test_rate_of_a_stream(samples, name):
+    """There is no end of rows: even a full batch is a sample of them."""
+    X, y = samples.X.array[:30], samples.y[:30]
+    model = SoftmaxClassifier(optimizer=name, batch_size=None, alpha=0.01)
+    model.partial_fit(X, y, classes=range(3))
+    auto = model._stream.auto
+    given = Samples(Rows(X), y, np.ones(30))
+    largest, longest, _ = exact_smoothness(given, 0.01, auto.shift, auto.metric, True, 2)
+    momentum = getattr(optimizers.BY_NAME[name], "momentum", 0)
+    expected = 1 / (29 / 30 * largest + longest / 30 / (1 - momentum))
+    assert model.learning_rate_ == pytest.approx(expected, rel=0.02)
+    assert (
+        SoftmaxClassifier(optimizer=name, batch_size=None, max_iter=1).fit(X, y).learning_rate_
+        > 1.04 * expected
+    )
+
+
+def test_rows_of_a_stream_are_remembered_alike(samples):
+    """Whenever they came: of parts of 100, 100 and 200 rows a quarter, a quarter and a half."""
+    stats, auto = ColumnStats(1), AutoStep()
+    for value, size in ((1, 100), (2, 100), (3, 200)):
+        part = Samples(Rows(np.full((size, 1), float(value))), np.zeros(size, np.int32))
+        stats.update(part.X, part.rows, None)
+        auto.observe(part, stats, 0.1, True, RNG)
+    counts = np.bincount(auto.seen[:, 0].astype(int), minlength=4)[1:]
+    np.testing.assert_allclose(counts / 256, [0.25, 0.25, 0.5], atol=0.09)
 
 
 def test_rate_falls_after_an_epoch_whose_loss_has_risen(samples, monkeypatch):
