@@ -88,7 +88,6 @@ class LinearPredictor:
     feature_names_in_: Array
     n_threads: int | None = None
     _takes_targets = False
-    _check_matrix = staticmethod(check_targets)
 
     if TYPE_CHECKING:  # of scikit-learn's mixin, which has no types
 
@@ -117,12 +116,16 @@ class LinearPredictor:
             _kernels.scores(X, None, zeros, None, scores, self.n_threads)
             if not np.isfinite(scores).all():  # 0 times infinity or NaN is NaN
                 self._raise_if_not_finite(X)
-            return X, self._check_matrix(y, X.dtype) if soft else y
+            return X, self._check_matrix(y, X.dtype, reset) if soft else y
         if not (converted is None and type(X) is np.ndarray and X.ndim == 2 and len(X) > 0) or (
             X.shape[1] != getattr(self, "n_features_in_", None) or hasattr(self, "feature_names_in_")
         ):
             X = as_numbers(validate_data(self, X, reset=reset, **options), converted)
         return Rows(X)
+
+    def _check_matrix(self, y: Array, dtype: np.dtype[Any], reset: bool) -> Array:
+        """A column for each class, of a y as users pass it."""
+        return check_targets(y, dtype)
 
     @property
     def _output(self) -> Output:

@@ -29,7 +29,7 @@ def n_columns(y: Any) -> int:
 
 
 def holds_indicators(y: Array) -> bool:
-    """Whether y has a column for each of several labels, 0 or 1, and no probabilities, which are floats."""
+    """Whether a checked y has a column for each of several labels, 0 or 1, and no probabilities: floats."""
     return y.ndim == 2 and y.dtype.kind != "f"
 
 
@@ -67,20 +67,22 @@ def check_targets(y: Array, dtype: np.dtype[Any]) -> Array:
     return np.asarray(y, dtype) if y.strides[1] == y.itemsize else np.ascontiguousarray(y, dtype)
 
 
-def check_targets_or_indicators(y: Array, dtype: np.dtype[Any]) -> Array:
-    """Floats as `check_targets` returns them; other rows of 0 and 1, for several labels a row, as int32.
+def check_targets_or_indicators(y: Array, dtype: np.dtype[Any], several: bool | None = None) -> Array:
+    """Rows of 0 and 1, for `several` labels a row, as int32; others as `check_targets` returns them.
+
+    `several` None tells them by what they hold: floats that are not all 0 or 1 are probabilities.
 
     Raises
     ------
     ValueError
         If they are neither.
     """
-    if not holds_indicators(y):
-        try:
-            return check_targets(y, dtype)
-        except ValueError as error:
-            raise ValueError(f"{error}; for several labels a row pass integers or bools") from error
-    if not np.isin(y, (0, 1)).all():
+    ones = np.isin(y, (0, 1)).all()
+    if several is None:
+        several = bool(ones) or y.dtype.kind != "f"
+    if not several:
+        return check_targets(y, dtype)
+    if not ones:
         raise ValueError(f"y of shape {y.shape} must hold 0 and 1, for several labels a row")
     return np.ascontiguousarray(y, np.int32)
 

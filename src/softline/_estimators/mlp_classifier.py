@@ -208,7 +208,6 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
 
     _sklearn = SklearnMLPClassifier
     _takes_targets = True
-    _check_matrix = staticmethod(labels.check_targets_or_indicators)
     _parameter_constraints = {
         **DESCENT_CONSTRAINTS,
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -321,9 +320,9 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             As in :meth:`softline.SoftmaxClassifier.fit`: read where it lies, in its own dtype. Sparse
             matrices are left to scikit-learn's own code, which has no `eval_set` and no callbacks.
         y : (N,) array-like or (N, K) array-like
-            Labels of any type. Or, for rows that may have several of K labels, a matrix of integers or bools
-            0 and 1. Or, as floats, targets: a row of K probabilities for each row of X; `classes_` is then
-            0..K-1, and accuracy is that of the most probable class.
+            Labels of any type. Or, for rows that may have several of K labels, a matrix of 0 and 1, as in
+            scikit-learn. Or, as floats that are not all 0 or 1, targets: a row of K probabilities for each
+            row of X; `classes_` is then 0..K-1, and accuracy is that of the most probable class.
         sample_weight : (N,) array-like or None
             Counts relative to the sum over each batch, as in scikit-learn; rows of weight 0 are left out.
         eval_set : (X, y) or None
@@ -401,7 +400,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
 
     def _train_by_sklearn(self, because: str, method: str, X: Any, y: Any, **optional: Any) -> Self:
         """Have scikit-learn's `fit` or `partial_fit` train."""
-        if not issparse(y) and labels.n_columns(y) > 1 and np.asarray(y).dtype.kind == "f":
+        if not issparse(y) and labels.n_columns(y) > 1 and not np.isin(y, (0, 1)).all():
             raise ValueError(OWN.format("a y of floats, which are probabilities,", because))
         self.epoch_seconds_, self.learning_rate_ = [], None
         if self.solver == "lbfgs":  # of which it keeps no history
@@ -693,6 +692,10 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         return {"coefs_": self.coefs_, "intercepts_": self.intercepts_}
 
     # ---- validation --------------------------------------------------------------------------------
+
+    def _check_matrix(self, y: Array, dtype: np.dtype[Any], reset: bool) -> Array:
+        """As scikit-learn's class takes 0 and 1 of any dtype; a model that goes on knows what its y are."""
+        return labels.check_targets_or_indicators(y, dtype, None if reset else self._several)
 
     def _encode(self, y: Array, name: str) -> Array:
         """Labels as the kernels take them."""
