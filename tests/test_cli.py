@@ -16,6 +16,7 @@ from softline import SoftmaxClassifier, datasets, load_model, optimizers, save_m
 from softline._cli import parser as cli_parser
 from softline._cli.commands import main
 from softline._training import trainer
+from softline.model_file import read_model
 
 IRIS_NAMES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 
@@ -402,6 +403,7 @@ def test_seeds_of_training(tmp_path, capsys):
     assert np.array_equal(models[0].coef_, models[1].coef_)
     assert not np.array_equal(models[0].coef_, models[2].coef_)
     assert [model.random_state for model in models] == [5, 5, 6]
+    assert read_model(tmp_path / "c")[1]["split_seed"] == 6
     data = datasets.load("digits", random_state=5)
     by_hand = models[0].__class__(**models[0].get_params()).fit(data.X_train, data.y_train)
     assert np.array_equal(by_hand.coef_, models[0].coef_)

@@ -417,6 +417,21 @@ def test_statistics_of_a_stream_are_those_of_all_its_rows(case, table):
     np.testing.assert_allclose(scale, 1 / scaler.scale_, rtol=1e-12)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "asgd"])
+def test_new_statistics_change_no_prediction_by_themselves(optimizer, table):
+    """A step of next to nothing, on rows that move the mean and scale of each feature."""
+    X, y, _ = table
+    model = SoftmaxClassifier(optimizer=optimizer, learning_rate=0.5, batch_size=None, standardize=True)
+    model.partial_fit(X[:30], y[:30], classes=np.unique(y))
+    before = model.predict_proba(X)
+    model.set_params(learning_rate=1e-30).partial_fit(10 * X[30:] + 5, y[30:])
+    np.testing.assert_allclose(model.predict_proba(X), before, rtol=1e-9)
+    # A third call of full size is not from where the second began.
+    assert (
+        np.abs(model.set_params(learning_rate=0.5).partial_fit(X, y).predict_proba(X) - before).max() > 1e-3
+    )
+
+
 # ---- seeds ---------------------------------------------------------------------------------------------
 
 RANDOM = {
