@@ -4,7 +4,7 @@
 
 import os
 
-from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
 from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int32_t, uintptr_t
 from libc.string cimport memset
@@ -96,22 +96,28 @@ cdef int check_length(str name, ptrdiff_t given, ptrdiff_t wanted, str why) exce
     return 0
 
 
-# A view of the array's memory, released at once: callers hold the array. `kind` is f(loat) or i(nteger).
-cdef int view_of(Py_buffer *view, A, str name, str kind, ptrdiff_t item, int ndim, bint written) except -1:
-    if not isinstance(A, np.ndarray):
+cdef type ndarray = np.ndarray
+
+
+# A view of the memory of an array, released at once: callers hold the array. Elements are floats of `item`
+# bytes, or else integers.
+cdef int view_of(Py_buffer *view, A, str name, bint floats, ptrdiff_t item, int ndim, bint written) except -1:
+    if not isinstance(A, ndarray):
         raise TypeError(f"{name} must be a NumPy array; got {type(A).__name__}")
-    if A.ndim != ndim:
-        raise ValueError(f"{name} must have {ndim} dimension{'s' if ndim > 1 else ''}; got shape {A.shape}")
-    dtype = A.dtype
-    if dtype.kind != kind or dtype.itemsize != item or not dtype.isnative:
-        wanted = f"{'float' if kind == 'f' else 'int'}{8 * item}"
-        raise ValueError(f"{name} must be of native {wanted}; got {dtype}")
-    if written and not A.flags.writeable:
-        raise ValueError(f"{name} is read-only, and would be written to")
-    PyObject_GetBuffer(A, view, PyBUF_STRIDES)
+    PyObject_GetBuffer(A, view, PyBUF_STRIDES | PyBUF_FORMAT)
     PyBuffer_Release(view)
+    if view.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} dimension{'s' if ndim > 1 else ''}; got shape {A.shape}")
     if <uintptr_t>view.buf % <uintptr_t>item != 0:
         raise ValueError(f"{name} is not aligned to its item size; pass {name}.copy()")
+    cdef char code = view.format[0]  # of another byte order a sign stands first
+    cdef bint right = code == b"f" or code == b"d"
+    if not floats:
+        right = code == b"i" or code == b"l" or code == b"q"
+    if not right or view.format[1] != 0 or view.itemsize != item:
+        raise ValueError(f"{name} must be of native {'float' if floats else 'int'}{8 * item}; got {A.dtype}")
+    if written and view.readonly:
+        raise ValueError(f"{name} is read-only, and would be written to")
     return 0
 
 
@@ -119,7 +125,7 @@ cdef int view_of(Py_buffer *view, A, str name, str kind, ptrdiff_t item, int ndi
 cdef softline_matrix matrix(A, str name, ptrdiff_t real, ptrdiff_t rows, ptrdiff_t columns,
                             bint written=False) except *:
     cdef Py_buffer view
-    view_of(&view, A, name, "f", real, 2, written)
+    view_of(&view, A, name, True, real, 2, written)
     cdef softline_matrix found
     found.at = view.buf
     found.rows, found.columns = view.shape[0], view.shape[1]
@@ -141,9 +147,9 @@ cdef softline_matrix matrix(A, str name, ptrdiff_t real, ptrdiff_t rows, ptrdiff
     return found
 
 
-cdef void *contiguous(a, str name, str kind, ptrdiff_t item, ptrdiff_t n, bint written) except? NULL:
+cdef void *contiguous(a, str name, bint floats, ptrdiff_t item, ptrdiff_t n, bint written) except? NULL:
     cdef Py_buffer view
-    view_of(&view, a, name, kind, item, 1, written)
+    view_of(&view, a, name, floats, item, 1, written)
     if n >= 0:
         check_length(name, view.shape[0], n, "elements")
     if view.shape[0] > 1 and view.strides[0] != item:
@@ -153,21 +159,21 @@ cdef void *contiguous(a, str name, str kind, ptrdiff_t item, ptrdiff_t n, bint w
 
 # The n elements of a vector (-1: any number).
 cdef void *vector(a, str name, ptrdiff_t real, ptrdiff_t n, bint written=False) except? NULL:
-    return contiguous(a, name, "f", real, n, written)
+    return contiguous(a, name, True, real, n, written)
 
 
 # The same, or NULL for None.
 cdef void *optional(a, str name, ptrdiff_t real, ptrdiff_t n, bint written=False) except? NULL:
-    return NULL if a is None else contiguous(a, name, "f", real, n, written)
+    return NULL if a is None else contiguous(a, name, True, real, n, written)
 
 
 cdef double *doubles(a, str name, ptrdiff_t n, bint written=False) except? NULL:
-    return <double *>contiguous(a, name, "f", 8, n, written)
+    return <double *>contiguous(a, name, True, 8, n, written)
 
 
 # Labels below n_classes: (n), or codes in an array of any shape that holds n.
 cdef const int32_t *labels_of(y, ptrdiff_t n, ptrdiff_t n_classes) except? NULL:
-    cdef const int32_t *labels = <const int32_t *>contiguous(y, "y", "i", 4, n, False)
+    cdef const int32_t *labels = <const int32_t *>contiguous(y, "y", False, 4, n, False)
     cdef ptrdiff_t i, count = len(y)
     cdef int32_t low = 0, high = -1
     for i in range(count):
@@ -181,7 +187,7 @@ cdef const int32_t *labels_of(y, ptrdiff_t n, ptrdiff_t n_classes) except? NULL:
 # Row numbers, all within n_rows.
 cdef const ptrdiff_t *rows_in(idx, ptrdiff_t n_rows) except? NULL:
     cdef const ptrdiff_t *rows = <const ptrdiff_t *>contiguous(
-        idx, "row numbers", "i", sizeof(ptrdiff_t), -1, False)
+        idx, "row numbers", False, sizeof(ptrdiff_t), -1, False)
     cdef ptrdiff_t i, low = 0, high = -1, count = len(idx)
     for i in range(count):
         low = min(low, rows[i])
@@ -191,14 +197,13 @@ cdef const ptrdiff_t *rows_in(idx, ptrdiff_t n_rows) except? NULL:
     return rows
 
 
-DTYPE_CODES = {
-    "float32": SOFTLINE_F32,
-    "float64": SOFTLINE_F64,
-    "float16": SOFTLINE_F16,
-    "bfloat16": SOFTLINE_BF16,
-    "uint8": SOFTLINE_U8,
-    "bool": SOFTLINE_U8,
-    "int8": SOFTLINE_I8,
+cdef dict DTYPE_CODES = {
+    np.dtype("float32"): SOFTLINE_F32,
+    np.dtype("float64"): SOFTLINE_F64,
+    np.dtype("float16"): SOFTLINE_F16,
+    np.dtype("uint8"): SOFTLINE_U8,
+    np.dtype("bool"): SOFTLINE_U8,
+    np.dtype("int8"): SOFTLINE_I8,
 }
 
 
@@ -210,14 +215,19 @@ cdef softline_rows rows_of(X, ptrdiff_t real) except *:
     if X.dtype.itemsize != real:
         raise ValueError(f"X is computed with in {X.dtype}, the weights in float{8 * real}")
     array = X.array
-    if not array.flags.aligned:
-        raise ValueError("X is not aligned to its item size; pass X.copy()")
-    at = array.__array_interface__["data"][0]
-    rows.data = <const char *>at
-    rows.row_bytes, rows.column_bytes = array.strides
+    rows.dtype = DTYPE_CODES.get(array.dtype, SOFTLINE_BF16)  # Rows take nothing else, and align it
+    cdef Py_buffer view
+    if rows.dtype == SOFTLINE_BF16:  # which is no buffer
+        at = array.__array_interface__["data"][0]
+        rows.data = <const char *>at
+        rows.row_bytes, rows.column_bytes = array.strides
+    else:
+        PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
+        PyBuffer_Release(&view)
+        rows.data = <const char *>view.buf
+        rows.row_bytes, rows.column_bytes = view.strides[0], view.strides[1]
     rows.shift = optional(X.shift, "shift of X", real, D)
     rows.scale = optional(X.scale, "scale of X", real, D)
-    rows.dtype = DTYPE_CODES[array.dtype.name]  # Rows take nothing else
     return rows
 
 

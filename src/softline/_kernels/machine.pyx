@@ -2,7 +2,7 @@
 # cython: freethreading_compatible=True
 """What the processor can do at most, on any number of threads: the loops of csrc/machine.c.
 
-The loops are those of the ISA in use. They are to be timed by the caller: see :mod:`softline._kernels.machine_limits`.
+The loops are those of the ISA in use. The caller times them: see :mod:`softline._kernels.machine_limits`.
 """
 
 from cython.parallel cimport prange
