@@ -57,3 +57,10 @@ def test_a_stream_is_saved_and_goes_on_as_one(model):
     assert np.array_equal(copied.predict_proba(X), probs)
     assert copied.loss_curve_ == stream.loss_curve_
     assert not np.array_equal(forgetful.predict_proba(X), probs)
+
+
+@pytest.mark.parametrize(("estimator", "epochs"), [(SoftmaxClassifier, 4), (MLPClassifier, 5)])
+def test_epochs_without_improvement(estimator, epochs):
+    """After the first none improves by so much: three more; in a network, as in scikit-learn, four more."""
+    model = estimator(tol=1e9, n_iter_no_change=3, max_iter=20, random_state=0).fit(X[:200], Y[:200])
+    assert model.n_iter_ == epochs
