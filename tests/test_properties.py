@@ -518,20 +518,8 @@ def test_permuted_classes_permute_the_result(case, table):
 
 # ---- types of features ---------------------------------------------------------------------------------
 
-OTHER_TYPES = {
-    name: pytest.param(
-        case,
-        marks=pytest.mark.xfail(
-            strict=True, reason="LinearPredictor._scores hands float32 rows to kernels with float64 weights"
-        )
-        if name in LINEAR
-        else (),
-    )
-    for name, case in EVERY.items()
-}
 
-
-@each(OTHER_TYPES)
+@each(EVERY)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
 def test_rows_of_another_type_are_predicted_as_the_numbers_they_hold(case, dtype, table):
     """By a model that was fitted in float64."""
