@@ -21,7 +21,8 @@ assert re.fullmatch(tag, wheel.name), f"{wheel.name} is not for one Python and a
 runtimes = [name for name in names if re.search(rf"/{RUNTIMES}$", name)]
 assert len(runtimes) == 1, f"one OpenMP runtime was expected in {wheel.name}, found {runtimes}"
 
-modules = {match[1] for name in names if (match := re.fullmatch(r"softline/_kernels/(\w+)\.[^/]*(so|pyd)", name))}
+compiled = r"softline/_kernels/(\w+)\.[^/]*(so|pyd)"
+modules = {match[1] for name in names if (match := re.fullmatch(compiled, name))}
 assert modules == MODULES, f"compiled modules of {wheel.name}: {sorted(modules)}"
 
 sources = [name for name in names if re.search(r"\.(pyx|pxd|c|h|o|a)$", name)]

@@ -636,7 +636,7 @@ def epoch(
     states : list of softline.optimizers.State or None
         What the optimizer remembers of each layer, changed in place.
     l1 : float
-        L1 penalty l1 sum(|W|), by a proximal step.
+        L1 penalty ``l1 sum(|W|)``, by a proximal step.
     clip_norm, max_norm : float or None
         As in :func:`clip_gradient`, over all layers, before each step, and :func:`project_rows`, after it.
     shift, metric : (D,) float arrays or None
