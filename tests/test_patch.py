@@ -134,7 +134,7 @@ def test_a_script_runs_as_usual_but_patched(script, tmp_path):
         done = python("-m", "softline", name, "--label", "-m", "x.py", cwd=folder)
         argv = [str(name), "--label", "-m", "x.py"]
         assert done.stdout == (
-            f"[] 42 {argv} __main__ {name} {tmp_path}\nsoftline.logistic_regression True\nTrue\n"
+            f"[] 42 {argv} __main__ {name} {tmp_path}\nsoftline._estimators.logistic_regression True\nTrue\n"
         ), done.stderr
 
 

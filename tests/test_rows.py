@@ -122,7 +122,7 @@ def test_rows_refuse_what_the_kernels_do_not_read():
     rows = Rows(np.zeros((2, 3), np.uint8), np.zeros(4))
     with pytest.raises(ValueError, match="shift of X has 4 elements, expected 3"):
         _kernels.scores(rows, None, np.zeros((1, 3), np.float32), None, np.zeros((2, 1), np.float32))
-    with pytest.raises(ValueError, match="X is computed with in float32, the weights in float64"):
+    with pytest.raises(ValueError, match="shift of X must be of native float64; got float32"):
         rows = Rows(np.zeros((2, 3), np.uint8), np.zeros(3))
         _kernels.scores(rows, None, np.zeros((1, 3)), None, np.zeros((2, 1)))
 

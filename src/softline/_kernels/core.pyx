@@ -207,13 +207,11 @@ cdef dict DTYPE_CODES = {
 }
 
 
-# Rows for kernels that compute in `real`. Borrowed: the caller keeps X.
+# Rows for kernels that compute in `real`, as the weights do. Borrowed: the caller keeps X.
 cdef softline_rows rows_of(X, ptrdiff_t real) except *:
     cdef softline_rows rows
     cdef ptrdiff_t D = X.shape[1]
     cdef uintptr_t at
-    if X.dtype.itemsize != real:
-        raise ValueError(f"X is computed with in {X.dtype}, the weights in float{8 * real}")
     array = X.array
     rows.dtype = DTYPE_CODES.get(array.dtype, SOFTLINE_BF16)  # Rows take nothing else, and align it
     cdef Py_buffer view

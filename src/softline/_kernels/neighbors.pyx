@@ -211,8 +211,8 @@ cdef class Search:
         cdef ptrdiff_t N = self.X.shape[0], D = self.X.shape[1], k = distances.shape[1], lanes = 16
         cdef const softline_filter *filter = isa.filter
         cdef const softline_exact *exact = isa.exact
-        cdef softline_rows rows = rows_of(Rows(self.X, dtype=np.float32), 4)
-        cdef softline_rows queries = rows_of(Rows(self.Q, dtype=np.float32), 4)
+        cdef softline_rows rows = rows_of(Rows(self.X), 4)
+        cdef softline_rows queries = rows_of(Rows(self.Q), 4)
         cdef softline_rows seen = rows if self.bytes else rows_of(self.seen, 4)
         cdef int metric = self.metric, threads = threads_for(n_threads, <double>n * N * D), thread
         cdef bint bytes = self.bytes
@@ -393,7 +393,7 @@ cdef class Search:
 cdef int byte_distances(Search search, bint root, double[:, :] out, n_threads) except -1:
     cdef ptrdiff_t N = search.X.shape[0], D = search.X.shape[1], n = search.Q.shape[0], lanes = 16
     cdef const softline_filter *filter = isa.filter
-    cdef softline_rows rows = rows_of(Rows(search.X, dtype=np.float32), 4)
+    cdef softline_rows rows = rows_of(Rows(search.X), 4)
     cdef const uint8_t[:, ::1] Q
     cdef const double[::1] high  # the squared norms of the queries, negative
     Q, high = search.converted_queries(0, n)
