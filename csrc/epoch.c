@@ -153,7 +153,8 @@ static void loss_phase(softline_epoch *e, softline_worker *w, const chunk *c) {
         for (softline_layer *at = e->layers; at < e->layers + e->n_layers; at++) {
             bias_gradient(at->delta, c->n, at->n_out, at->lane_db, at->db, c->add);
             if (!c->last || !e->steps) continue;
-            softline_next_step(&at->rule, e->rates[c->batch], e->alphas[c->batch]);
+            softline_next_step(&at->rule, e->rates[c->batch], e->alphas[c->batch],
+                               e->l1s ? e->l1s[c->batch] : 0);
             if (e->max_norm < INFINITY) { /* before a mean takes the weights in */
                 at->share = at->rule.share;
                 at->rule.share = 0;

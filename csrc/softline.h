@@ -111,17 +111,19 @@ typedef struct softline_rule {
     void *m, *v, *mb, *vb;
     ptrdiff_t ld;
     double beta, keep, take, epsilon, t0;
-    double l1; /* of the proximal step that follows: weights shrink by l1 times their rate */
-    double t;  /* steps taken */
-    /* of the step at hand, see softline_next_step */
-    double rate, alpha, eps, root, decay, share;
+    double t; /* steps taken */
+    /* of the step at hand, see softline_next_step; l1 is of the proximal step that follows: weights
+     * shrink by l1 times their rate */
+    double rate, alpha, l1, eps, root, decay, share;
 } softline_rule;
 
 /* Step number t + 1: what depends on it. */
-static inline void softline_next_step(softline_rule *rule, double learning_rate, double alpha) {
+static inline void softline_next_step(softline_rule *rule, double learning_rate, double alpha,
+                                      double l1) {
     rule->t += 1;
     rule->rate = learning_rate;
     rule->alpha = rule->decoupled ? 0 : alpha;
+    rule->l1 = l1;
     rule->eps = rule->epsilon;
     rule->root = rule->decay = 1;
     if (rule->kind == SOFTLINE_ADAM) {
@@ -129,6 +131,10 @@ static inline void softline_next_step(softline_rule *rule, double learning_rate,
         rule->root = 1 / sqrt(1 - pow(rule->keep, rule->t));
         if (rule->eps_hat) rule->eps = rule->root * rule->epsilon;
         if (rule->decoupled) rule->decay = 1 - learning_rate * alpha;
+    } else if (rule->kind == SOFTLINE_MOMENTUM || rule->kind == SOFTLINE_NESTEROV) {
+        /* The direction of steady momentum is 1/(1 - beta) gradients: the penalty keeps up with it.
+         */
+        rule->l1 = l1 / (1 - rule->beta);
     } else if (rule->kind == SOFTLINE_AVERAGE) {
         const double averaged = rule->t - rule->t0;
         rule->share = 1 / (averaged > 1 ? averaged : 1);
@@ -171,6 +177,7 @@ typedef struct softline_epoch {
     const void *row_weight;       /* (N), or NULL: ones */
     const void *scales;           /* (batches): what row weights are multiplied with */
     const double *rates, *alphas; /* (batches): learning rate, L2 penalty */
+    const double *l1s;            /* (batches): L1 penalty, or NULL */
     softline_layer *layers;
     int n_layers, activation, loss, steps, fit_intercept;
     double smoothing, dropout, clip_norm, max_norm;

@@ -78,6 +78,8 @@ def linear_epoch(
     mean = row_weight[order].mean(dtype=float) if row_weight is not None and len(order) else 1.0
     scales = (1 / (mean_weight or mean) / sizes).astype(W.dtype)
     states = None if state is None else [state]
+    if "l1" in options:
+        options["l1s"] = np.full(len(sizes), options.pop("l1"))
     return kernels.epoch(
         X, y, row_weight, order, [(W, b)], learning_rates, batch_size,
         np.full(len(sizes), float(alpha)), scales, n_threads, shift=shift, metric=metric,

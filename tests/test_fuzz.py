@@ -104,7 +104,7 @@ def random_arguments(rng, name):
         states = [optimizers.State(optimizer, W) for W, _ in stack]
         options = threads | {"optimizer": optimizer, "states": states, "activation": "tanh"}
         if rng.random() < 0.5:
-            options |= {"clip_norm": 0.5, "max_norm": 1.5, "l1": 0.01, "label_smoothing": 0.1}
+            options |= {"clip_norm": 0.5, "max_norm": 1.5, "l1s": alphas / 10, "label_smoothing": 0.1}
         scales = np.full(batches, 1 / B, real)
         return [x, labels(n + 2), weight, order, stack, rates, B, alphas, scales], options
     if name == "loss_gradient":

@@ -177,7 +177,7 @@ def by_reference(start, y, weight, rule, *, alpha=1e-4, l1_ratio=0.0, batch_size
                 np.array([1 / weight[rows].sum()]),
                 optimizer=rule,
                 states=states,
-                l1=penalty * l1_ratio,
+                l1s=np.array([penalty * l1_ratio]),
                 **options,
             )
     return [W.T for W, _ in layers] + [b for _, b in layers]

@@ -592,7 +592,7 @@ def epoch(
     label_smoothing: float = 0.0,
     optimizer: Optimizer | None = None,
     states: Sequence[State] | None = None,
-    l1: float = 0.0,
+    l1s: Array | None = None,
     clip_norm: float | None = None,
     max_norm: float | None = None,
     shift: Array | None = None,
@@ -635,8 +635,8 @@ def epoch(
         Whose steps to take; None for plain descent.
     states : list of softline.optimizers.State or None
         What the optimizer remembers of each layer, changed in place.
-    l1 : float
-        L1 penalty ``l1 sum(|W|)``, by a proximal step.
+    l1s : (number of batches,) float64 array or None
+        L1 penalty of each batch, ``l1 sum(|W|)`` of all W, by a proximal step; None for none.
     clip_norm, max_norm : float or None
         As in :func:`clip_gradient`, over all layers, before each step, and :func:`project_rows`, after it.
     shift, metric : (D,) float arrays or None
@@ -686,7 +686,7 @@ def epoch(
         if clip_norm is not None:
             _clip(dWs, clip_norm, geometries)
         for i, ((W, b), (dW, db), geometry) in enumerate(zip(layers, dWs, geometries, strict=True)):
-            state = states[i] if states else None
+            state, l1 = states[i] if states else None, 0.0 if l1s is None else l1s[k]
             if averages and state is not None:  # the mean takes in what the projection leaves
                 step(W, b, dW, db, learning_rates[k], alphas[k], *geometry, fit_intercept, l1=l1)
                 state.t += 1

@@ -68,8 +68,8 @@ cdef extern from "softline.h" nogil:
         void *mb
         void *vb
         ptrdiff_t ld
-        double beta, keep, take, epsilon, t0, l1, t
-    void softline_next_step(softline_rule *rule, double learning_rate, double alpha)
+        double beta, keep, take, epsilon, t0, t
+    void softline_next_step(softline_rule *rule, double learning_rate, double alpha, double l1)
     ctypedef struct softline_layer:
         ptrdiff_t n_in, n_out, ldw, lddw
         void *W
@@ -93,6 +93,7 @@ cdef extern from "softline.h" nogil:
         const void *scales
         const double *rates
         const double *alphas
+        const double *l1s
         softline_layer *layers
         int n_layers, activation, loss, steps, fit_intercept
         double smoothing, dropout, clip_norm, max_norm

@@ -287,8 +287,8 @@ RULES = {
 
 
 # An optimizer and its state, on weights (C, D); None is plain descent. The caller keeps both.
-cdef int rule_of(softline_rule *rule, optimizer, state, ptrdiff_t real, ptrdiff_t C, ptrdiff_t D,
-                 double l1) except -1:
+cdef int rule_of(softline_rule *rule, optimizer, state, ptrdiff_t real, ptrdiff_t C,
+                 ptrdiff_t D) except -1:
     cdef softline_matrix m
     cdef ptrdiff_t n_moments, k
     cdef void *at[2]
@@ -310,8 +310,6 @@ cdef int rule_of(softline_rule *rule, optimizer, state, ptrdiff_t real, ptrdiff_
     rule.epsilon = numbers.get("eps", 0)
     rule.eps_hat = numbers.get("eps_hat", False)
     rule.t0 = numbers.get("t0", 0)
-    # The direction of steady momentum is 1/(1 - momentum) gradients: the penalty keeps up with it.
-    rule.l1 = l1 / (1 - rule.beta) if name in ("momentum", "nesterov") else l1
     if n_moments > 0 and state is None:
         raise ValueError(f"{name} needs a state; got None")
     if state is not None:
@@ -347,9 +345,9 @@ def step(W, b, dW, db, double learning_rate, double alpha, shift, metric, fit_in
     call.db, call.b = vector(b, "b", real, C, True), vector(db, "db", real, C)
     call.shift, call.metric = optional(shift, "shift", real, D), optional(metric, "metric", real, D)
     call.fit_intercept = bool(fit_intercept)
-    rule_of(&rule, optimizer, state, real, C, D, l1)
+    rule_of(&rule, optimizer, state, real, C, D)
     call.rule = &rule
-    softline_next_step(&rule, learning_rate, alpha)
+    softline_next_step(&rule, learning_rate, alpha, l1)
     slab = softline_slab(D, lanes)
     _shared = np.empty((D + slab - 1) // slab * C * 64 + 64 if shift is not None else 64, np.uint8)
     call.shared = aligned(_shared)

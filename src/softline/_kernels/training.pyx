@@ -63,7 +63,7 @@ cdef void *reserve(char *base, ptrdiff_t *used, ptrdiff_t n, ptrdiff_t item) noe
 # ---- the epoch -----------------------------------------------------------------------------------------
 
 def epoch(X, y, row_weight, order, layers, learning_rates, batch_size, alphas, scales, n_threads=None, *,
-          loss="cross_entropy", label_smoothing=0.0, optimizer=None, states=None, l1=0.0, clip_norm=None,
+          loss="cross_entropy", label_smoothing=0.0, optimizer=None, states=None, l1s=None, clip_norm=None,
           max_norm=None, shift=None, metric=None, fit_intercept=True, activation="relu", dropout=0.0, seed=0,
           square_norms=None, arena=None):
     """One pass over the rows `order`; the layers change in place; returns the mean loss of each batch."""
@@ -71,7 +71,7 @@ def epoch(X, y, row_weight, order, layers, learning_rates, batch_size, alphas, s
     if states is not None:
         check_length("states", len(states), len(layers), "elements")
     losses = descend(X, y, row_weight, order, layers, learning_rates, batch_size, alphas, scales, n_threads,
-                     loss, label_smoothing, optimizer, states, l1, clip_norm or INFINITY,
+                     loss, label_smoothing, optimizer, states, l1s, clip_norm or INFINITY,
                      max_norm or INFINITY, shift, metric, fit_intercept, activation, dropout, seed,
                      getattr(states[0], "t", 0) if states else 0, square_norms, None, arena)
     for state in states or ():
@@ -85,18 +85,17 @@ def gradients(X, y, row_weight, idx, layers, out, scale, n_threads=None, *, loss
     X, layers = as_rows(X), checked(layers)
     idx = np.arange(len(X)) if idx is None else idx
     check_length("out", len(out), len(layers), "elements")
-    if not isinstance(layers[0][0], np.ndarray):
-        raise TypeError(f"W of layer 0 must be a NumPy array; got {type(layers[0][0]).__name__}")
+    real_of(layers[0][0], "W of layer 0")  # whose dtype scales have
     n = len(idx)
     zeros, scales = np.zeros(1 if n else 0), np.full(1 if n else 0, scale, layers[0][0].dtype)
     losses = descend(X, y, row_weight, idx, layers, zeros, max(1, n), zeros, scales, n_threads, loss,
-                     label_smoothing, None, None, 0.0, INFINITY, INFINITY, None, None, True, activation,
+                     label_smoothing, None, None, None, INFINITY, INFINITY, None, None, True, activation,
                      dropout, seed, t, None, list(out), arena)
     return float(losses[0]) if len(losses) else 0.0
 
 
 cdef descend(X, y, row_weight, order, list layers, learning_rates, batch_size, alphas, scales, n_threads,
-             loss, double label_smoothing, optimizer, states, double l1, double clip_norm, double max_norm,
+             loss, double label_smoothing, optimizer, states, l1s, double clip_norm, double max_norm,
              shift, metric, fit_intercept, activation, double dropout, seed, t, square_norms, out, arena):
     X = as_rows(X)
     cdef ptrdiff_t real = real_of(layers[0][0], "W of layer 0"), N = X.shape[0], D = X.shape[1], i, K
@@ -139,6 +138,7 @@ cdef descend(X, y, row_weight, order, list layers, learning_rates, batch_size, a
     e.order = rows_in(order, N)
     e.rates = doubles(learning_rates, "learning_rates", n_steps)
     e.alphas = doubles(alphas, "alphas", n_steps)
+    e.l1s = <const double *>optional(l1s, "l1s", 8, n_steps)
     e.scales = vector(scales, "scales", real, n_steps)
     e.shift, e.metric = optional(shift, "shift", real, D), optional(metric, "metric", real, D)
     e.square_norms = <double *>optional(square_norms, "square_norms", 8, n_steps, True)
@@ -148,7 +148,7 @@ cdef descend(X, y, row_weight, order, list layers, learning_rates, batch_size, a
     e.seed, e.t = seed_of(seed, "seed"), seed_of(t % 2**32, "t")
     for i in range(e.n_layers):
         at = &e.layers[i]
-        rule_of(&at.rule, optimizer, states[i] if states else None, real, at.n_out, at.n_in, l1)
+        rule_of(&at.rule, optimizer, states[i] if states else None, real, at.n_out, at.n_in)
         if not e.steps:
             dW = matrix(out[i][0], f"dW of layer {i}", real, at.n_out, at.n_in, True)
             at.dW, at.lddw = dW.at, dW.ld

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -319,18 +318,15 @@ class Trainer:
         penalties = np.full(len(rates), self.penalty)
         flops = epoch_flops(len(order), *(W.size for W, _ in self.layers))
         n_calls = len(rates) if self.after_batch is not None else math.ceil(flops / CALL_FLOPS)
-        firsts = np.arange(0, len(rates), math.ceil(len(rates) / n_calls))  # first batch of each call
+        n = math.ceil(len(rates) / n_calls)  # batches of a call
         if self.options.penalty_of_batch:
-            totals = batch_weights(samples.row_weight, order, batch_size)
-            penalties /= totals
-            if self.options.l1 > 0:  # of which a call has one value
-                firsts = np.union1d(firsts, np.flatnonzero(np.diff(totals)) + 1)
+            penalties /= batch_weights(samples.row_weight, order, batch_size)
         losses = []
         start = time.perf_counter()
-        for first, end in pairwise([*firsts, len(rates)]):
-            rows = order[first * batch_size : end * batch_size]
-            found = self._descend(samples, rows, rates[first:end], batch_size)
-            losses.append(penalties[first:end] + found)
+        for first in range(0, len(rates), n):
+            rows = order[first * batch_size : (first + n) * batch_size]
+            found = self._descend(samples, rows, rates[first : first + n], batch_size)
+            losses.append(penalties[first : first + n] + found)
             if self.after_batch is not None and self.after_batch(first, losses[-1][0], rates[first]):
                 break
         return np.concatenate(losses), time.perf_counter() - start
@@ -344,11 +340,11 @@ class Trainer:
 
     def _descend(self, samples: Samples, order: Array, rates: Array, batch_size: int) -> Array:
         """Step on batches of rows; returns the loss of each before its step, without penalty."""
-        options, dtype, l1 = self.options, samples.X.dtype, self.options.l1
-        alphas = np.full(len(rates), float(options.l2))
+        options, dtype = self.options, samples.X.dtype
+        alphas, l1s = np.full(len(rates), float(options.l2)), np.full(len(rates), float(options.l1))
         if options.penalty_of_batch:
             totals = batch_weights(samples.row_weight, order, batch_size)
-            alphas, l1, scales = alphas / totals, l1 / totals[0], (1 / totals).astype(dtype)
+            alphas, l1s, scales = alphas / totals, l1s / totals, (1 / totals).astype(dtype)
         else:
             sizes = np.minimum(batch_size, len(order) - batch_size * np.arange(len(rates)))
             scales = dtype.type(1 / (samples.mean_weight or 1)) / sizes.astype(dtype)
@@ -367,7 +363,7 @@ class Trainer:
             label_smoothing=options.label_smoothing,
             optimizer=options.optimizer,
             states=self.states,
-            l1=l1,
+            l1s=l1s,
             clip_norm=self.clip_norm,
             max_norm=options.max_norm,
             shift=self.shift,
