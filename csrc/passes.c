@@ -23,7 +23,7 @@ static void sum_along_tree(double *nodes, ptrdiff_t count, ptrdiff_t apart, ptrd
             add_node(nodes + i * apart, nodes + (i + level) * apart, size);
 }
 
-/* Row i of a call without idx has the weight ... of its own, or 1. */
+/* The weight of row i, 1 without weights. */
 INLINE real weight_of(const void *row_weight, ptrdiff_t i) {
     return row_weight ? ((const real *)row_weight)[i] : 1;
 }

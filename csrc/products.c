@@ -471,28 +471,31 @@ static void gradient_all(void *operands, softline_team *team, int thread) {
 /* Blocks of rows, each about its own mean, are merged in float64 (Chan, Golub and LeVeque, 1983): a
  * long sum in float32 would lose the last rows, a sum of squares all digits of a variance beside a
  * large mean. The threads share the blocks of a wave, and then the features of the merging. Room of
- * a thread: low, high (infinite at first; D each), packed rows; shared: mean and squares (D) of the
- * blocks of a wave. */
+ * a thread: packed rows; shared: mean, squares, low and high (D each) of the blocks of a wave. */
 static void column_stats(void *operands, softline_team *team, int thread) {
     const softline_call *c = operands;
     softline_worker w = softline_join(team, thread);
     const ptrdiff_t D = c->D, rows = SOFTLINE_STATS_ROWS, blocks = STEPS(c->n, rows);
-    const ptrdiff_t slab = MIN(STEPS(D, LANES) * LANES, SOFTLINE_STATS_FEATURES),
-                    ld = STEPS(D, LANES) * LANES;
+    const ptrdiff_t ld = STEPS(D, LANES) * LANES, slab = MIN(ld, SOFTLINE_STATS_FEATURES);
     const ptrdiff_t strip = softline_packed(slab, LANES);
-    real *low = (real *)c->room + thread * c->room_size, *high = low + ld, *packed = high + ld;
-    real *means = c->shared, *deviations = means + MIN(SOFTLINE_STATS_WAVE, blocks) * ld;
+    real *packed = (real *)c->room + thread * c->room_size, *of_blocks = c->shared;
+    real *low = c->low, *high = c->high;
     const real *weight = c->weight;
     for (ptrdiff_t begin = 0; begin < blocks; begin += SOFTLINE_STATS_WAVE) {
         const ptrdiff_t wave = MIN(SOFTLINE_STATS_WAVE, blocks - begin), merging = STEPS(D, LANES);
         for (ptrdiff_t i; softline_next_task(&w, wave, &i);) {
             const ptrdiff_t first = (begin + i) * rows, count = MIN(rows, c->n - first);
             const double total = c->weights[begin + i], share = total > 0 ? 1 / total : 0;
+            real *block = of_blocks + 4 * i * ld;
+            for (ptrdiff_t d = 0; d < D; d++) {
+                block[2 * ld + d] = INFINITY;
+                block[3 * ld + d] = -INFINITY;
+            }
             for (ptrdiff_t col = 0; col < D; col += slab) {
                 const ptrdiff_t width = MIN(slab, D - col);
                 pack(c->X, c->idx + first, count, col, width, packed, strip);
                 stats_of(packed, strip, count, width, weight ? weight + first : NULL, share,
-                         means + i * ld + col, deviations + i * ld + col, low + col, high + col);
+                         block + col, block + ld + col, block + 2 * ld + col, block + 3 * ld + col);
             }
         }
         softline_finish(&w, wave);
@@ -500,24 +503,18 @@ static void column_stats(void *operands, softline_team *team, int thread) {
         for (ptrdiff_t v; softline_next_task(&w, merging, &v);)
             for (ptrdiff_t d = v * LANES; d < MIN((v + 1) * LANES, D); d++)
                 for (ptrdiff_t i = 0; i < wave; i++) {
+                    const real *block = of_blocks + 4 * i * ld + d;
+                    low[d] = block[2 * ld] < low[d] ? block[2 * ld] : low[d];
+                    high[d] = block[3 * ld] > high[d] ? block[3 * ld] : high[d];
                     const double total = c->totals[begin + i], here = c->weights[begin + i];
                     if (!(total > 0)) continue;
-                    const double share = here / total, delta = means[i * ld + d] - c->mean[d];
+                    const double share = here / total, delta = block[0] - c->mean[d];
                     c->mean[d] += delta * share;
-                    c->squares[d] += deviations[i * ld + d];
+                    c->squares[d] += block[ld];
                     c->squares[d] += delta * delta * (total - here) * share;
                 }
         softline_finish(&w, merging);
         softline_go_on(&w);
     }
-    if (softline_next_task(&w, 1, &(ptrdiff_t){0}))
-        for (int other = 0; other < team->threads; other++) {
-            const real *of = (const real *)c->room + other * c->room_size;
-            real *least = c->low, *most = c->high;
-            for (ptrdiff_t d = 0; d < D; d++) {
-                least[d] = of[d] < least[d] ? of[d] : least[d];
-                most[d] = of[ld + d] > most[d] ? of[ld + d] : most[d];
-            }
-        }
-    softline_end(&w, 1);
+    softline_leave(&w);
 }

@@ -171,7 +171,7 @@ cdef double *doubles(a, str name, ptrdiff_t n, bint written=False) except? NULL:
     return <double *>contiguous(a, name, True, 8, n, written)
 
 
-# Labels below n_classes: (n), or codes in an array of any shape that holds n.
+# Labels (n), all of them below n_classes.
 cdef const int32_t *labels_of(y, ptrdiff_t n, ptrdiff_t n_classes) except? NULL:
     cdef const int32_t *labels = <const int32_t *>contiguous(y, "y", False, 4, n, False)
     cdef ptrdiff_t i, count = len(y)

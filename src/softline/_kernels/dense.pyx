@@ -9,7 +9,7 @@ into arrays that the caller allocated, and give the same bits for any `n_threads
 `n_threads` None means: what the process may use, less where the work is small.
 """
 
-from libc.math cimport INFINITY, sqrt
+from libc.math cimport sqrt
 from libc.stdint cimport uint32_t
 from libc.string cimport memset
 from softline._kernels.core cimport (
@@ -184,21 +184,12 @@ def column_stats(X, idx, weight, n_threads=None):
         call.totals[k] = call.weights[k] + (call.totals[k - 1] if k > 0 else 0)
     call.mean, call.squares = doubles(mean, "mean", D), doubles(squares, "squares", D)
     call.low, call.high = vector(low, "low", real, D), vector(high, "high", real, D)
-    cdef int threads = threads_for(n_threads, 8.0 * n * D), thread
+    cdef int threads = threads_for(n_threads, 8.0 * n * D)
     ld = (D + lanes - 1) // lanes * lanes
     slab = min(ld, <ptrdiff_t>SOFTLINE_STATS_FEATURES)
     strips = (min(<ptrdiff_t>SOFTLINE_STATS_ROWS, n) + lanes - 1) // lanes
-    _memory = make_room(&call, threads, 2 * ld + strips * softline_packed(slab, lanes), real)
-    cdef ptrdiff_t d
-    for thread in range(threads):
-        for d in range(D):
-            if real == 4:
-                (<float *>call.room)[thread * call.room_size + d] = INFINITY
-                (<float *>call.room)[thread * call.room_size + ld + d] = -INFINITY
-            else:
-                (<double *>call.room)[thread * call.room_size + d] = INFINITY
-                (<double *>call.room)[thread * call.room_size + ld + d] = -INFINITY
-    _shared = np.empty(2 * min(<ptrdiff_t>SOFTLINE_STATS_WAVE, blocks) * ld * real + 64, np.uint8)
+    _memory = make_room(&call, threads, strips * softline_packed(slab, lanes), real)
+    _shared = np.empty(4 * min(<ptrdiff_t>SOFTLINE_STATS_WAVE, blocks) * ld * real + 64, np.uint8)
     call.shared = aligned(_shared)
     run(table(real).column_stats, &call, threads, n_threads)
     return mean, squares, low, high
