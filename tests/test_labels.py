@@ -95,3 +95,13 @@ def test_balanced_weights():
     np.testing.assert_allclose(labels.balanced_weights(np.array([2, 6, 4])), [2, 2 / 3, 1])
     np.testing.assert_allclose(labels.balanced_weights(np.array([2.0, 0, 6])), [2, 0, 2 / 3])
     assert labels.balanced_weights(np.zeros(2)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("by_weight", [True, False])
+def test_a_class_that_weighs_nothing_is_balanced_as_if_it_were_not_there(by_weight):
+    """By the weights of the rows as by their number, as scikit-learn counts before 1.7."""
+    codes = np.array([0, 0, 0, 1, 2, 2])
+    weight = np.where(codes == 2, 0.0, 1.0)
+    args = np.arange(3), weight, "balanced"
+    found = labels.row_weights(Rows(np.zeros((6, 1))), codes, *args, balance_by_weight=by_weight)
+    np.testing.assert_allclose(found, [4 / 6, 4 / 6, 4 / 6, 2, 0, 0])

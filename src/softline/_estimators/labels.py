@@ -157,8 +157,8 @@ def row_weights(
     """Sample and class weights multiplied, (N,) of `dtype`, that of X if None; or None where all are 1.
 
     y are codes or targets. `seen` counts the rows before, whose classes count in "balanced" weights, and then
-    those of X, too. `balance_by_weight` says whether "balanced" goes by the sample weights in each class, or
-    by the number of its rows.
+    those of X, too. `balance_by_weight` says whether "balanced" goes by the sample weights in each class, or,
+    of codes, by the number of its rows.
 
     Raises
     ------
@@ -175,12 +175,15 @@ def row_weights(
     counts = seen.of_classes
     if class_weight is not None:
         if class_weight == "balanced":
-            counted = weight if balance_by_weight else np.ones(len(X))
             if y.ndim == 2:
-                counts = counts + np.einsum("n,nc->c", counted, y)  # BLAS's bits depend on its threads
+                counts = counts + np.einsum("n,nc->c", weight, y)  # BLAS's bits depend on its threads
             else:
-                counts = counts + np.bincount(y, weights=counted, minlength=len(classes))
-            of_classes = balanced_weights(counts)
+                counts = counts + np.bincount(y, weights=weight, minlength=len(classes))
+            if balance_by_weight:
+                of_classes = balanced_weights(counts)
+            else:
+                n_rows = np.bincount(y, minlength=len(classes))
+                of_classes = balanced_weights(np.where(counts > 0, n_rows, 0))
         else:
             of_classes = _weights_of_classes(class_weight, classes)
         of_rows = np.einsum("nc,c->n", y, of_classes) if y.ndim == 2 else of_classes[y]
