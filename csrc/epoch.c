@@ -84,33 +84,39 @@ static void backward(const softline_epoch *e, ptrdiff_t first, ptrdiff_t last, c
     }
 }
 
-/* The losses of strip s, from the scores in delta of the last layer; these become the gradient. */
+/* The losses of strip s for each model, from the scores in delta of the last layer; these become
+ * the gradient. */
 static void strip_loss(const softline_epoch *e, const chunk *c, ptrdiff_t s) {
     const softline_layer *top = e->layers + e->n_layers - 1;
-    const ptrdiff_t first = s * LANES, n = MIN(LANES, c->n - first), K = top->n_out;
+    const ptrdiff_t first = s * LANES, n = MIN(LANES, c->n - first), K = top->n_out / e->models;
     const ptrdiff_t *idx = c->idx + first;
-    const real *row_weight = e->row_weight, scale = ((const real *)e->scales)[c->batch];
-    real *S = (real *)top->delta + first * K, *weight = (real *)e->weight + first;
-    real *losses = (real *)e->row_losses + first, *soft = (real *)e->soft + first * K;
+    real *weight = (real *)e->weight + first, *losses = (real *)e->row_losses + first;
+    real *soft = (real *)e->soft + first * K;
     int32_t *codes = e->codes + first;
-    for (ptrdiff_t r = 0; r < n; r++) weight[r] = row_weight ? scale * row_weight[idx[r]] : scale;
     if (e->labels && e->loss != SOFTLINE_OUTPUTS)
         for (ptrdiff_t r = 0; r < n; r++) codes[r] = e->labels[idx[r]];
-    switch (e->loss) {
-    case SOFTLINE_OUTPUTS: outputs_gradient(S, n, K, e->labels, idx, weight, losses); break;
-    case SOFTLINE_HINGE: hinge_gradient(S, n, K, codes, weight, losses); break;
-    case SOFTLINE_TARGETS:
-        if (e->labels)
-            onehot(codes, n, K, soft);
-        else
-            load_strip(e->targets.at, e->targets.ld, idx, n, K, soft);
-        soft_cross_entropy(S, n, K, soft, (real)e->smoothing, weight, losses);
-        break;
-    default: cross_entropy_gradient(S, n, K, codes, weight, losses);
+    if (e->loss == SOFTLINE_TARGETS && e->labels)
+        onehot(codes, n, K, soft);
+    else if (e->loss == SOFTLINE_TARGETS)
+        load_strip(e->targets.at, e->targets.ld, idx, n, K, soft);
+    for (ptrdiff_t i = 0; i < e->models; i++) {
+        const real *row_weight = e->row_weight[i];
+        const real scale = ((const real *)e->scales)[c->batch * e->models + i];
+        real *S = (real *)top->delta + first * top->n_out + i * K * LANES;
+        for (ptrdiff_t r = 0; r < n; r++)
+            weight[r] = row_weight ? scale * row_weight[idx[r]] : scale;
+        switch (e->loss) {
+        case SOFTLINE_OUTPUTS: outputs_gradient(S, n, K, e->labels, idx, weight, losses); break;
+        case SOFTLINE_HINGE: hinge_gradient(S, n, K, codes, weight, losses); break;
+        case SOFTLINE_TARGETS:
+            soft_cross_entropy(S, n, K, soft, (real)e->smoothing, weight, losses);
+            break;
+        default: cross_entropy_gradient(S, n, K, codes, weight, losses);
+        }
+        double sum = 0;
+        for (ptrdiff_t r = 0; r < n; r++) sum += (double)weight[r] * losses[r];
+        e->strip_losses[s * e->models + i] = sum;
     }
-    double sum = 0;
-    for (ptrdiff_t r = 0; r < n; r++) sum += (double)weight[r] * losses[r];
-    e->strip_losses[s] = sum;
 }
 
 /* ---- the phases --------------------------------------------------------------------------------
@@ -149,12 +155,15 @@ static void loss_phase(softline_epoch *e, softline_worker *w, const chunk *c) {
         backward(e, first, last, c);
     }
     if (softline_finish(w, groups)) {
-        for (ptrdiff_t s = 0; s < c->strips; s++) e->losses[c->batch] += e->strip_losses[s];
+        const ptrdiff_t at_batch = c->batch * e->models;
+        for (ptrdiff_t s = 0; s < c->strips; s++)
+            for (ptrdiff_t i = 0; i < e->models; i++)
+                e->losses[at_batch + i] += e->strip_losses[s * e->models + i];
         for (softline_layer *at = e->layers; at < e->layers + e->n_layers; at++) {
             bias_gradient(at->delta, c->n, at->n_out, at->lane_db, at->db, c->add);
             if (!c->last || !e->steps) continue;
-            softline_next_step(&at->rule, e->rates[c->batch], e->alphas[c->batch],
-                               e->l1s ? e->l1s[c->batch] : 0);
+            softline_next_step(&at->rule, e->rates + at_batch, e->alphas + at_batch,
+                               e->l1s ? e->l1s + at_batch : NULL);
             if (e->max_norm < INFINITY) { /* before a mean takes the weights in */
                 at->share = at->rule.share;
                 at->rule.share = 0;
@@ -184,6 +193,17 @@ static void bias_steps(const softline_epoch *e) {
                   STEPS(at->n_in, softline_slab(at->n_in, LANES)), at->n_out, at->b);
 }
 
+/* Sums of squares of the weights of each model, features col to col + D. */
+static void slab_squares(const softline_epoch *e, const softline_layer *at, ptrdiff_t col,
+                         ptrdiff_t D, double *squares) {
+    const ptrdiff_t K = at->n_out / e->models;
+    for (ptrdiff_t i = 0; i < e->models; i++) {
+        squares[i] = 0;
+        for (ptrdiff_t k = i * K; k < (i + 1) * K; k++)
+            squares[i] += square_norm((const real *)at->W + k * at->ldw + col, D, 0, NULL, NULL);
+    }
+}
+
 static void gradient_phase(softline_epoch *e, softline_worker *w, const chunk *c) {
     const int steps = c->last && e->steps && !(e->clip_norm < INFINITY);
     for (ptrdiff_t k; softline_next_task(w, e->tasks, &k);)
@@ -192,13 +212,9 @@ static void gradient_phase(softline_epoch *e, softline_worker *w, const chunk *c
             const ptrdiff_t first = slabs * k / e->tasks, last = slabs * (k + 1) / e->tasks;
             const ptrdiff_t col = first * slab, D = MIN(last * slab, at->n_in) - col;
             if (D <= 0) continue;
-            for (ptrdiff_t s = first; c->last && e->square_norms && s < last; s++) {
-                at->slab_squares[s] = 0;
-                for (ptrdiff_t i = 0; i < at->n_out; i++)
-                    at->slab_squares[s] +=
-                        square_norm((const real *)at->W + i * at->ldw + s * slab,
-                                    MIN(slab, at->n_in - s * slab), 0, NULL, NULL);
-            }
+            for (ptrdiff_t s = first; c->last && e->square_norms && s < last; s++)
+                slab_squares(e, at, s * slab, MIN(slab, at->n_in - s * slab),
+                             at->slab_squares + s * e->models);
             const softline_ahead ahead = {e->X, c->idx + c->n, MIN(c->n, c->left), col, D};
             const product p = {(const real *)at->packed + softline_packed(col, LANES),
                                at->delta,
@@ -216,7 +232,9 @@ static void gradient_phase(softline_epoch *e, softline_worker *w, const chunk *c
         for (int i = 0; c->last && e->square_norms && i < e->n_layers; i++) {
             const softline_layer *at = e->layers + i;
             for (ptrdiff_t s = 0; s < STEPS(at->n_in, softline_slab(at->n_in, LANES)); s++)
-                e->square_norms[c->batch] += at->slab_squares[s];
+                for (ptrdiff_t m = 0; m < e->models; m++)
+                    e->square_norms[c->batch * e->models + m] +=
+                        at->slab_squares[s * e->models + m];
         }
         if (steps && e->fit_intercept) bias_steps(e);
     }
@@ -236,8 +254,24 @@ static ptrdiff_t all_outputs(const softline_epoch *e) {
     return outputs;
 }
 
-/* The norm of the gradient of all layers, and the step of a gradient no longer than clip_norm; as
- * torch.nn.utils.clip_grad_norm_ does. */
+/* Scales the gradient of each model, of all its layers, to clip_norm where it is longer: of dW by a
+ * number that the step takes, of db at once. As torch.nn.utils.clip_grad_norm_ does. */
+static void clip(softline_epoch *e) {
+    double *total = e->clip, *square = e->squares;
+    for (ptrdiff_t i = 0; i < e->models; i++) total[i] = 0;
+    for (const softline_layer *at = e->layers; at < e->layers + e->n_layers; at++)
+        for (ptrdiff_t k = 0; k < at->n_out; k++, square++) {
+            const real g = ((const real *)at->db)[k];
+            total[model_of(&at->rule, k)] += *square + (double)g * g;
+        }
+    for (ptrdiff_t i = 0; i < e->models; i++)
+        e->clip[i] = fmin(e->clip_norm / (sqrt(total[i]) + 1e-6), 1);
+    for (const softline_layer *at = e->layers; at < e->layers + e->n_layers; at++)
+        for (ptrdiff_t k = 0; k < at->n_out; k++)
+            ((real *)at->db)[k] *= (real)e->clip[model_of(&at->rule, k)];
+}
+
+/* The norm of the gradient, and the step of one no longer than clip_norm. */
 static void clipped_step_phases(softline_epoch *e, softline_worker *w) {
     const ptrdiff_t outputs = all_outputs(e);
     for (ptrdiff_t task; softline_next_task(w, outputs, &task);) {
@@ -248,19 +282,7 @@ static void clipped_step_phases(softline_epoch *e, softline_worker *w) {
             square_norm((const real *)at->dW + k * at->lddw, at->n_in, ((const real *)at->db)[k],
                         first ? e->shift : NULL, first ? e->metric : NULL);
     }
-    if (softline_finish(w, outputs)) {
-        double total = 0;
-        ptrdiff_t task = 0;
-        for (const softline_layer *at = e->layers; at < e->layers + e->n_layers; at++)
-            for (ptrdiff_t k = 0; k < at->n_out; k++, task++) {
-                const real g = ((const real *)at->db)[k];
-                total += e->squares[task] + (double)g * g;
-            }
-        const double scale = e->clip_norm / (sqrt(total) + 1e-6);
-        e->scale = scale < 1 ? scale : 1;
-        for (const softline_layer *at = e->layers; at < e->layers + e->n_layers; at++)
-            for (ptrdiff_t k = 0; k < at->n_out; k++) ((real *)at->db)[k] *= (real)e->scale;
-    }
+    if (softline_finish(w, outputs)) clip(e);
     softline_go_on(w);
 
     ptrdiff_t slabs = 0;
@@ -274,8 +296,11 @@ static void clipped_step_phases(softline_epoch *e, softline_worker *w) {
         width = softline_slab(at->n_in, LANES);
         const step u = step_of(e, at, s * width);
         clear_drift(&u, at->n_out);
-        step_tile(&u, 0, at->n_out, 0, MIN(width, at->n_in - s * width),
-                  (const real *)at->dW + s * width, at->lddw, (real)e->scale);
+        const ptrdiff_t K = at->n_out / e->models;
+        for (ptrdiff_t i = 0; i < e->models; i++)
+            step_tile(&u, i * K, K, 0, MIN(width, at->n_in - s * width),
+                      (const real *)at->dW + i * K * at->lddw + s * width, at->lddw,
+                      (real)e->clip[i]);
     }
     if (softline_finish(w, slabs) && e->fit_intercept) bias_steps(e);
     softline_go_on(w);

@@ -130,34 +130,37 @@ INLINE void dot_tile(const int rows, const int outputs, const real *const *from,
     UNROLL(k, outputs) memcpy(S + k * LANES, sums + k * rows, rows * sizeof(real));
 }
 
-/* Functions of dot_tile by rows, outputs, and by what they do beside. */
-typedef void dot_function(const real *const *from, fetch *soon, real *x, const real *W,
-                          ptrdiff_t ldw, ptrdiff_t D, real *S);
-enum { FROM_PACKED, FROM_PACKED_FETCHING, FROM_ROWS_FETCHING, DOT_FORMS };
-#define DOT_FUNCTIONS(rows, outputs)                                                               \
-    static void dot_##rows##_##outputs##_packed(const real *const *from, fetch *soon, real *x,     \
-                                                const real *W, ptrdiff_t ldw, ptrdiff_t D,         \
-                                                real *S) {                                         \
-        (void)from, (void)soon;                                                                    \
-        dot_tile(rows, outputs, NULL, NULL, x, W, ldw, D, S);                                      \
-    }                                                                                              \
-    static void dot_##rows##_##outputs##_fetching(const real *const *from, fetch *soon, real *x,   \
-                                                  const real *W, ptrdiff_t ldw, ptrdiff_t D,       \
-                                                  real *S) {                                       \
-        (void)from;                                                                                \
-        dot_tile(rows, outputs, NULL, soon, x, W, ldw, D, S);                                      \
-    }                                                                                              \
-    static void dot_##rows##_##outputs##_rows(const real *const *from, fetch *soon, real *x,       \
-                                              const real *W, ptrdiff_t ldw, ptrdiff_t D,           \
-                                              real *S) {                                           \
-        dot_tile(rows, outputs, from, soon, x, W, ldw, D, S);                                      \
+/* Scores of `rows` rows for K outputs. The first tile does what is done beside; the others find
+ * rows packed. */
+INLINE void dots(const int rows, const real *const *from, fetch *soon, real *x, const real *W,
+                 ptrdiff_t ldw, ptrdiff_t D, ptrdiff_t K, real *S) {
+    for (ptrdiff_t k = 0; k < K; k += TILE_OUTPUTS, from = NULL, soon = NULL) {
+        switch (MIN(TILE_OUTPUTS, K - k)) {
+#define DOT_CASE(outputs)                                                                          \
+    case outputs:                                                                                  \
+        if (from)                                                                                  \
+            dot_tile(rows, outputs, from, soon, x, W + k * ldw, ldw, D, S + k * LANES);            \
+        else if (soon)                                                                             \
+            dot_tile(rows, outputs, NULL, soon, x, W + k * ldw, ldw, D, S + k * LANES);            \
+        else                                                                                       \
+            dot_tile(rows, outputs, NULL, NULL, x, W + k * ldw, ldw, D, S + k * LANES);            \
+        break;
+            FOR_TILE_OUTPUTS(DOT_CASE)
+        }
     }
-#define DOT_ENTRIES(rows, outputs)                                                                 \
-    [rows][outputs] = {dot_##rows##_##outputs##_packed, dot_##rows##_##outputs##_fetching,         \
-                       dot_##rows##_##outputs##_rows},
-FOR_TILES(DOT_FUNCTIONS)
-static dot_function *const dot_functions[TILE_ROWS + 1][TILE_OUTPUTS + 1][DOT_FORMS] = {
-    FOR_TILES(DOT_ENTRIES)};
+}
+
+/* Functions of dots by rows. */
+typedef void dots_function(const real *const *from, fetch *soon, real *x, const real *W,
+                           ptrdiff_t ldw, ptrdiff_t D, ptrdiff_t K, real *S);
+#define DOTS_FUNCTION(rows)                                                                        \
+    static void dots_##rows(const real *const *from, fetch *soon, real *x, const real *W,          \
+                            ptrdiff_t ldw, ptrdiff_t D, ptrdiff_t K, real *S) {                    \
+        dots(rows, from, soon, x, W, ldw, D, K, S);                                                \
+    }
+#define DOTS_ENTRY(rows) [rows] = dots_##rows,
+FOR_TILE_ROWS(DOTS_FUNCTION)
+static dots_function *const dots_functions[] = {FOR_TILE_ROWS(DOTS_ENTRY)};
 
 /* Bytes of W that stay in L1 while rows pass by. */
 #define W_BYTES (20 << 10)
@@ -173,7 +176,6 @@ static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, pt
                       X->dtype == (sizeof(real) == 4 ? SOFTLINE_F32 : SOFTLINE_F64) &&
                       X->column_bytes == sizeof(real) && !X->shift && !X->scale;
     if (!as_is) pack(X, idx, n, col, D, packed, strip);
-    const int first_form = as_is ? FROM_ROWS_FETCHING : ahead ? FROM_PACKED_FETCHING : FROM_PACKED;
     const ptrdiff_t fit = W_BYTES / (MAX(D, 1) * (ptrdiff_t)sizeof(real));
     const ptrdiff_t at_once = MAX(fit / TILE_OUTPUTS, 1) * TILE_OUTPUTS;
     const char *data = X->data + col * X->column_bytes;
@@ -191,10 +193,9 @@ static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, pt
                 const real *from[TILE_ROWS];
                 for (ptrdiff_t i = 0; i < rows; i++)
                     from[i] = (const real *)(data + idx[first + r + i] * X->row_bytes);
-                for (ptrdiff_t k = k0; k < k1; k += TILE_OUTPUTS)
-                    dot_functions[rows][MIN(TILE_OUTPUTS, k1 - k)][k == 0 ? first_form
-                                                                          : FROM_PACKED](
-                        from, &soon, x + r * LANES, W + k * ldw, ldw, D, s + k * LANES + r);
+                dots_functions[rows](as_is && k0 == 0 ? from : NULL,
+                                     ahead && k0 == 0 ? &soon : NULL, x + r * LANES, W + k0 * ldw,
+                                     ldw, D, k1 - k0, s + k0 * LANES + r);
             }
         }
     }

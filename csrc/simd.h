@@ -53,9 +53,8 @@ typedef uint32_t whole_bits;
 #define r_sqrt PS_OR_PD(_mm512_sqrt)
 #define TILE_ROWS 4
 #define TILE_OUTPUTS 5
-#define FOR_TILE_OUTPUTS(F, rows) F(rows, 1) F(rows, 2) F(rows, 3) F(rows, 4) F(rows, 5)
-#define FOR_TILES(F)                                                                               \
-    FOR_TILE_OUTPUTS(F, 1) FOR_TILE_OUTPUTS(F, 2) FOR_TILE_OUTPUTS(F, 3) FOR_TILE_OUTPUTS(F, 4)
+#define FOR_TILE_ROWS(F) F(1) F(2) F(3) F(4)
+#define FOR_TILE_OUTPUTS(F) F(1) F(2) F(3) F(4) F(5)
 #define GRADIENT_OUTPUTS 10
 #define GRADIENT_VECS 2
 #define FOR_GRADIENT_TILES(F) F(10, 2) F(5, 2) F(3, 2) F(2, 2) F(1, 2)
@@ -68,7 +67,8 @@ typedef uint32_t whole_bits;
 #define r_sqrt PS_OR_PD(_mm256_sqrt)
 #define TILE_ROWS 3
 #define TILE_OUTPUTS 2
-#define FOR_TILES(F) F(1, 1) F(1, 2) F(2, 1) F(2, 2) F(3, 1) F(3, 2)
+#define FOR_TILE_ROWS(F) F(1) F(2) F(3)
+#define FOR_TILE_OUTPUTS(F) F(1) F(2)
 #define GRADIENT_OUTPUTS 5
 #define GRADIENT_VECS 1
 #define FOR_GRADIENT_TILES(F) F(5, 1) F(3, 1) F(2, 1) F(1, 1)
@@ -86,7 +86,8 @@ typedef uint32_t whole_bits;
 #endif
 #define TILE_ROWS 2
 #define TILE_OUTPUTS 3
-#define FOR_TILES(F) F(1, 1) F(1, 2) F(1, 3) F(2, 1) F(2, 2) F(2, 3)
+#define FOR_TILE_ROWS(F) F(1) F(2)
+#define FOR_TILE_OUTPUTS(F) F(1) F(2) F(3)
 #define GRADIENT_OUTPUTS 5
 #define GRADIENT_VECS 1
 #define FOR_GRADIENT_TILES(F) F(5, 1) F(3, 1) F(2, 1) F(1, 1)
@@ -99,7 +100,8 @@ typedef uint32_t whole_bits;
 #define r_max(a, b) r_select((a) > (b), a, b)
 #define TILE_ROWS 1
 #define TILE_OUTPUTS 2
-#define FOR_TILES(F) F(1, 1) F(1, 2)
+#define FOR_TILE_ROWS(F) F(1)
+#define FOR_TILE_OUTPUTS(F) F(1) F(2)
 #define GRADIENT_OUTPUTS 2
 #define GRADIENT_VECS 1
 #define FOR_GRADIENT_TILES(F) F(2, 1) F(1, 1)

@@ -111,34 +111,44 @@ typedef struct softline_rule {
     void *m, *v, *mb, *vb;
     ptrdiff_t ld;
     double beta, keep, take, epsilon, t0;
-    double t; /* steps taken */
-    /* of the step at hand, see softline_next_step; l1 is of the proximal step that follows: weights
-     * shrink by l1 times their rate */
-    double rate, alpha, l1, eps, root, decay, share;
+    double t;                  /* steps taken */
+    double eps, root, share;   /* of the step at hand, see softline_next_step */
+    ptrdiff_t models, outputs; /* how many models W has, and rows of W of each */
+    struct softline_rates *of; /* (models) */
 } softline_rule;
 
-/* Step number t + 1: what depends on it. */
-static inline void softline_next_step(softline_rule *rule, double learning_rate, double alpha,
-                                      double l1) {
+/* What a model steps with. l1 is of the proximal step that follows: weights shrink by l1 times
+ * their rate. */
+typedef struct softline_rates {
+    double rate, alpha, l1, decay;
+} softline_rates;
+
+/* Step number t + 1: what depends on it. The arrays are (models); l1s may be NULL: zeros. */
+static inline void softline_next_step(softline_rule *rule, const double *learning_rates,
+                                      const double *alphas, const double *l1s) {
+    double rise = 1, l1_rise = 1;
     rule->t += 1;
-    rule->rate = learning_rate;
-    rule->alpha = rule->decoupled ? 0 : alpha;
-    rule->l1 = l1;
     rule->eps = rule->epsilon;
-    rule->root = rule->decay = 1;
+    rule->root = 1;
     if (rule->kind == SOFTLINE_ADAM) {
-        rule->rate = 1 / (1 - pow(rule->beta, rule->t)) * learning_rate;
+        rise = 1 / (1 - pow(rule->beta, rule->t));
         rule->root = 1 / sqrt(1 - pow(rule->keep, rule->t));
         if (rule->eps_hat) rule->eps = rule->root * rule->epsilon;
-        if (rule->decoupled) rule->decay = 1 - learning_rate * alpha;
     } else if (rule->kind == SOFTLINE_MOMENTUM || rule->kind == SOFTLINE_NESTEROV) {
         /* The direction of steady momentum is 1/(1 - beta) gradients: the penalty keeps up with it.
          */
-        rule->l1 = l1 / (1 - rule->beta);
+        l1_rise = 1 - rule->beta;
     } else if (rule->kind == SOFTLINE_AVERAGE) {
         const double averaged = rule->t - rule->t0;
         rule->share = 1 / (averaged > 1 ? averaged : 1);
     }
+    for (ptrdiff_t i = 0; i < rule->models; i++)
+        rule->of[i] = (softline_rates){
+            .rate = rise * learning_rates[i],
+            .alpha = rule->decoupled ? 0 : alphas[i],
+            .l1 = l1s ? l1s[i] / l1_rise : 0,
+            .decay = rule->decoupled ? 1 - learning_rates[i] * alphas[i] : 1,
+        };
 }
 
 /* What hidden units do. SOFTLINE_LEAK is the slope of a leaky one below 0. */
@@ -159,7 +169,7 @@ typedef struct softline_layer {
     void *packed;         /* (strips of a chunk): its inputs, as tiles */
     void *out, *delta;    /* (strips of a chunk) * n_out * L: outputs, the gradient to them */
     void *lane_db;        /* (n_out, L): sums of db by lane */
-    double *slab_squares; /* (slabs), where the squares of the weights are asked for */
+    double *slab_squares; /* (slabs, models), where the squares of the weights are asked for */
     double share;         /* of a mean that waits for the projection */
 } softline_layer;
 
@@ -167,24 +177,29 @@ typedef struct softline_layer {
  */
 
 /* Steps over the rows `order`, batch by batch; or without `steps` one batch, of which the gradients
- * are written into dW and db of the layers. */
+ * are written into dW and db of the layers.
+ *
+ * A layer without others may hold several models: as many outputs each, one below the other. A
+ * model has a softmax, row weights, penalties and steps of its own, and is bit by bit what it would
+ * be alone. */
 typedef struct softline_epoch {
     const softline_rows *X;
     const ptrdiff_t *order; /* (n) */
     ptrdiff_t n, batch_size;
-    const int32_t *labels;        /* (N); (N, K) of outputs by themselves */
-    softline_matrix targets;      /* (N, K), or NULL */
-    const void *row_weight;       /* (N), or NULL: ones */
-    const void *scales;           /* (batches): what row weights are multiplied with */
-    const double *rates, *alphas; /* (batches): learning rate, L2 penalty */
-    const double *l1s;            /* (batches): L1 penalty, or NULL */
+    const int32_t *labels;   /* (N); (N, K) of outputs by themselves */
+    softline_matrix targets; /* (N, K), or NULL */
+    ptrdiff_t models;
+    const void *const *row_weight; /* (models): each (N), or NULL: ones */
+    const void *scales;            /* (batches, models): what row weights are multiplied with */
+    const double *rates, *alphas;  /* (batches, models): learning rate, L2 penalty */
+    const double *l1s;             /* (batches, models): L1 penalty, or NULL */
     softline_layer *layers;
     int n_layers, activation, loss, steps, fit_intercept;
     double smoothing, dropout, clip_norm, max_norm;
     uint32_t seed, t;           /* of dropout: a number, and the steps taken */
     const void *shift, *metric; /* (D) of the first layer, or NULL: see softline_step */
-    double *losses;             /* (batches) */
-    double *square_norms;       /* (batches): sum(W * W) before each step, or NULL */
+    double *losses;             /* (batches, models) */
+    double *square_norms;       /* (batches, models): sum(W * W) before each step, or NULL */
     /* how it is cut: strips of a chunk, strips of a task, tasks of the gradient */
     ptrdiff_t chunk_strips, group, tasks;
     /* room */
@@ -192,10 +207,10 @@ typedef struct softline_epoch {
     void *soft;  /* (strips of a chunk, K, L), of targets */
     void *row_losses, *weight; /* (rows of a chunk) */
     int32_t *codes;            /* (rows of a chunk) */
-    double *strip_losses;      /* (strips of a chunk) */
+    double *strip_losses;      /* (strips of a chunk, models) */
     double *squares;           /* (outputs of all layers) */
+    double *clip;              /* (models): what gradients are scaled by */
     void *drift;               /* (slabs of the first layer, n_out, L), with shift */
-    double scale;              /* what a gradient is clipped by */
 } softline_epoch;
 
 /* Mean cross-entropy of all rows and its gradient: sums along the tree of blocks. A node is K rows

@@ -17,31 +17,57 @@ typedef struct step {
     ptrdiff_t col;
 } step;
 
+/* The numbers of a step of one model. */
+typedef struct numbers {
+    real rate, alpha, l1, decay, beta, follow, keep, take, root, eps, share;
+} numbers;
+
+INLINE numbers numbers_of(const softline_rule *rule, ptrdiff_t model) {
+    const softline_rates *of = rule->of + model;
+    return (numbers){.rate = (real)of->rate,
+                     .alpha = (real)of->alpha,
+                     .l1 = (real)of->l1,
+                     .decay = (real)of->decay,
+                     .beta = (real)rule->beta,
+                     .follow = (real)(1 - rule->beta),
+                     .keep = (real)rule->keep,
+                     .take = (real)rule->take,
+                     .root = (real)rule->root,
+                     .eps = (real)rule->eps,
+                     .share = (real)rule->share};
+}
+
+/* The model of output k. */
+INLINE ptrdiff_t model_of(const softline_rule *rule, ptrdiff_t k) {
+    return rule->models > 1 ? k / rule->outputs : 0;
+}
+
 /* What weights w with gradient g become by a rule; its state m and v follow. `metric` may be NULL:
  * gradients to features divided by 1/sqrt(metric) are g sqrt(metric), and steps are back. */
-INLINE vec step_by(const int kind, const softline_rule *rule, real decay, real l1, vec w, vec g,
-                   const vec *metric, vec *m, vec *v) {
-    const vec learning_rate = vset1((real)rule->rate);
+INLINE vec step_by(const int kind, const numbers *by_rule, vec w, vec g, const vec *metric, vec *m,
+                   vec *v) {
+    const vec learning_rate = vset1(by_rule->rate);
+    const real l1 = by_rule->l1;
     vec rate = metric ? vmul(learning_rate, *metric) : learning_rate, by = rate;
     if (kind == SOFTLINE_MOMENTUM || kind == SOFTLINE_NESTEROV) {
-        const vec beta = vset1((real)rule->beta);
+        const vec beta = vset1(by_rule->beta);
         *m = vfma(beta, *m, g);
         g = kind == SOFTLINE_NESTEROV ? vfma(beta, *m, g) : *m;
     }
     if (kind == SOFTLINE_SCALED || kind == SOFTLINE_ADAM) {
         const vec root = metric ? vsqrt(*metric) : vset1(1);
         g = vmul(g, root);
-        *v = vfma(vset1((real)rule->take), vmul(g, g), vmul(vset1((real)rule->keep), *v));
-        const vec size = vfma(vset1((real)rule->root), vsqrt(*v), vset1((real)rule->eps));
+        *v = vfma(vset1(by_rule->take), vmul(g, g), vmul(vset1(by_rule->keep), *v));
+        const vec size = vfma(vset1(by_rule->root), vsqrt(*v), vset1(by_rule->eps));
         if (kind == SOFTLINE_ADAM) {
-            *m = vfma(vset1((real)(1 - rule->beta)), vsub(g, *m), *m);
+            *m = vfma(vset1(by_rule->follow), vsub(g, *m), *m);
             g = *m;
         }
         g = vdiv(g, size);
         by = vmul(learning_rate, root);
         if (l1 > 0) rate = vdiv(rate, size);
     }
-    w = vfma(vsub(vset1(0), by), g, kind == SOFTLINE_ADAM ? vmul(vset1(decay), w) : w);
+    w = vfma(vsub(vset1(0), by), g, kind == SOFTLINE_ADAM ? vmul(vset1(by_rule->decay), w) : w);
     if (l1 > 0) {
         const vec most = vmul(rate, vset1(l1));
         w = vsub(w, vmin(vmax(w, vsub(vset1(0), most)), most));
@@ -53,8 +79,8 @@ INLINE int has_m(const int kind) { return kind != SOFTLINE_SGD && kind != SOFTLI
 INLINE int has_v(const int kind) { return kind == SOFTLINE_SCALED || kind == SOFTLINE_ADAM; }
 
 /* The step of output k over the n <= L features at d, of gradient g; `full` if n is L. */
-INLINE void step_vec(const int kind, const int full, const step *u, ptrdiff_t k, ptrdiff_t d,
-                     ptrdiff_t n, vec g) {
+INLINE void step_vec(const int kind, const int full, const step *u, const numbers *by, ptrdiff_t k,
+                     ptrdiff_t d, ptrdiff_t n, vec g) {
 #define LOAD(p) (full ? vload(p) : vload_n(p, n, 0))
 #define STORE(p, a) (full ? vstore(p, a) : vstore_n(p, a, n))
     const softline_rule *rule = u->rule;
@@ -70,10 +96,9 @@ INLINE void step_vec(const int kind, const int full, const step *u, ptrdiff_t k,
         g = vfma(vset1(-u->db[k]), mu, g);
     }
     if (u->metric) metric = LOAD(u->metric + d);
-    g = vfma(vset1((real)rule->alpha), w, g);
-    const vec updated = step_by(kind, rule, (real)rule->decay, (real)rule->l1, w, g,
-                                u->metric ? &metric : NULL, &m, &v);
-    if (kind == SOFTLINE_AVERAGE) m = vfma(vset1((real)rule->share), vsub(updated, m), m);
+    g = vfma(vset1(by->alpha), w, g);
+    const vec updated = step_by(kind, by, w, g, u->metric ? &metric : NULL, &m, &v);
+    if (kind == SOFTLINE_AVERAGE) m = vfma(vset1(by->share), vsub(updated, m), m);
     if (u->shift) {
         real *moved = u->drift + k * LANES;
         vstore(moved, vfma(vsub(updated, w), mu, vload(moved)));
@@ -97,13 +122,17 @@ typedef void step_function(const step *u, ptrdiff_t k, ptrdiff_t outputs, ptrdif
 #define STEP_FUNCTION(kind)                                                                        \
     static void step_##kind(const step *u, ptrdiff_t k, ptrdiff_t outputs, ptrdiff_t d,            \
                             ptrdiff_t width, const real *g, ptrdiff_t ldg, real scale) {           \
-        const vec by = vset1(scale);                                                               \
-        for (ptrdiff_t i = 0; i < outputs; i++, g += ldg)                                          \
+        const vec scaled = vset1(scale);                                                           \
+        numbers by = numbers_of(u->rule, model_of(u->rule, k));                                    \
+        for (ptrdiff_t i = 0; i < outputs; i++, g += ldg) {                                        \
+            if (i > 0 && u->rule->models > 1) by = numbers_of(u->rule, model_of(u->rule, k + i));  \
             FOR_VECS(width, j, n)                                                                  \
                 if (n == LANES)                                                                    \
-                    step_vec(kind, 1, u, k + i, d + j, n, vmul(by, vload(g + j)));                 \
+                    step_vec(kind, 1, u, &by, k + i, d + j, n, vmul(scaled, vload(g + j)));        \
                 else                                                                               \
-                    step_vec(kind, 0, u, k + i, d + j, n, vmul(by, vload_n(g + j, n, 0)));         \
+                    step_vec(kind, 0, u, &by, k + i, d + j, n,                                     \
+                             vmul(scaled, vload_n(g + j, n, 0)));                                  \
+        }                                                                                          \
     }
 FOR_KINDS(STEP_FUNCTION)
 #define STEP_ENTRY(kind) [kind] = step_##kind,
@@ -119,32 +148,36 @@ INLINE void clear_drift(const step *u, ptrdiff_t K) {
     for (ptrdiff_t k = 0; k < K; k++) vstore(u->drift + k * LANES, vset1(0));
 }
 
-/* The bias by a rule: a row of K weights without penalty. */
+/* The bias by a rule: for each model a row of weights without penalty. */
 #define BIAS_FUNCTION(kind)                                                                        \
-    static void bias_##kind(const softline_rule *rule, const real *db, ptrdiff_t K, real *b) {     \
+    static void bias_##kind(const softline_rule *rule, const real *db, real *b) {                  \
         real *mb = rule->mb, *vb = rule->vb;                                                       \
-        FOR_VECS(K, k, n) {                                                                        \
-            vec m = has_m(kind) ? vload_n(mb + k, n, 0) : vset1(0);                                \
-            vec v = has_v(kind) ? vload_n(vb + k, n, 0) : vset1(0);                                \
-            const vec g = vload_n(db + k, n, 0), w = vload_n(b + k, n, 0);                         \
-            vstore_n(b + k, step_by(kind, rule, 1, 0, w, g, NULL, &m, &v), n);                     \
-            if (has_m(kind)) vstore_n(mb + k, m, n);                                               \
-            if (has_v(kind)) vstore_n(vb + k, v, n);                                               \
+        for (ptrdiff_t i = 0; i < rule->models; i++) {                                             \
+            numbers by = numbers_of(rule, i);                                                      \
+            const int plain = kind == SOFTLINE_SGD && by.l1 == 0;                                  \
+            by.decay = 1, by.l1 = 0;                                                               \
+            FOR_VECS(rule->outputs, j, n) {                                                        \
+                const ptrdiff_t k = i * rule->outputs + j;                                         \
+                vec m = has_m(kind) ? vload_n(mb + k, n, 0) : vset1(0);                            \
+                vec v = has_v(kind) ? vload_n(vb + k, n, 0) : vset1(0);                            \
+                const vec g = vload_n(db + k, n, 0), w = vload_n(b + k, n, 0);                     \
+                const vec moved = vsub(w, vmul(vset1(by.rate), g));                                \
+                vstore_n(b + k, plain ? moved : step_by(kind, &by, w, g, NULL, &m, &v), n);        \
+                if (has_m(kind)) vstore_n(mb + k, m, n);                                           \
+                if (has_v(kind)) vstore_n(vb + k, v, n);                                           \
+            }                                                                                      \
         }                                                                                          \
     }
 FOR_KINDS(BIAS_FUNCTION)
 #define BIAS_ENTRY(kind) [kind] = bias_##kind,
-static void (*const bias_functions[])(const softline_rule *, const real *, ptrdiff_t,
+static void (*const bias_functions[])(const softline_rule *, const real *,
                                       real *) = {FOR_KINDS(BIAS_ENTRY)};
 
 /* b by the rule; with drift, less the drifts of all slabs. */
 static void bias_step(const softline_rule *rule, const real *db, const real *drift, ptrdiff_t slabs,
                       ptrdiff_t K, real *b) {
-    const int plain = rule->kind == SOFTLINE_SGD && rule->l1 == 0;
-    if (!plain) bias_functions[rule->kind](rule, db, K, b);
-    for (ptrdiff_t k = 0; k < K; k++) {
-        if (plain) b[k] -= (real)rule->rate * db[k];
-        if (!drift) continue;
+    bias_functions[rule->kind](rule, db, b);
+    for (ptrdiff_t k = 0; drift && k < K; k++) {
         vec sum = vset1(0);
         for (ptrdiff_t i = 0; i < slabs; i++) sum = vadd(sum, vload(drift + (i * K + k) * LANES));
         b[k] -= vsum(sum);

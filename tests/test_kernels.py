@@ -1038,3 +1038,106 @@ def test_padded(dtype):
         W = _kernels.padded(3, D, dtype)
         assert W.shape == (3, D) and W.dtype == dtype and not W.any()
         assert W.ctypes.data % 64 == 0 and W.strides[0] % 64 == 0 and W.strides[0] % 4096 != 0
+
+
+# ---- several models in one epoch -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["sgd", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "asgd"])
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.5}, {"max_norm": 1.0}, {"label_smoothing": 0.1}])
+@isas
+@dtypes
+def test_a_model_is_what_it_is_alone(isa, dtype, name, options):
+    # Rates, penalties and row weights of their own; 40 features are not a multiple of the lanes.
+    rng = np.random.default_rng(0)
+    N, D, C, models, batch_size = 70, 40, 3, 4, 32
+    X, y = rng.standard_normal((N, D)).astype(dtype), rng.integers(0, C, N).astype(np.int32)
+    fold = (rng.random(N) < 0.8).astype(dtype)
+    row_weight = [None, fold, fold, rng.random(N).astype(dtype)]
+    W, b = rng.standard_normal((models * C, D)).astype(dtype), np.zeros(models * C, dtype)
+    order, n_steps = rng.permutation(N), 3
+    shape = n_steps, models
+    numbers = {
+        "learning_rates": 10.0 ** rng.uniform(-3, -1, shape),
+        "alphas": 10.0 ** rng.uniform(-3, 0, shape),
+    }
+    l1s, scales = 10.0 ** rng.uniform(-4, -2, shape), np.full(shape, 1 / batch_size, dtype)
+    l1s[:, 2] = 0
+    optimizer = optimizers.get(name)
+    shift, metric = rng.standard_normal(D).astype(dtype), rng.uniform(0.5, 2, D).astype(dtype)
+
+    def run(kernels, at, weights, n_threads=None):
+        """An epoch of the models `at`, the only one of which loses its axis."""
+        rows = np.arange(models * C).reshape(models, C)[at].reshape(-1)
+        new = W[rows], b[rows]
+        states = [optimizers.State(optimizer, new[0])]
+        norms = np.empty_like(np.ascontiguousarray(l1s[:, at]))
+        losses = kernels.epoch(
+            X, y, weights, order, [new], np.ascontiguousarray(numbers["learning_rates"][:, at]), batch_size,
+            np.ascontiguousarray(numbers["alphas"][:, at]), np.ascontiguousarray(scales[:, at]), n_threads,
+            optimizer=optimizer, states=states, l1s=np.ascontiguousarray(l1s[:, at]), shift=shift,
+            metric=metric, square_norms=norms, **options,
+        )  # fmt: skip
+        assert states[0].t == n_steps
+        return *new, losses, norms, states[0].W, states[0].b
+
+    together = same_for_any_threads(lambda n: run(_kernels, slice(None), row_weight, n))
+    for i in range(models):
+        its = slice(i * C, (i + 1) * C)
+        alone = run(_kernels, i, row_weight[i])
+        of_model = (together[0][its], together[1][its], together[2][:, i], together[3][:, i],
+                    together[4][:, its], together[5][:, its])  # fmt: skip
+        for a, o in zip(alone, of_model, strict=True):
+            assert a.tobytes() == np.ascontiguousarray(o).tobytes()
+        # in other company and another order
+        pair = run(_kernels, [models - 1, i], [row_weight[-1], row_weight[i]])
+        assert pair[0][C:].tobytes() == together[0][its].tobytes()
+    for a, exact in zip(together, run(reference, slice(None), row_weight), strict=True):
+        np.testing.assert_allclose(a, exact, rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_that_diverges_disturbs_no_other():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((64, 5)), rng.integers(0, 3, 64).astype(np.int32)
+
+    def run(rates, **options):
+        models = len(rates)
+        W, b = np.zeros((3 * models, 5)), np.zeros(3 * models)
+        rates = np.tile(np.asarray(rates, float), (4, 1))
+        losses = _kernels.epoch(
+            X, y, None, np.arange(64), [(W, b)], rates, 16, np.ones_like(rates), np.full_like(rates, 1 / 16),
+            **options,
+        )  # fmt: skip
+        return W, losses
+
+    W, losses = run([1e200, 0.1], clip_norm=1e300)
+    alone, its = run([0.1], clip_norm=1e300)
+    assert not np.isfinite(losses[:, 0]).all()
+    assert W[3:].tobytes() == alone.tobytes() and losses[:, 1].tobytes() == its[:, 0].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rates": np.ones((2, 4))}, "as many outputs of each; there are 1 layers, the last of 6"),
+        ({"learning_rates": np.ones((2, 0))}, "learning_rates are of 0 models"),
+        ({"alphas": np.ones(2)}, r"alphas must be a contiguous array of shape \(2, 2\); got \(2,\)"),
+        ({"scales": np.ones((2, 3))}, r"scales must be a contiguous array of shape \(2, 2\)"),
+        ({"row_weight": [None]}, "row_weight has 1 elements, expected 2"),
+        ({"layers": [(np.ones((4, 5)), np.ones(4)), (np.ones((6, 4)), np.ones(6))]}, "there are 2 layers"),
+    ],
+)
+def test_models_that_do_not_fit_are_refused(changes, message):
+    call = {
+        "X": np.ones((8, 5)),
+        "y": np.zeros(8, np.int32),
+        "row_weight": None,
+        "order": np.arange(8),
+        "layers": [(np.ones((6, 5)), np.ones(6))],
+        "learning_rates": np.ones((2, 2)),
+        "batch_size": 4,
+        "alphas": np.ones((2, 2)),
+        "scales": np.ones((2, 2)),
+    }
+    with pytest.raises(ValueError, match=message):
+        _kernels.epoch(**call | changes)

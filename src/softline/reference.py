@@ -21,6 +21,7 @@ int32; `n_threads` is ignored here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast
 
 import numpy as np
@@ -579,7 +580,7 @@ def gradients(
 def epoch(
     X: Array | Rows,
     y: Array,
-    row_weight: Array | None,
+    row_weight: Array | Sequence[Array | None] | None,
     order: Array,
     layers: Sequence[Layer],
     learning_rates: Array,
@@ -613,13 +614,16 @@ def epoch(
     X : (N, D) array or Rows
     y : (N,) int32 array, (N, C) int32 array or (N, C) float array
         Labels in 0..C-1; 0 or 1 for each output; or targets: probabilities, of the dtype of the weights.
-    row_weight : (N,) float array or None
+    row_weight : (N,) float array, or None; or a list of these for each model
         Of the dtype of the weights; None for ones.
     order : (n,) int array
         The rows, in the order to take them; batches are consecutive pieces of `batch_size`.
     layers : list of (W, b)
         W (n_out, n_in) and b (n_out,), the first with D inputs, the last with C outputs, the scores.
-    learning_rates : (number of batches,) float64 array
+    learning_rates : (number of batches,) or (number of batches, number of models) float64 array
+        With two dimensions the only layer holds several models, the outputs of one below those of the other.
+        Each takes the steps that it would take alone. `alphas`, `scales`, `l1s`, `square_norms` and the
+        losses have the same shape.
     batch_size : int
     alphas : (number of batches,) float64 array
         L2 penalty of each batch, alpha/2 sum(W * W), of all W.
@@ -658,6 +662,8 @@ def epoch(
     losses : (number of batches,) float64 array
         Of each batch before its step, without the penalty: the sum over its rows of scale, weight and loss.
     """
+    if np.ndim(learning_rates) == 2:
+        return _epoch_of_models(**locals())
     dWs = [(np.empty_like(W), np.empty_like(b)) for W, b in layers]
     averages = optimizer is not None and optimizer.averages
     losses = []
@@ -667,7 +673,7 @@ def epoch(
             gradients(
                 X,
                 y,
-                row_weight,
+                cast("Array | None", row_weight),
                 idx,
                 layers,
                 dWs,
@@ -699,6 +705,28 @@ def epoch(
             if averages and state is not None:
                 _average(W, b, state, cast(Any, optimizer).t0, fit_intercept)
     return np.array(losses)
+
+
+def _epoch_of_models(
+    layers: Sequence[Layer], learning_rates: Array, row_weight: Any, states: Any, **others: Any
+) -> Array:
+    """An epoch of each model by itself: what :func:`epoch` does for several at once."""
+    [(W, b)], n_models = layers, learning_rates.shape[1]
+    weights = row_weight if isinstance(row_weight, list | tuple) else [row_weight] * n_models
+    by_model = [k for k in ("alphas", "scales", "l1s", "square_norms") if others[k] is not None]
+    losses = np.empty(learning_rates.shape)
+    before = states[0].t if states else 0
+    for i in range(n_models):
+        its = slice(len(W) // n_models * i, len(W) // n_models * (i + 1))
+        own = others | {name: others[name][:, i] for name in by_model}
+        if states:
+            own["states"] = [SimpleNamespace(t=before, W=states[0].W[:, its], b=states[0].b[:, its])]
+        losses[:, i] = epoch(
+            layers=[(W[its], b[its])], learning_rates=learning_rates[:, i], row_weight=weights[i], **own
+        )
+    if states:
+        states[0].t = before + len(losses)
+    return losses
 
 
 def loss_gradient(

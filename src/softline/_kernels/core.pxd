@@ -61,6 +61,8 @@ cdef extern from "softline.h" nogil:
     ctypedef struct softline_matrix:
         void *at
         ptrdiff_t rows, columns, ld
+    ctypedef struct softline_rates:
+        pass
     ctypedef struct softline_rule:
         int kind, decoupled, eps_hat
         void *m
@@ -69,7 +71,10 @@ cdef extern from "softline.h" nogil:
         void *vb
         ptrdiff_t ld
         double beta, keep, take, epsilon, t0, t
-    void softline_next_step(softline_rule *rule, double learning_rate, double alpha, double l1)
+        ptrdiff_t models, outputs
+        softline_rates *of
+    void softline_next_step(softline_rule *rule, const double *learning_rates, const double *alphas,
+                            const double *l1s)
     ctypedef struct softline_layer:
         ptrdiff_t n_in, n_out, ldw, lddw
         void *W
@@ -89,7 +94,8 @@ cdef extern from "softline.h" nogil:
         ptrdiff_t n, batch_size
         const int32_t *labels
         softline_matrix targets
-        const void *row_weight
+        ptrdiff_t models
+        const void *const *row_weight
         const void *scales
         const double *rates
         const double *alphas
@@ -110,6 +116,7 @@ cdef extern from "softline.h" nogil:
         int32_t *codes
         double *strip_losses
         double *squares
+        double *clip
         void *drift
     ctypedef struct softline_pass:
         const softline_rows *X

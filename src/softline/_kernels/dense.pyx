@@ -18,7 +18,8 @@ from softline._kernels.core cimport (
     SOFTLINE_SCALED, SOFTLINE_SGD, SOFTLINE_STATS_FEATURES, SOFTLINE_STATS_ROWS, SOFTLINE_STATS_WAVE,
     SOFTLINE_TANH, SOFTLINE_TARGETS, aligned, check_length, doubles, labels_of, matrix, optional,
     real_bytes, rows_in, rows_of, run, softline_call, softline_layer, softline_matrix, softline_next_step,
-    softline_packed, softline_part, softline_rows, softline_rule, softline_slab, table, threads_for, vector,
+    softline_packed, softline_part, softline_rates, softline_rows, softline_rule, softline_slab, table,
+    threads_for, vector,
 )
 
 import numpy as np
@@ -301,6 +302,7 @@ cdef int rule_of(softline_rule *rule, optimizer, state, ptrdiff_t real, ptrdiff_
     rule.epsilon = numbers.get("eps", 0)
     rule.eps_hat = numbers.get("eps_hat", False)
     rule.t0 = numbers.get("t0", 0)
+    rule.models, rule.outputs = 1, C
     if n_moments > 0 and state is None:
         raise ValueError(f"{name} needs a state; got None")
     if state is not None:
@@ -330,6 +332,7 @@ def step(W, b, dW, db, double learning_rate, double alpha, shift, metric, fit_in
     cdef ptrdiff_t real = real_of(W, "W"), lanes = 64 // real, C, D, slab
     cdef softline_call call = new_call()
     cdef softline_rule rule
+    cdef softline_rates of
     call.A = matrix(W, "W", real, -1, -1, True)
     C, D = call.A.rows, call.A.columns
     call.B = matrix(dW, "dW", real, C, D)
@@ -338,7 +341,8 @@ def step(W, b, dW, db, double learning_rate, double alpha, shift, metric, fit_in
     call.fit_intercept = bool(fit_intercept)
     rule_of(&rule, optimizer, state, real, C, D)
     call.rule = &rule
-    softline_next_step(&rule, learning_rate, alpha, l1)
+    rule.of = &of
+    softline_next_step(&rule, &learning_rate, &alpha, &l1)
     slab = softline_slab(D, lanes)
     _shared = np.empty((D + slab - 1) // slab * C * 64 + 64 if shift is not None else 64, np.uint8)
     call.shared = aligned(_shared)

@@ -13,7 +13,8 @@ from softline._kernels.core cimport (
     SOFTLINE_BLOCK, SOFTLINE_HINGE, SOFTLINE_LABELS, SOFTLINE_OUTPUTS, SOFTLINE_TARGETS, aligned,
     check_length, doubles, labels_of, matrix, optional, real_bytes, rows_in, rows_of, run,
     softline_candidates, softline_epoch, softline_layer, softline_matrix, softline_packed, softline_part,
-    softline_pass, softline_rows, softline_slab, table, threads_for, threads_for_epoch, vector,
+    softline_pass, softline_rates, softline_rows, softline_slab, table, threads_for, threads_for_epoch,
+    vector,
 )
 from softline._kernels.dense cimport (
     activation_code, check_dropout, check_smoothing, checked, layers_of, line, real_of, rule_of, seed_of,
@@ -62,6 +63,28 @@ cdef void *reserve(char *base, ptrdiff_t *used, ptrdiff_t n, ptrdiff_t item) noe
 
 # ---- the epoch -----------------------------------------------------------------------------------------
 
+# Numbers of each batch for each of several models as one vector, a view; None: of one, a vector already.
+cdef object of_batches(a, str name, ptrdiff_t n_steps, models):
+    if models is None:
+        return a
+    if not isinstance(a, np.ndarray) or a.shape != (n_steps, models) or not a.flags.c_contiguous:
+        raise ValueError(f"{name} must be a contiguous array of shape ({n_steps}, {models}); got "
+                         f"{getattr(a, 'shape', type(a).__name__)}")
+    return a.reshape(-1)
+
+
+# The weights of the rows for each model: one array for all, or a list.
+cdef int row_weights_of(const void **of_models, row_weight, ptrdiff_t models, ptrdiff_t real,
+                        ptrdiff_t N) except -1:
+    cdef ptrdiff_t i
+    several = isinstance(row_weight, (list, tuple))
+    if several:
+        check_length("row_weight", len(row_weight), models, "elements")
+    for i in range(models):
+        of_models[i] = optional(row_weight[i] if several else row_weight, "row_weight", real, N)
+    return 0
+
+
 def epoch(X, y, row_weight, order, layers, learning_rates, batch_size, alphas, scales, n_threads=None, *,
           loss="cross_entropy", label_smoothing=0.0, optimizer=None, states=None, l1s=None, clip_norm=None,
           max_norm=None, shift=None, metric=None, fit_intercept=True, activation="relu", dropout=0.0, seed=0,
@@ -99,7 +122,7 @@ cdef descend(X, y, row_weight, order, list layers, learning_rates, batch_size, a
              shift, metric, fit_intercept, activation, double dropout, seed, t, square_norms, out, arena):
     X = as_rows(X)
     cdef ptrdiff_t real = real_of(layers[0][0], "W of layer 0"), N = X.shape[0], D = X.shape[1], i, K
-    cdef ptrdiff_t n = len(order), n_steps
+    cdef ptrdiff_t n = len(order), n_steps, n_numbers
     cdef softline_epoch e
     cdef softline_layer *at
     cdef softline_matrix dW
@@ -108,7 +131,13 @@ cdef descend(X, y, row_weight, order, list layers, learning_rates, batch_size, a
     of_layers = np.zeros(e.n_layers * sizeof(softline_layer) + 64, np.uint8)
     e.layers = <softline_layer *>aligned(of_layers)
     layers_of(e.layers, layers, D, real, e.steps)
+    models = learning_rates.shape[1] if getattr(learning_rates, "ndim", 1) == 2 else None
+    e.models = 1 if models is None else models
     K = e.layers[e.n_layers - 1].n_out
+    if e.models < 1 or K % e.models or (e.models > 1 and e.n_layers > 1):
+        raise ValueError(f"learning_rates are of {models} models, which one layer must have as many outputs "
+                         f"of each; there are {e.n_layers} layers, the last of {K} outputs")
+    K //= e.models
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; got {batch_size}")
     e.batch_size = max(1, min(batch_size, n))
@@ -134,27 +163,39 @@ cdef descend(X, y, row_weight, order, list layers, learning_rates, batch_size, a
         if label_smoothing > 0:
             e.loss = SOFTLINE_TARGETS
 
-    e.row_weight = optional(row_weight, "row_weight", real, N)
+    row_weights = np.zeros(e.models * sizeof(void *) + 64, np.uint8)
+    row_weights_of(<const void **>aligned(row_weights), row_weight, e.models, real, N)
+    e.row_weight = <const void *const *>aligned(row_weights)
     e.order = rows_in(order, N)
-    e.rates = doubles(learning_rates, "learning_rates", n_steps)
-    e.alphas = doubles(alphas, "alphas", n_steps)
-    e.l1s = <const double *>optional(l1s, "l1s", 8, n_steps)
-    e.scales = vector(scales, "scales", real, n_steps)
+    n_numbers = n_steps * e.models
+    learning_rates = of_batches(learning_rates, "learning_rates", n_steps, models)
+    e.rates = doubles(learning_rates, "learning_rates", n_numbers)
+    alphas, scales = (of_batches(alphas, "alphas", n_steps, models),
+                      of_batches(scales, "scales", n_steps, models))
+    e.alphas, e.scales = doubles(alphas, "alphas", n_numbers), vector(scales, "scales", real, n_numbers)
+    if l1s is not None:
+        l1s = of_batches(l1s, "l1s", n_steps, models)
+        e.l1s = doubles(l1s, "l1s", n_numbers)
     e.shift, e.metric = optional(shift, "shift", real, D), optional(metric, "metric", real, D)
-    e.square_norms = <double *>optional(square_norms, "square_norms", 8, n_steps, True)
+    if square_norms is not None:
+        square_norms = of_batches(square_norms, "square_norms", n_steps, models)
+        e.square_norms = doubles(square_norms, "square_norms", n_numbers, True)
     e.clip_norm, e.max_norm, e.fit_intercept = clip_norm, max_norm, bool(fit_intercept)
     check_dropout(dropout)
     e.activation, e.dropout = activation_code(activation), dropout
     e.seed, e.t = seed_of(seed, "seed"), seed_of(t % 2**32, "t")
+    of_models = np.zeros(e.models * sizeof(softline_rates) + 64, np.uint8)
     for i in range(e.n_layers):
         at = &e.layers[i]
         rule_of(&at.rule, optimizer, states[i] if states else None, real, at.n_out, at.n_in)
+        at.rule.models, at.rule.outputs = e.models, at.n_out // e.models
+        at.rule.of = <softline_rates *>aligned(of_models)  # the same for all layers
         if not e.steps:
             dW = matrix(out[i][0], f"dW of layer {i}", real, at.n_out, at.n_in, True)
             at.dW, at.lddw = dW.at, dW.ld
             at.db = vector(out[i][1], f"db of layer {i}", real, at.n_out, True)
-    losses = np.zeros(n_steps)
-    e.losses = doubles(losses, "losses", n_steps)
+    losses = np.zeros(n_steps if models is None else (n_steps, models))
+    e.losses = doubles(losses.reshape(-1), "losses", n_numbers)
     if square_norms is not None:
         square_norms[:] = 0
     if n == 0:
@@ -221,7 +262,7 @@ cdef object room_for(softline_epoch *e, arena, ptrdiff_t real):
         e.row_losses = reserve(base, &used, rows, real)
         e.weight = reserve(base, &used, rows, real)
         e.codes = <int32_t *>reserve(base, &used, rows, 4)
-        e.strip_losses = <double *>reserve(base, &used, e.chunk_strips, 8)
+        e.strip_losses = <double *>reserve(base, &used, e.chunk_strips * e.models, 8)
         for i in range(e.n_layers):
             at = &e.layers[i]
             outputs += at.n_out
@@ -232,7 +273,7 @@ cdef object room_for(softline_epoch *e, arena, ptrdiff_t real):
             if i < e.n_layers - 1:
                 at.delta = reserve(base, &used, rows * at.n_out, real)
             at.lane_db = reserve(base, &used, at.n_out * lanes, real)
-            at.slab_squares = <double *>reserve(base, &used, slabs, 8)
+            at.slab_squares = <double *>reserve(base, &used, slabs * e.models, 8)
             if i == 0 and e.shift != NULL:
                 e.drift = reserve(base, &used, slabs * at.n_out * lanes, real)
             if e.steps:
@@ -242,6 +283,7 @@ cdef object room_for(softline_epoch *e, arena, ptrdiff_t real):
                     at.lddw += 2 * lanes
                 at.dW = reserve(base, &used, at.n_out * at.lddw, real) if several else NULL
         e.squares = <double *>reserve(base, &used, outputs, 8)
+        e.clip = <double *>reserve(base, &used, e.models, 8)
         if base != NULL:
             return memory
         memory = arena.room(used)
