@@ -1,4 +1,4 @@
-/* Products: rows packed, scores W X, gradients dS^T X, and statistics of columns.
+/* Products: rows packed, scores W X, gradients dS^T X.
  *
  * Every accumulator belongs to one output and takes its terms in an order fixed by the shapes, so
  * neither tile sizes nor the split over threads can change a bit. */
@@ -386,40 +386,6 @@ static void gradient(const product *p, ptrdiff_t slab, const step *u, const soft
     }
 }
 
-/* ---- statistics of columns --------------------------------------------------------------------
- */
-
-/* Of each column of packed rows: mean = `share` times the (weighted) sum, the (weighted) sum of
- * squared deviations from it; `low` and `high` take in minimum and maximum. */
-static void stats_of(const real *X, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, const real *weight,
-                     double share, real *mean, real *squares, real *low, real *high) {
-    for (ptrdiff_t d = 0; d < D; d += LANES, X += TILE) {
-        const ptrdiff_t width = MIN(LANES, D - d);
-        vec sum = vset1(0), sum2 = vset1(0), least = vload_n(low + d, width, 0),
-            most = vload_n(high + d, width, 0);
-        for (ptrdiff_t i = 0; i < n; i++) {
-            const vec x = vload(X + i / LANES * strip + i % LANES * LANES);
-            sum = vfma(vset1(weight ? weight[i] : 1), x, sum);
-            least = vmin(x, least);
-            most = vmax(x, most);
-        }
-        /* about a mean that is rounded, then corrected for that */
-        const vec m = vmul(sum, vset1((real)share));
-        vec rest = vset1(0);
-        for (ptrdiff_t i = 0; i < n; i++) {
-            const vec x = vsub(vload(X + i / LANES * strip + i % LANES * LANES), m);
-            const vec weighted = vmul(vset1(weight ? weight[i] : 1), x);
-            rest = vadd(rest, weighted);
-            sum2 = vfma(weighted, x, sum2);
-        }
-        const vec off = vmul(rest, vset1((real)share));
-        vstore_n(mean + d, vadd(m, off), width);
-        vstore_n(squares + d, vsub(sum2, vmul(rest, off)), width);
-        vstore_n(low + d, least, width);
-        vstore_n(high + d, most, width);
-    }
-}
-
 /* ---- by themselves ----------------------------------------------------------------------------
  */
 
@@ -467,55 +433,4 @@ static void gradient_all(void *operands, softline_team *team, int thread) {
         }
     }
     if (slabs) softline_end(&w, slabs);
-}
-
-/* Blocks of rows, each about its own mean, are merged in float64 (Chan, Golub and LeVeque, 1983): a
- * long sum in float32 would lose the last rows, a sum of squares all digits of a variance beside a
- * large mean. The threads share the blocks of a wave, and then the features of the merging. Room of
- * a thread: packed rows; shared: mean, squares, low and high (D each) of the blocks of a wave. */
-static void column_stats(void *operands, softline_team *team, int thread) {
-    const softline_call *c = operands;
-    softline_worker w = softline_join(team, thread);
-    const ptrdiff_t D = c->D, rows = SOFTLINE_STATS_ROWS, blocks = STEPS(c->n, rows);
-    const ptrdiff_t ld = STEPS(D, LANES) * LANES, slab = MIN(ld, SOFTLINE_STATS_FEATURES);
-    const ptrdiff_t strip = softline_packed(slab, LANES);
-    real *packed = (real *)c->room + thread * c->room_size, *of_blocks = c->shared;
-    real *low = c->low, *high = c->high;
-    const real *weight = c->weight;
-    for (ptrdiff_t begin = 0; begin < blocks; begin += SOFTLINE_STATS_WAVE) {
-        const ptrdiff_t wave = MIN(SOFTLINE_STATS_WAVE, blocks - begin), merging = STEPS(D, LANES);
-        for (ptrdiff_t i; softline_next_task(&w, wave, &i);) {
-            const ptrdiff_t first = (begin + i) * rows, count = MIN(rows, c->n - first);
-            const double total = c->weights[begin + i], share = total > 0 ? 1 / total : 0;
-            real *block = of_blocks + 4 * i * ld;
-            for (ptrdiff_t d = 0; d < D; d++) {
-                block[2 * ld + d] = INFINITY;
-                block[3 * ld + d] = -INFINITY;
-            }
-            for (ptrdiff_t col = 0; col < D; col += slab) {
-                const ptrdiff_t width = MIN(slab, D - col);
-                pack(c->X, c->idx + first, count, col, width, packed, strip);
-                stats_of(packed, strip, count, width, weight ? weight + first : NULL, share,
-                         block + col, block + ld + col, block + 2 * ld + col, block + 3 * ld + col);
-            }
-        }
-        softline_finish(&w, wave);
-        softline_go_on(&w);
-        for (ptrdiff_t v; softline_next_task(&w, merging, &v);)
-            for (ptrdiff_t d = v * LANES; d < MIN((v + 1) * LANES, D); d++)
-                for (ptrdiff_t i = 0; i < wave; i++) {
-                    const real *block = of_blocks + 4 * i * ld + d;
-                    low[d] = block[2 * ld] < low[d] ? block[2 * ld] : low[d];
-                    high[d] = block[3 * ld] > high[d] ? block[3 * ld] : high[d];
-                    const double total = c->totals[begin + i], here = c->weights[begin + i];
-                    if (!(total > 0)) continue;
-                    const double share = here / total, delta = block[0] - c->mean[d];
-                    c->mean[d] += delta * share;
-                    c->squares[d] += block[ld];
-                    c->squares[d] += delta * delta * (total - here) * share;
-                }
-        softline_finish(&w, merging);
-        softline_go_on(&w);
-    }
-    softline_leave(&w);
 }

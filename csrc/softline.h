@@ -54,8 +54,8 @@ static inline ptrdiff_t softline_slab(ptrdiff_t D, ptrdiff_t lanes) {
     return D <= 64 * lanes ? 2 * lanes : 8 * lanes;
 }
 
-/* Of column_stats: rows of a block, blocks of a wave, features packed at a time. */
-enum { SOFTLINE_STATS_ROWS = 128, SOFTLINE_STATS_WAVE = 32, SOFTLINE_STATS_FEATURES = 1024 };
+/* Of column_stats: rows that are summed as `real`, features packed at a time. */
+enum { SOFTLINE_STATS_ROWS = 128, SOFTLINE_STATS_FEATURES = 1024 };
 
 /* Well mixed bits of a number, by C. Wellons ("Prospecting for hash functions", lowbias32). */
 static inline uint32_t softline_mix(uint32_t x) {
@@ -250,6 +250,20 @@ typedef struct softline_candidates {
     ptrdiff_t room_size;
 } softline_candidates;
 
+/* Mean, squared deviations from it, least and greatest of each column of X idx, weighted: along the
+ * tree of blocks. A node is the sum of the weights, and D numbers of each of the four. */
+typedef struct softline_stats {
+    const softline_rows *X;
+    const ptrdiff_t *idx; /* (n) */
+    ptrdiff_t n, D;
+    const void *row_weight;       /* (n), or NULL */
+    ptrdiff_t task_blocks, depth; /* as of softline_pass, and a node to spare */
+    double *nodes;                /* (tasks, node); the result is the first */
+    double *stack;                /* (threads, depth, node) */
+    void *room;                   /* (threads, room_size): see passes.c */
+    ptrdiff_t room_size;
+} softline_stats;
+
 /* ---- single kernels ---------------------------------------------------------------------------
  */
 
@@ -273,8 +287,7 @@ typedef struct softline_call {
     softline_rule *rule;
     softline_layer *layers;
     int n_layers;
-    double *squares, *mean, *totals, *weights;
-    void *low, *high;
+    double *squares;
     unsigned char *finite; /* (threads) */
     ptrdiff_t strips;      /* of a task */
     void *shared, *room;   /* for all threads; (threads, room_size) */
@@ -286,9 +299,10 @@ typedef void softline_work(void *operands, softline_team *team, int thread);
 
 /* The kernels of one ISA and dtype. X idx stands for the rows idx of X. */
 typedef struct softline_kernels {
-    softline_work *epoch;      /* softline_epoch */
-    softline_work *pass;       /* softline_pass */
-    softline_work *candidates; /* softline_candidates */
+    softline_work *epoch;        /* softline_epoch */
+    softline_work *pass;         /* softline_pass */
+    softline_work *candidates;   /* softline_candidates */
+    softline_work *column_stats; /* softline_stats */
     /* of a softline_call: */
     softline_work *scores;   /* out = X idx A^T + b; room (parts + 1) strips of scores, packed */
     softline_work *softmax;  /* A in place, its logarithm if `log`; room K * L */
@@ -297,9 +311,8 @@ typedef struct softline_kernels {
     softline_work *step;     /* A and b (db) by the gradient B, b; shared: drift */
     softline_work *squares;  /* squares[k] = |row k of A|^2 in the geometry of shift and metric */
     softline_work *project;  /* rows of A longer than `number` are cut; db follows by shift */
-    softline_work *column_stats;        /* mean, squares, low, high of X idx, weighted */
-    softline_work *affine;              /* out = A B^T + b; room */
-    softline_work *activate;            /* A in place; room K * L */
+    softline_work *affine;   /* out = A B^T + b; room */
+    softline_work *activate; /* A in place; room K * L */
     softline_work *activation_gradient; /* A *= f'(z), where f(z) = number * B; room 2 K L */
     softline_work *dropout;             /* A in place, rate `number`, key; room K * L */
     softline_work *network_scores;      /* out = scores of X idx; finite; room */

@@ -413,6 +413,21 @@ def test_column_stats(isa, dtype):
             assert np.array_equal(high, exact[3])
 
 
+@dtypes
+def test_column_stats_of_many_blocks(dtype):
+    # More than one task of a thread, a mean far from 0 and blocks without weight.
+    rng = np.random.default_rng(0)
+    X = rng.normal([0, 100, -100], 1, (9001, 3)).astype(dtype)
+    weight = rng.random(len(X)).astype(dtype)
+    weight[1000:3100] = weight[-2000:] = 0
+    exact = reference.column_stats(X, None, weight)
+    found = same_for_any_threads(lambda n_threads: _kernels.column_stats(X, None, weight, n_threads))
+    for a, b in zip(found, exact, strict=True):
+        np.testing.assert_allclose(a, b, rtol=16 * np.finfo(dtype).eps)
+    mean, squares, _, _ = _kernels.column_stats(X, None, np.zeros_like(weight))
+    assert np.array_equal(mean, np.zeros(3)) and np.array_equal(squares, np.zeros(3))
+
+
 @isas
 @dtypes
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 1000])

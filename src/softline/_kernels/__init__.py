@@ -19,7 +19,6 @@ from softline._kernels.dense import (
     activation_gradient,
     affine,
     clip_gradient,
-    column_stats,
     cross_entropy,
     cross_entropy_gradient,
     dropout,
@@ -35,4 +34,12 @@ from softline._kernels.dense import (
 from softline._kernels.descent import cholesky_solve, coordinate_descent
 from softline._kernels.machine import multiply_add, read
 from softline._kernels.neighbors import METRICS, distances, nearest
-from softline._kernels.training import LOSSES, Arena, candidate_losses, epoch, gradients, loss_gradient
+from softline._kernels.training import (
+    LOSSES,
+    Arena,
+    candidate_losses,
+    column_stats,
+    epoch,
+    gradients,
+    loss_gradient,
+)

@@ -21,7 +21,6 @@ cdef extern from "softline.h" nogil:
     enum:
         SOFTLINE_BLOCK
         SOFTLINE_STATS_ROWS
-        SOFTLINE_STATS_WAVE
         SOFTLINE_STATS_FEATURES
     enum:
         SOFTLINE_F32
@@ -135,6 +134,16 @@ cdef extern from "softline.h" nogil:
         double *stack
         void *room
         ptrdiff_t room_size
+    ctypedef struct softline_stats:
+        const softline_rows *X
+        const ptrdiff_t *idx
+        ptrdiff_t n, D
+        const void *row_weight
+        ptrdiff_t task_blocks, depth
+        double *nodes
+        double *stack
+        void *room
+        ptrdiff_t room_size
     ctypedef struct softline_candidates:
         const softline_rows *X
         const ptrdiff_t *idx
@@ -170,11 +179,6 @@ cdef extern from "softline.h" nogil:
         softline_layer *layers
         int n_layers
         double *squares
-        double *mean
-        double *totals
-        double *weights
-        void *low
-        void *high
         unsigned char *finite
         ptrdiff_t strips
         void *shared
@@ -187,6 +191,7 @@ cdef extern from "softline.h" nogil:
         softline_work *epoch
         softline_work *run_pass "pass"
         softline_work *candidates
+        softline_work *column_stats
         softline_work *scores
         softline_work *softmax
         softline_work *losses
@@ -194,7 +199,6 @@ cdef extern from "softline.h" nogil:
         softline_work *step
         softline_work *squares
         softline_work *project
-        softline_work *column_stats
         softline_work *affine
         softline_work *activate
         softline_work *activation_gradient

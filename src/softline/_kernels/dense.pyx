@@ -15,11 +15,10 @@ from libc.string cimport memset
 from softline._kernels.core cimport (
     SOFTLINE_ADAM, SOFTLINE_AVERAGE, SOFTLINE_HINGE, SOFTLINE_IDENTITY, SOFTLINE_LABELS,
     SOFTLINE_LEAKY_RELU, SOFTLINE_LOGISTIC, SOFTLINE_MOMENTUM, SOFTLINE_NESTEROV, SOFTLINE_RELU,
-    SOFTLINE_SCALED, SOFTLINE_SGD, SOFTLINE_STATS_FEATURES, SOFTLINE_STATS_ROWS, SOFTLINE_STATS_WAVE,
-    SOFTLINE_TANH, SOFTLINE_TARGETS, aligned, check_length, doubles, labels_of, matrix, optional,
-    real_bytes, rows_in, rows_of, run, softline_call, softline_layer, softline_matrix, softline_next_step,
-    softline_packed, softline_part, softline_rates, softline_rows, softline_rule, softline_slab, table,
-    threads_for, vector,
+    SOFTLINE_SCALED, SOFTLINE_SGD, SOFTLINE_TANH, SOFTLINE_TARGETS, aligned, check_length, doubles,
+    labels_of, matrix, optional, real_bytes, rows_in, rows_of, run, softline_call, softline_layer,
+    softline_matrix, softline_next_step, softline_packed, softline_part, softline_rates, softline_rows,
+    softline_rule, softline_slab, table, threads_for, vector,
 )
 
 import numpy as np
@@ -154,46 +153,6 @@ def gradient(X, idx, dscores, dW, db, n_threads=None):
     _shared = np.empty((strips + 1) * C * 64 + 64, np.uint8)
     call.shared = aligned(_shared)
     run(table(real).gradient, &call, threads, n_threads)
-
-
-def column_stats(X, idx, weight, n_threads=None):
-    """(mean, squared deviations from it, minimum, maximum) of the columns of X[idx], in one pass."""
-    X = as_rows(X)
-    cdef ptrdiff_t real = real_bytes(X.dtype), lanes = 64 // real, D = X.shape[1]
-    cdef ptrdiff_t n, blocks, ld, strips, slab, k, i
-    cdef softline_call call = new_call()
-    idx = np.arange(X.shape[0]) if idx is None else idx
-    call.idx = rows_in(idx, X.shape[0])
-    call.n = n = len(idx)
-    call.D = D
-    call.weight = optional(weight, "weight", real, n)
-    mean, squares = np.zeros(D), np.zeros(D)
-    low, high = np.full(D, np.inf, X.dtype), np.full(D, -np.inf, X.dtype)
-    if n == 0 or D == 0:
-        return mean, squares, low, high
-    cdef softline_rows rows = rows_of(X, real)
-    call.X = &rows
-    blocks = (n + SOFTLINE_STATS_ROWS - 1) // SOFTLINE_STATS_ROWS
-    weights, totals = np.zeros(blocks), np.zeros(blocks)
-    call.weights, call.totals = doubles(weights, "weights", blocks), doubles(totals, "totals", blocks)
-    for k in range(blocks):
-        for i in range(k * SOFTLINE_STATS_ROWS, min((k + 1) * SOFTLINE_STATS_ROWS, n)):
-            if call.weight == NULL:
-                call.weights[k] += 1
-            else:
-                call.weights[k] += (<float *>call.weight)[i] if real == 4 else (<double *>call.weight)[i]
-        call.totals[k] = call.weights[k] + (call.totals[k - 1] if k > 0 else 0)
-    call.mean, call.squares = doubles(mean, "mean", D), doubles(squares, "squares", D)
-    call.low, call.high = vector(low, "low", real, D), vector(high, "high", real, D)
-    cdef int threads = threads_for(n_threads, 8.0 * n * D)
-    ld = (D + lanes - 1) // lanes * lanes
-    slab = min(ld, <ptrdiff_t>SOFTLINE_STATS_FEATURES)
-    strips = (min(<ptrdiff_t>SOFTLINE_STATS_ROWS, n) + lanes - 1) // lanes
-    _memory = make_room(&call, threads, strips * softline_packed(slab, lanes), real)
-    _shared = np.empty(4 * min(<ptrdiff_t>SOFTLINE_STATS_WAVE, blocks) * ld * real + 64, np.uint8)
-    call.shared = aligned(_shared)
-    run(table(real).column_stats, &call, threads, n_threads)
-    return mean, squares, low, high
 
 
 # ---- softmax and losses --------------------------------------------------------------------------------

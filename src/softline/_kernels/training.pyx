@@ -10,11 +10,11 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t
 from libc.string cimport memset
 from softline._kernels.core cimport (
-    SOFTLINE_BLOCK, SOFTLINE_HINGE, SOFTLINE_LABELS, SOFTLINE_OUTPUTS, SOFTLINE_TARGETS, aligned,
-    check_length, doubles, labels_of, matrix, optional, real_bytes, rows_in, rows_of, run,
-    softline_candidates, softline_epoch, softline_layer, softline_matrix, softline_packed, softline_part,
-    softline_pass, softline_rates, softline_rows, softline_slab, table, threads_for, threads_for_epoch,
-    vector,
+    SOFTLINE_BLOCK, SOFTLINE_HINGE, SOFTLINE_LABELS, SOFTLINE_OUTPUTS, SOFTLINE_STATS_FEATURES,
+    SOFTLINE_STATS_ROWS, SOFTLINE_TARGETS, aligned, check_length, doubles, labels_of, matrix, optional,
+    real_bytes, rows_in, rows_of, run, softline_candidates, softline_epoch, softline_layer,
+    softline_matrix, softline_packed, softline_part, softline_pass, softline_rates, softline_rows,
+    softline_slab, softline_stats, table, threads_for, threads_for_epoch, vector,
 )
 from softline._kernels.dense cimport (
     activation_code, check_dropout, check_smoothing, checked, layers_of, line, real_of, rule_of, seed_of,
@@ -34,7 +34,7 @@ cdef ptrdiff_t PASS_SCORE_BYTES = 256 << 10
 # Of the scores of a chunk for all candidates: enough rows for each time that the weights pass by.
 cdef ptrdiff_t CANDIDATE_BYTES = 2 << 20
 # Tasks of a pass for each thread, unless their sums together were larger than these bytes.
-cdef ptrdiff_t TASKS_PER_THREAD = 4
+cdef ptrdiff_t TASKS_PER_THREAD = 16
 cdef ptrdiff_t NODE_BYTES = 64 << 20
 
 LOSSES = {"cross_entropy": SOFTLINE_LABELS, "hinge": SOFTLINE_HINGE, "outputs": SOFTLINE_OUTPUTS}
@@ -305,6 +305,18 @@ cdef double total_weight(row_weight, ptrdiff_t n, ptrdiff_t real) except? -1:
     return total
 
 
+# The blocks of a task, a power of 2, and the nodes of `size` doubles that a thread keeps for its subtree;
+# returns how many tasks there are.
+cdef ptrdiff_t tasks_of(ptrdiff_t blocks, int threads, ptrdiff_t size, ptrdiff_t *task_blocks,
+                        ptrdiff_t *depth) noexcept:
+    cdef ptrdiff_t most = min(TASKS_PER_THREAD * threads, max(<ptrdiff_t>threads, NODE_BYTES // (8 * size)))
+    task_blocks[0], depth[0] = 1, 2
+    while task_blocks[0] * most < blocks:
+        task_blocks[0] *= 2
+        depth[0] += 1
+    return (blocks + task_blocks[0] - 1) // task_blocks[0]
+
+
 def loss_gradient(X, y, sample_weight, W, b, dW, db, n_threads=None):
     """Mean cross-entropy of all rows; its gradient is written into dW and db, float64."""
     X = as_rows(X)
@@ -330,12 +342,7 @@ def loss_gradient(X, y, sample_weight, W, b, dW, db, n_threads=None):
     blocks = (n + SOFTLINE_BLOCK - 1) // SOFTLINE_BLOCK
     cdef int threads = <int>min(<ptrdiff_t>threads_for(n_threads, 2.0 * n * K * D), blocks)
     size = K * (D + 1) + 1
-    tasks = min(TASKS_PER_THREAD * threads, max(<ptrdiff_t>threads, NODE_BYTES // (8 * size)))
-    p.task_blocks, p.depth = 1, 2
-    while p.task_blocks * tasks < blocks:
-        p.task_blocks *= 2
-        p.depth += 1
-    tasks = (blocks + p.task_blocks - 1) // p.task_blocks
+    tasks = tasks_of(blocks, threads, size, &p.task_blocks, &p.depth)
     strip, part = softline_packed(D + lanes, lanes), softline_part(D, lanes)
     p.chunk_strips = min(PASS_PACKED_BYTES // (strip * real), PASS_SCORE_BYTES // (64 * K))
     p.chunk_strips = max(<ptrdiff_t>1, min(p.chunk_strips, (min(n, SOFTLINE_BLOCK) + lanes - 1) // lanes))
@@ -392,3 +399,34 @@ def candidate_losses(X, y, sample_weight, Ws, bs, losses, n_threads=None):
     memory = np.zeros(threads * p.room_size * real + 64, np.uint8)
     p.room = aligned(memory)
     run(table(real).candidates, &p, threads, n_threads)
+
+
+def column_stats(X, idx, weight, n_threads=None):
+    """(mean, squared deviations from it, minimum, maximum) of the columns of X[idx], in one pass."""
+    X = as_rows(X)
+    cdef ptrdiff_t real = real_bytes(X.dtype), lanes = 64 // real, n, D = X.shape[1], blocks, slab, ld, tasks
+    cdef softline_stats p
+    memset(&p, 0, sizeof(p))
+    idx = np.arange(X.shape[0]) if idx is None else idx
+    p.idx, p.D = rows_in(idx, X.shape[0]), D
+    p.n = n = len(idx)
+    p.row_weight = optional(weight, "weight", real, n)
+    if n == 0 or D == 0:
+        return np.zeros(D), np.zeros(D), np.full(D, np.inf, X.dtype), np.full(D, -np.inf, X.dtype)
+    cdef softline_rows rows = rows_of(X, real)
+    p.X = &rows
+
+    blocks = (n + SOFTLINE_BLOCK - 1) // SOFTLINE_BLOCK
+    cdef int threads = <int>min(<ptrdiff_t>threads_for(n_threads, 8.0 * n * D), blocks)
+    tasks = tasks_of(blocks, threads, 4 * D + 1, &p.task_blocks, &p.depth)
+    p.depth += 1
+    ld = line(D, real)
+    slab = min(ld, <ptrdiff_t>SOFTLINE_STATS_FEATURES)
+    p.room_size = SOFTLINE_STATS_ROWS // lanes * softline_packed(slab, lanes) + 4 * ld
+    nodes, stack = np.empty((tasks, 4 * D + 1)), np.empty(threads * p.depth * (4 * D + 1))
+    p.nodes, p.stack = doubles(nodes.reshape(-1), "nodes", -1), doubles(stack, "stack", -1)
+    memory = np.zeros(threads * p.room_size * real + 64, np.uint8)
+    p.room = aligned(memory)
+    run(table(real).column_stats, &p, threads, n_threads)
+    mean, squares, low, high = nodes[0, 1:].reshape(4, D)
+    return mean.copy(), squares.copy(), low.astype(X.dtype), high.astype(X.dtype)
