@@ -100,6 +100,9 @@ def random_arguments(rng, name):
         stack, B = layers(), int(rng.integers(1, n + 4))
         order = rng.integers(0, n + 2, n)
         batches = -(-n // B)
+        if rng.random() < 0.3:  # several models
+            M = int(rng.integers(1, 4))
+            stack, batches, weight = [(array(M * C, max(D, 1)), array(M * C))], (batches, M), [weight] * M
         rates, alphas = np.full(batches, 1e-3), np.full(batches, 0.1)  # rounding may turn a step
         states = [optimizers.State(optimizer, W) for W, _ in stack]
         options = threads | {"optimizer": optimizer, "states": states, "activation": "tanh"}
