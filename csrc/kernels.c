@@ -16,6 +16,8 @@
 
 #include "passes.c"
 
+#include "newton.c"
+
 static void part_scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col,
                         ptrdiff_t D, void *packed, ptrdiff_t strip, const void *W, ptrdiff_t ldw,
                         ptrdiff_t K, void *S) {
@@ -32,6 +34,9 @@ const softline_kernels SOFTLINE_TABLE = {
     .pass = pass,
     .candidates = candidate_losses,
     .column_stats = column_stats,
+#ifdef SOFTLINE_DOUBLE
+    .newton = newton,
+#endif
     .scores = scores_all,
     .softmax = softmax_all,
     .losses = losses_all,

@@ -165,20 +165,19 @@ static dots_function *const dots_functions[] = {FOR_TILE_ROWS(DOTS_ENTRY)};
 /* Bytes of W that stay in L1 while rows pass by. */
 #define W_BYTES (20 << 10)
 
-/* S = W X for the rows idx of X, features col to col + D, which are left `packed`; `ahead` may be
- * NULL. */
+/* S = W X for the rows idx of X, features col to col + D, which are left `packed`; without X they
+ * are there already. `ahead` may be NULL. */
 static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col,
                    ptrdiff_t D, real *packed, ptrdiff_t strip, const real *W, ptrdiff_t ldw,
                    ptrdiff_t K, real *S, const softline_ahead *ahead) {
     /* Rows of `real` as they should be are packed while they are first used; short ones before, for
      * then more of them are in flight from memory at once. */
-    const int as_is = D > 8 * LANES &&
+    const int as_is = X && D > 8 * LANES &&
                       X->dtype == (sizeof(real) == 4 ? SOFTLINE_F32 : SOFTLINE_F64) &&
                       X->column_bytes == sizeof(real) && !X->shift && !X->scale;
-    if (!as_is) pack(X, idx, n, col, D, packed, strip);
+    if (X && !as_is) pack(X, idx, n, col, D, packed, strip);
     const ptrdiff_t fit = W_BYTES / (MAX(D, 1) * (ptrdiff_t)sizeof(real));
     const ptrdiff_t at_once = MAX(fit / TILE_OUTPUTS, 1) * TILE_OUTPUTS;
-    const char *data = X->data + col * X->column_bytes;
     const ptrdiff_t tiles = n / LANES * STEPS(LANES, TILE_ROWS) + STEPS(n % LANES, TILE_ROWS);
     fetch soon = fetch_of(ahead, tiles * (D / LANES));
     for (ptrdiff_t k0 = 0; k0 < K; k0 += at_once) {
@@ -191,8 +190,8 @@ static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, pt
                 rows = MIN(TILE_ROWS, count - r);
                 if (TILE_ROWS == 3 && count - r == 4) rows = 2;
                 const real *from[TILE_ROWS];
-                for (ptrdiff_t i = 0; i < rows; i++)
-                    from[i] = (const real *)(data + idx[first + r + i] * X->row_bytes);
+                for (ptrdiff_t i = 0; as_is && i < rows; i++)
+                    from[i] = (const real *)(X->data + idx[first + r + i] * X->row_bytes) + col;
                 dots_functions[rows](as_is && k0 == 0 ? from : NULL,
                                      ahead && k0 == 0 ? &soon : NULL, x + r * LANES, W + k0 * ldw,
                                      ldw, D, k1 - k0, s + k0 * LANES + r);

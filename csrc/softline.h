@@ -264,6 +264,41 @@ typedef struct softline_stats {
     ptrdiff_t room_size;
 } softline_stats;
 
+/* Newton's method on mean cross-entropy + sum(l2 * Z^2)/2 + sum(l1 * |Z|), for few weights: see
+ * newton.c. M = R * (D + 1) of them. */
+enum { SOFTLINE_NEWTON_ROWS = 128, SOFTLINE_NEWTON_RECENT = 5, SOFTLINE_NEWTON_SUBSPACES = 20 };
+enum { SOFTLINE_SEARCHING, SOFTLINE_CONVERGED, SOFTLINE_STUCK };
+/* The search ends at this share of what it certifies. */
+#define SOFTLINE_NEWTON_AIM 0.05
+typedef struct softline_newton {
+    const softline_rows *X;
+    const ptrdiff_t *idx;     /* (n): all rows in order */
+    ptrdiff_t n, D, C, R;     /* C classes; R is C, or 1 for two */
+    const int32_t *labels;    /* (n) */
+    const double *row_weight; /* (n), or NULL */
+    double scale;             /* 1 / the sum of the weights */
+    const double *l2, *l1;    /* (D + 1); l1 may be NULL */
+    int fit_intercept;
+    double ridge, slack; /* on a diagonal of 1; how far a value of 1 may be off by rounding */
+    double tol;
+    ptrdiff_t max_iter, until; /* most steps, and how many may be taken before the call returns */
+    /* where the search is, from call to call */
+    double *Z, *best; /* (M): where it is, and the best so far */
+    double value, best_value, gap;
+    double values[SOFTLINE_NEWTON_RECENT], gains[SOFTLINE_NEWTON_RECENT]; /* of the last steps */
+    ptrdiff_t n_iter, stalled, trials;
+    double t, slope;
+    int status, done, paused;
+    /* room */
+    double *trial, *gradient, *trial_gradient, *step, *roots; /* (M) */
+    double *hessian, *copy, *vectors;                         /* (M, M), (M, M) + 4 M, 5 M */
+    ptrdiff_t task_blocks, depth;                             /* as of softline_pass */
+    double *nodes;                                            /* (tasks, node) */
+    double *stack;                                            /* (threads, depth, node) */
+    void *room;                                               /* (threads, room_size) */
+    ptrdiff_t room_size;
+} softline_newton;
+
 /* ---- single kernels ---------------------------------------------------------------------------
  */
 
@@ -303,6 +338,7 @@ typedef struct softline_kernels {
     softline_work *pass;         /* softline_pass */
     softline_work *candidates;   /* softline_candidates */
     softline_work *column_stats; /* softline_stats */
+    softline_work *newton;       /* softline_newton; of doubles alone */
     /* of a softline_call: */
     softline_work *scores;   /* out = X idx A^T + b; room (parts + 1) strips of scores, packed */
     softline_work *softmax;  /* A in place, its logarithm if `log`; room K * L */

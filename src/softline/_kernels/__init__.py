@@ -42,4 +42,5 @@ from softline._kernels.training import (
     epoch,
     gradients,
     loss_gradient,
+    newton,
 )

@@ -25,6 +25,7 @@ from softline.reference import log_softmax as log_softmax
 from softline.reference import loss_gradient as loss_gradient
 from softline.reference import nearest as nearest
 from softline.reference import network_scores as network_scores
+from softline.reference import newton as newton
 from softline.reference import project_rows as project_rows
 from softline.reference import scores as scores
 from softline.reference import softmax as softmax

@@ -144,6 +144,41 @@ cdef extern from "softline.h" nogil:
         double *stack
         void *room
         ptrdiff_t room_size
+    enum:
+        SOFTLINE_NEWTON_ROWS
+        SOFTLINE_SEARCHING
+        SOFTLINE_CONVERGED
+        SOFTLINE_STUCK
+    ctypedef struct softline_newton:
+        const softline_rows *X
+        const ptrdiff_t *idx
+        ptrdiff_t n, D, C, R
+        const int32_t *labels
+        const double *row_weight
+        double scale
+        const double *l2
+        const double *l1
+        int fit_intercept
+        double ridge, slack, tol
+        ptrdiff_t max_iter, until
+        double *Z
+        double *best
+        double value, best_value, gap
+        ptrdiff_t n_iter, trials
+        int status, done, paused
+        double *trial
+        double *gradient
+        double *trial_gradient
+        double *step
+        double *roots
+        double *hessian
+        double *copy
+        double *vectors
+        ptrdiff_t task_blocks, depth
+        double *nodes
+        double *stack
+        void *room
+        ptrdiff_t room_size
     ctypedef struct softline_candidates:
         const softline_rows *X
         const ptrdiff_t *idx
@@ -192,6 +227,7 @@ cdef extern from "softline.h" nogil:
         softline_work *run_pass "pass"
         softline_work *candidates
         softline_work *column_stats
+        softline_work *newton
         softline_work *scores
         softline_work *softmax
         softline_work *losses

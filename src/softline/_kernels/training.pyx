@@ -10,11 +10,12 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t
 from libc.string cimport memset
 from softline._kernels.core cimport (
-    SOFTLINE_BLOCK, SOFTLINE_HINGE, SOFTLINE_LABELS, SOFTLINE_OUTPUTS, SOFTLINE_STATS_FEATURES,
-    SOFTLINE_STATS_ROWS, SOFTLINE_TARGETS, aligned, check_length, doubles, labels_of, matrix, optional,
-    real_bytes, rows_in, rows_of, run, softline_candidates, softline_epoch, softline_layer,
-    softline_matrix, softline_packed, softline_part, softline_pass, softline_rates, softline_rows,
-    softline_slab, softline_stats, table, threads_for, threads_for_epoch, vector,
+    SOFTLINE_BLOCK, SOFTLINE_CONVERGED, SOFTLINE_HINGE, SOFTLINE_LABELS, SOFTLINE_NEWTON_ROWS,
+    SOFTLINE_OUTPUTS, SOFTLINE_SEARCHING, SOFTLINE_STATS_FEATURES, SOFTLINE_STATS_ROWS, SOFTLINE_STUCK,
+    SOFTLINE_TARGETS, aligned, check_length, doubles, labels_of, matrix, optional, real_bytes, rows_in,
+    rows_of, run, softline_candidates, softline_epoch, softline_layer, softline_matrix, softline_newton,
+    softline_packed, softline_part, softline_pass, softline_rates, softline_rows, softline_slab,
+    softline_stats, table, threads_for, threads_for_epoch, vector,
 )
 from softline._kernels.dense cimport (
     activation_code, check_dropout, check_smoothing, checked, layers_of, line, real_of, rule_of, seed_of,
@@ -37,6 +38,7 @@ cdef ptrdiff_t CANDIDATE_BYTES = 2 << 20
 cdef ptrdiff_t TASKS_PER_THREAD = 16
 cdef ptrdiff_t NODE_BYTES = 64 << 20
 
+STATUSES = {SOFTLINE_SEARCHING: "searching", SOFTLINE_CONVERGED: "converged", SOFTLINE_STUCK: "stuck"}
 LOSSES = {"cross_entropy": SOFTLINE_LABELS, "hinge": SOFTLINE_HINGE, "outputs": SOFTLINE_OUTPUTS}
 
 
@@ -430,3 +432,63 @@ def column_stats(X, idx, weight, n_threads=None):
     run(table(real).column_stats, &p, threads, n_threads)
     mean, squares, low, high = nodes[0, 1:].reshape(4, D)
     return mean.copy(), squares.copy(), low.astype(X.dtype), high.astype(X.dtype)
+
+
+def newton(X, y, sample_weight, l2, l1, fit_intercept, Z, double tol, ptrdiff_t max_iter, n_threads=None, *,
+           double ridge=0.0, callback=None):
+    """Newton's method from Z on; Z becomes the best of where it has been."""
+    X = as_rows(X)
+    cdef ptrdiff_t n = X.shape[0], D = X.shape[1], M, blocks, size, tasks, width, pairs
+    cdef softline_newton p
+    cdef softline_matrix of_Z
+    memset(&p, 0, sizeof(p))
+    of_Z = matrix(Z, "Z", 8, -1, D + 1, True)
+    p.n, p.D, p.R, p.C = n, D, of_Z.rows, max(<ptrdiff_t>2, of_Z.rows)
+    width, M, pairs = D + 1, p.R * (D + 1), p.R * (p.R + 1) // 2
+    if p.R < 1 or p.R == 2 or max_iter < 0:
+        raise ValueError(f"Z must have a row for each class, or one for two classes, and max_iter be at least "
+                         f"0; got {p.R} rows and max_iter={max_iter}")
+    p.labels = labels_of(y, n, p.C)
+    p.scale = 1 / total_weight(sample_weight, n, 8)
+    p.row_weight = <double *>optional(sample_weight, "sample_weight", 8, n)
+    p.l2, p.l1 = doubles(l2, "l2", width), <double *>optional(l1, "l1", 8, width)
+    p.fit_intercept, p.ridge, p.tol, p.max_iter = bool(fit_intercept), ridge, tol, max_iter
+    p.slack = 8 * 2.0**-52
+    p.best_value = p.gap = INFINITY
+    idx = np.arange(n)
+    p.idx = rows_in(idx, n)
+    cdef softline_rows rows = rows_of(X, 8)
+    p.X = &rows
+
+    blocks = (n + SOFTLINE_BLOCK - 1) // SOFTLINE_BLOCK
+    size = 1 + M + pairs * width * width
+    cdef double operations = <double>n * pairs * width * width
+    cdef int threads = <int>min(<ptrdiff_t>threads_for(n_threads, operations), blocks)
+    tasks = tasks_of(blocks, threads, size, &p.task_blocks, &p.depth)
+    p.room_size = SOFTLINE_NEWTON_ROWS // 8 * softline_packed(width + 8, 8)
+    p.room_size += SOFTLINE_NEWTON_ROWS * (line(width, 8) + p.C + p.R + 8 + 1)
+    vectors = [np.zeros(M) for _ in range(6)]
+    p.best, p.trial, p.gradient, p.trial_gradient, p.step, p.roots = (
+        doubles(vectors[0], "", M), doubles(vectors[1], "", M), doubles(vectors[2], "", M),
+        doubles(vectors[3], "", M), doubles(vectors[4], "", M), doubles(vectors[5], "", M))
+    at, hessian, copy = np.array(Z).reshape(-1), np.empty(M * M), np.empty(M * (M + 4))
+    p.Z, p.hessian, p.copy = doubles(at, "", M), doubles(hessian, "", M * M), doubles(copy, "", M * (M + 4))
+    scratch = np.empty(5 * M)
+    p.vectors = doubles(scratch, "", 5 * M)
+    nodes, stack = np.empty(tasks * size), np.empty(threads * p.depth * size)
+    p.nodes, p.stack = doubles(nodes, "", tasks * size), doubles(stack, "", threads * p.depth * size)
+    memory = np.zeros(threads * p.room_size * 8 + 64, np.uint8)
+    p.room = aligned(memory)
+    stopped = False
+    while True:
+        vectors[1][:] = at
+        p.trials, p.done, p.paused = -1, 0, 0
+        p.until = p.n_iter + 1 if callback is not None else -1
+        run(table(8).newton, &p, threads, n_threads)
+        if not p.paused:
+            break
+        if callback(at.reshape(Z.shape), p.value, p.n_iter):
+            stopped = True
+            break
+    Z[...] = (at if stopped else vectors[0]).reshape(Z.shape)
+    return (p.value if stopped else p.best_value), p.gap, p.n_iter, STATUSES[p.status]

@@ -1,0 +1,449 @@
+/* Newton's method for few weights: what one thread of a team does.
+ *
+ * The threads share out a pass over the rows, which makes the loss, its gradient and its Hessian at
+ * a trial point along the tree of blocks. One thread then decides: whether the trial is a step, how
+ * far the minimum may be, where to try next.
+ *
+ * The M weights are R rows of `width` = D + 1, the last of them for the intercept: R is the number
+ * of classes, or 1 for two classes, whose only score is the log-odds of the second. A node is the
+ * loss, the gradient (R, width), and for each pair of rows a <= b a matrix (width, width) of the
+ * Hessian, right of and on the diagonal blocks of L: the rest follows by symmetry. */
+#include <float.h>
+#include <math.h>
+
+#include "elements.h"
+#include "simd.h"
+#include "softline.h"
+
+#ifdef SOFTLINE_DOUBLE
+
+INLINE ptrdiff_t newton_pairs(ptrdiff_t R) { return R * (R + 1) / 2; }
+
+static ptrdiff_t newton_node(ptrdiff_t R, ptrdiff_t width) {
+    return 1 + R * width + newton_pairs(R) * width * width;
+}
+
+/* ---- vectors, matrices --------------------------------------------------------------------------
+ */
+
+/* y += a x */
+static void add_scaled(ptrdiff_t n, real a, const real *x, real *y) {
+    const vec by = vset1(a);
+    FOR_VECS(n, i, m) vstore_n(y + i, vfma(by, vload_n(x + i, m, 0), vload_n(y + i, m, 0)), m);
+}
+
+static real inner(ptrdiff_t n, const real *x, const real *y) {
+    vec sum = vset1(0);
+    FOR_VECS(n, i, m) sum = vfma(vload_n(x + i, m, 0), vload_n(y + i, m, 0), sum);
+    return vsum(sum);
+}
+
+/* The largest |x - y|, of y NULL the largest |x|. */
+static real farthest(ptrdiff_t n, const real *x, const real *y) {
+    real most = 0;
+    for (ptrdiff_t i = 0; i < n; i++) most = fmax(most, fabs(x[i] - (y ? y[i] : 0)));
+    return most;
+}
+
+/* x := A^-1 x for a symmetric A (n, n), of which the upper triangle is read and overwritten. A
+ * coordinate whose pivot is below an ulp of 1, where only rounding is left, becomes 0. */
+static void solve(ptrdiff_t n, real *A, real *x) {
+    for (ptrdiff_t i = 0; i < n; i++) {
+        real *row = A + i * n;
+        const real pivot = row[i] >= DBL_EPSILON ? 1 / sqrt(row[i]) : 0;
+        row[i] = pivot;
+        for (ptrdiff_t k = i + 1; k < n; k++) row[k] *= pivot;
+        for (ptrdiff_t j = i + 1; j < n; j++) add_scaled(n - j, -row[j], row + j, A + j * n + j);
+        x[i] *= pivot;
+        add_scaled(n - i - 1, -x[i], row + i + 1, x + i + 1);
+    }
+    for (ptrdiff_t i = n - 1; i >= 0; i--)
+        x[i] = (x[i] - inner(n - i - 1, A + i * n + i + 1, x + i + 1)) * A[i * n + i];
+}
+
+/* ---- the pass ----------------------------------------------------------------------------------
+ */
+
+/* Probabilities of a strip of n scores (C, L) in place, and the sum of the losses, weighted. */
+static double strip_probs(real *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y, const real *weight) {
+    real own[64 / sizeof(real)] = {0}, losses[64 / sizeof(real)];
+    vec largest, sum;
+    double total = 0;
+    for (ptrdiff_t r = 0; r < n; r++) own[r] = S[y[r] * LANES + r];
+    strip_exp(S, C, 1, &largest, &sum);
+    vstore(losses, vsub(vlog(sum), vsub(vload(own), largest)));
+    for (ptrdiff_t c = 0; c < C; c++) vstore(S + c * LANES, vdiv(vload(S + c * LANES), sum));
+    for (ptrdiff_t r = 0; r < n; r++) total += weight[r] * losses[r];
+    return total;
+}
+
+/* What a thread needs for a chunk of a block. */
+typedef struct newton_room {
+    real *packed, *turned, *probs, *dS, *weighted, *weight;
+    ptrdiff_t strip;
+} newton_room;
+
+static newton_room newton_room_of(const softline_newton *p, int thread) {
+    const ptrdiff_t rows = SOFTLINE_NEWTON_ROWS, width = p->D + 1;
+    newton_room m = {.strip = softline_packed(width + LANES, LANES)};
+    m.packed = (real *)p->room + thread * p->room_size;
+    m.turned = m.packed + rows / LANES * m.strip;
+    m.probs = m.turned + rows * STEPS(width, LANES) * LANES;
+    m.dS = m.probs + rows * p->C;
+    m.weighted = m.dS + rows * p->R;
+    m.weight = m.weighted + rows * LANES;
+    return m;
+}
+
+/* Loss and probabilities of n rows from `first`, and the gradient to their scores. */
+static double chunk_probs(const softline_newton *p, const newton_room *m, ptrdiff_t first,
+                          ptrdiff_t n) {
+    const ptrdiff_t D = p->D, C = p->C, R = p->R, width = D + 1, tile = D / LANES;
+    double loss = 0;
+    pack(p->X, p->idx + first, n, 0, D, m->packed, m->strip);
+    for (ptrdiff_t r = 0; r < n; r++) {
+        real *x = m->packed + r / LANES * m->strip + tile * TILE + r % LANES * LANES;
+        if (D % LANES == 0) vstore(x, vset1(0));
+        x[D % LANES] = p->fit_intercept;
+        m->weight[r] = p->row_weight ? ((const real *)p->row_weight)[first + r] : 1;
+    }
+    /* Two classes: the score of the first is 0. */
+    scores(NULL, NULL, n, 0, width, m->packed, m->strip, p->trial, width, R, m->dS, NULL);
+    for (ptrdiff_t i = 0; i < n; i += LANES) {
+        const ptrdiff_t count = MIN(LANES, n - i);
+        const int32_t *y = p->labels + first + i;
+        real *probs = m->probs + i * C, *dS = m->dS + i * R;
+        for (ptrdiff_t c = 0; c < C - R; c++) vstore(probs + c * LANES, vset1(0));
+        for (ptrdiff_t c = 0; c < R; c++)
+            vstore(probs + (C - R + c) * LANES, vload(dS + c * LANES));
+        loss += strip_probs(probs, count, C, y, m->weight + i);
+        const vec weight = vload_n(m->weight + i, count, 0);
+        for (ptrdiff_t c = 0; c < R; c++)
+            vstore(dS + c * LANES, vload(probs + (C - R + c) * LANES));
+        for (ptrdiff_t r = 0; r < count; r++)
+            if (y[r] >= C - R) dS[(y[r] - (C - R)) * LANES + r] -= 1;
+        for (ptrdiff_t c = 0; c < R; c++)
+            vstore(dS + c * LANES, vmul(weight, vload(dS + c * LANES)));
+        /* features as rows of vectors, for the products below */
+        for (ptrdiff_t k = 0; k < width; k += LANES)
+            load_strip(m->packed + i / LANES * m->strip + softline_packed(k, LANES), LANES, NULL,
+                       count, MIN(LANES, width - k),
+                       m->turned + (i * STEPS(width, LANES) + k) * LANES);
+    }
+    return loss;
+}
+
+/* weighted = features k to k + L of n rows, times weight p_a (1 - p_a), or for a < b -p_a p_b. */
+static void weigh(const softline_newton *p, const newton_room *m, ptrdiff_t n, ptrdiff_t k,
+                  ptrdiff_t count, ptrdiff_t a, ptrdiff_t b) {
+    const ptrdiff_t vecs = STEPS(p->D + 1, LANES), skip = p->C - p->R;
+    for (ptrdiff_t i = 0; i < n; i += LANES) {
+        const real *probs = m->probs + i * p->C, *z = m->turned + (i * vecs + k) * LANES;
+        const vec weight = vload_n(m->weight + i, n - i, 0);
+        const vec pa = vload(probs + (a + skip) * LANES), pb = vload(probs + (b + skip) * LANES);
+        const vec h = vmul(weight, vmul(pa, a == b ? vsub(vset1(1), pa) : vsub(vset1(0), pb)));
+        for (ptrdiff_t j = 0; j < count; j++)
+            vstore(m->weighted + (i / LANES * count + j) * LANES, vmul(h, vload(z + j * LANES)));
+    }
+}
+
+static void newton_block(const void *pass, int thread, ptrdiff_t block, double *node) {
+    const softline_newton *p = pass;
+    const newton_room m = newton_room_of(p, thread);
+    const ptrdiff_t R = p->R, width = p->D + 1, end = MIN((block + 1) * SOFTLINE_BLOCK, p->n);
+    int add = 0;
+    node[0] = 0;
+    for (ptrdiff_t first = block * SOFTLINE_BLOCK, n; first < end; first += n, add = 1) {
+        n = MIN(SOFTLINE_NEWTON_ROWS, end - first);
+        node[0] += chunk_probs(p, &m, first, n);
+        const product g = {m.packed, m.dS, m.strip, n, width, R, node + 1, width, add};
+        gradient(&g, width, NULL, NULL);
+        double *H = node + 1 + R * width;
+        for (ptrdiff_t a = 0; a < R; a++)
+            for (ptrdiff_t b = a; b < R; b++, H += width * width)
+                for (ptrdiff_t k = 0; k < width; k += LANES) {
+                    const ptrdiff_t count = MIN(LANES, width - k);
+                    weigh(p, &m, n, k, count, a, b);
+                    const product h = {m.packed + softline_packed(k, LANES),
+                                       m.weighted,
+                                       m.strip,
+                                       n,
+                                       width - k,
+                                       count,
+                                       H + k * width + k,
+                                       width,
+                                       add};
+                    gradient(&h, width, NULL, NULL);
+                }
+    }
+}
+
+/* ---- one thread: what comes of a pass ----------------------------------------------------------
+ */
+
+/* The Hessian of the sums, in the coordinates in which its diagonal is 1; `roots` of that diagonal.
+ * A ridge covers what rounding leaves undecided. */
+static void scaled_hessian(softline_newton *p, const double *sums) {
+    const ptrdiff_t R = p->R, width = p->D + 1, M = R * width;
+    const double *H = sums + 1 + R * width;
+    double *A = p->hessian, *roots = p->roots;
+    for (ptrdiff_t a = 0; a < R; a++)
+        for (ptrdiff_t b = a; b < R; b++, H += width * width)
+            for (ptrdiff_t k = 0; k < width; k++)
+                for (ptrdiff_t d = k / LANES * LANES; d < width; d++) {
+                    const double h = p->scale * H[k * width + d];
+                    const ptrdiff_t ak = a * width + k, bd = b * width + d;
+                    const ptrdiff_t ad = a * width + d, bk = b * width + k;
+                    A[ak * M + bd] = A[bd * M + ak] = h;
+                    A[ad * M + bk] = A[bk * M + ad] = h;
+                }
+    for (ptrdiff_t i = 0; i < M; i++) {
+        const double diagonal = fmax(A[i * M + i], 0) + p->l2[i % width];
+        A[i * M + i] = diagonal > 0;
+        roots[i] = diagonal > DBL_MIN ? sqrt(diagonal) : 1;
+    }
+    for (ptrdiff_t i = 0; i < M; i++)
+        for (ptrdiff_t j = 0; j < M; j++)
+            if (j == i)
+                A[i * M + i] += p->ridge;
+            else
+                A[i * M + j] /= roots[i] * roots[j];
+}
+
+/* V becomes the minimum of slope (V - Z) + (V - Z) A (V - Z)/2 + sum(l1 |V|), one coordinate at a
+ * time; slopes follow. As coordinate_descent of the reference. */
+static void descend(ptrdiff_t M, const real *A, const real *l1, real *slope, real *V, double tol,
+                    ptrdiff_t most_rounds) {
+    double enough = 0;
+    int every = 1;
+    for (ptrdiff_t round = 0; round < most_rounds; round++) {
+        double most = 0;
+        for (ptrdiff_t i = 0; i < M; i++) {
+            if (!every && V[i] == 0) continue;
+            const double curvature = A[i * M + i], free = curvature * V[i] - slope[i];
+            const double best = copysign(fmax(fabs(free) - l1[i], 0), free) / curvature;
+            const double moved = best - V[i];
+            if (moved == 0) continue;
+            V[i] = best;
+            add_scaled(M, moved, A + i * M, slope);
+            most = fmax(most, fabs(moved) * sqrt(curvature));
+        }
+        if (round == 0) enough = tol * most;
+        if (most > enough)
+            every = 0;
+        else if (every)
+            break;
+        else
+            every = 1;
+    }
+}
+
+/* Moves what is not 0 in V to the minimum of slope d + d A d/2 + sum(l1 |V + d|), a function of d:
+ * where features are nearly the same, coordinate descent would take thousands of rounds for it. A
+ * coordinate that would change its sign becomes 0. Nothing moves if rounding makes that no descent.
+ * `slope` follows; room: M * M + 4 M. */
+static void minimize_on_support(ptrdiff_t M, const real *A, const real *l1, real *slope, real *V,
+                                real *room) {
+    real *within = room, *step = within + M * M, *before = step + M, *first = before + M;
+    ptrdiff_t *support = (ptrdiff_t *)(first + M), count;
+    for (ptrdiff_t i = 0; i < M; i++) before[i] = V[i], first[i] = slope[i];
+    for (;;) {
+        double t = 1;
+        count = 0;
+        for (ptrdiff_t i = 0; i < M; i++)
+            if (V[i] != 0) support[count++] = i;
+        if (count == 0) break;
+        for (ptrdiff_t i = 0; i < count; i++) {
+            const ptrdiff_t at = support[i];
+            for (ptrdiff_t j = i; j < count; j++) within[i * count + j] = A[at * M + support[j]];
+            step[i] = -(slope[at] + copysign(l1[at], V[at]));
+        }
+        solve(count, within, step);
+        for (ptrdiff_t i = 0; i < count; i++)
+            if (step[i] * V[support[i]] < 0) t = fmin(t, -V[support[i]] / step[i]);
+        for (ptrdiff_t i = 0; i < count; i++) {
+            const ptrdiff_t at = support[i];
+            const double moved =
+                step[i] * V[at] < 0 && -V[at] / step[i] == t && t < 1 ? -V[at] : t * step[i];
+            V[at] += moved;
+            add_scaled(M, moved, A + at * M, slope);
+        }
+        if (t == 1) break;
+    }
+    double gain = 0;
+    for (ptrdiff_t i = 0; i < M; i++)
+        gain +=
+            (first[i] + slope[i]) / 2 * (V[i] - before[i]) + l1[i] * (fabs(V[i]) - fabs(before[i]));
+    if (gain <= 0) return;
+    for (ptrdiff_t i = 0; i < M; i++) V[i] = before[i], slope[i] = first[i];
+}
+
+/* The step from Z to the minimum of the model of the objective there. */
+static void newton_step(softline_newton *p) {
+    const ptrdiff_t width = p->D + 1, M = p->R * width;
+    real *U = p->vectors, *V = U + M, *first = V + M, *before = first + M, *l1 = before + M;
+    real *room = p->copy;
+    for (ptrdiff_t i = 0; i < M; i++) U[i] = p->gradient[i] / p->roots[i];
+    if (!p->l1) {
+        for (ptrdiff_t i = 0; i < M * M; i++) room[i] = p->hessian[i];
+        solve(M, room, U);
+        for (ptrdiff_t i = 0; i < M; i++) p->step[i] = -U[i] / p->roots[i];
+    } else {
+        for (ptrdiff_t i = 0; i < M; i++) {
+            l1[i] = p->l1[i % width] / p->roots[i];
+            V[i] = first[i] = p->Z[i] * p->roots[i];
+        }
+        for (int round = 0; round < SOFTLINE_NEWTON_SUBSPACES; round++) {
+            for (ptrdiff_t i = 0; i < M; i++) before[i] = V[i];
+            descend(M, p->hessian, l1, U, V, 0.05, 100);
+            minimize_on_support(M, p->hessian, l1, U, V, room);
+            if (farthest(M, V, before) <= 1e-3 * farthest(M, V, first)) break;
+        }
+        for (ptrdiff_t i = 0; i < M; i++) p->step[i] = V[i] / p->roots[i] - p->Z[i];
+    }
+    /* What is added to all classes alike changes nothing but a penalty: where there is none,
+     * rounding must not become a step. */
+    for (ptrdiff_t d = 0; d < width && p->R > 1; d++) {
+        if (p->l2[d] > 0 || (p->l1 && p->l1[d] > 0)) continue;
+        double mean = 0;
+        for (ptrdiff_t c = 0; c < p->R; c++) mean += p->step[c * width + d] / p->R;
+        for (ptrdiff_t c = 0; c < p->R; c++) p->step[c * width + d] -= mean;
+    }
+}
+
+/* What the L1 penalty adds along a step from Z. */
+static double l1_along(const softline_newton *p, const real *Z, const real *step) {
+    const ptrdiff_t width = p->D + 1;
+    double sum = 0;
+    for (ptrdiff_t i = 0; p->l1 && i < p->R * width; i++)
+        sum += p->l1[i % width] * (fabs(Z[i] + step[i]) - fabs(Z[i]));
+    return sum;
+}
+
+/* The slope of the objective where a step has led, as seen from where it came. */
+static double slope_at_trial(const softline_newton *p) {
+    const ptrdiff_t width = p->D + 1, M = p->R * width;
+    double slope = inner(M, p->trial_gradient, p->step);
+    for (ptrdiff_t i = 0; p->l1 && i < M; i++)
+        slope += p->l1[i % width] * (p->trial[i] == 0  ? -fabs(p->step[i])
+                                     : p->trial[i] > 0 ? p->step[i]
+                                                       : -p->step[i]);
+    return slope;
+}
+
+/* Whether the trial is a step: it descends enough, or where gains are lost in rounding, its slope
+ * is not much uphill (the approximate Wolfe conditions of Hager and Zhang, 2005). */
+static int accepts(const softline_newton *p, double value, double slack) {
+    const double gain = p->value - value;
+    if (gain >= -1e-4 * p->t * p->slope && gain > 0) return 1;
+    return fabs(gain) <= slack && slope_at_trial(p) <= -0.8 * p->slope;
+}
+
+static void try_at(softline_newton *p, double t) {
+    p->t = t;
+    for (ptrdiff_t i = 0; i < p->R * (p->D + 1); i++) p->trial[i] = p->Z[i] + t * p->step[i];
+}
+
+static void give_up(softline_newton *p) {
+    p->done = 1;
+    if (p->status == SOFTLINE_SEARCHING) p->status = SOFTLINE_STUCK;
+}
+
+/* By what factor the model has promised too little, at least 1: before a step it promised a gain;
+ * since then the value fell, and another gain is promised now. */
+static double underestimated(const softline_newton *p, double promised) {
+    double factor = 1;
+    for (ptrdiff_t i = 0; i < SOFTLINE_NEWTON_RECENT; i++)
+        if (p->gains[i] > 0)
+            factor = fmax(factor, (p->values[i] - p->value + promised) / p->gains[i]);
+    return factor;
+}
+
+/* The state that a step has led to: whether the search is over, else where to try next. */
+static void plan(softline_newton *p) {
+    const ptrdiff_t M = p->R * (p->D + 1);
+    newton_step(p);
+    p->slope = inner(M, p->gradient, p->step) + l1_along(p, p->Z, p->step);
+    const double promised = fabs(p->slope) / 2, gap = promised * underestimated(p, promised);
+    /* Where rounding hides what is left to gain, steps that leave as much to gain are in vain. */
+    p->stalled++;
+    if (gap < p->gap || p->value < p->best_value - p->slack * fabs(p->best_value)) {
+        for (ptrdiff_t i = 0; i < M; i++) p->best[i] = p->Z[i];
+        p->best_value = p->value, p->gap = gap, p->stalled = 0;
+    }
+    const double allowed = fmin(1000 * p->tol, 0.1) * p->tol * fmax(p->best_value, p->tol);
+    const int more = p->n_iter < p->max_iter, was_converged = p->status == SOFTLINE_CONVERGED;
+    /* A gap that rounding hides is none; tol = 0 asks for all. */
+    const double hidden = p->tol > 0 && more ? p->slack * fabs(p->best_value) : 0;
+    p->status = p->gap <= fmax(allowed, hidden) ? SOFTLINE_CONVERGED : SOFTLINE_SEARCHING;
+    /* Newton's last step is there: it is taken, too. */
+    const int enough = p->gap <= SOFTLINE_NEWTON_AIM * allowed && (was_converged || p->n_iter == 0);
+    p->done = enough || !more;
+    if (p->done) return;
+    if (p->slope < 0 && p->stalled < 10) {
+        p->trials = 0;
+        try_at(p, 1);
+    } else {
+        give_up(p);
+    }
+}
+
+/* What a pass at the trial has found. */
+static void decide(softline_newton *p, double *sums) {
+    const ptrdiff_t width = p->D + 1, M = p->R * width;
+    double value = p->scale * sums[0];
+    for (ptrdiff_t i = 0; i < M; i++) {
+        const ptrdiff_t d = i % width;
+        const real z = p->trial[i];
+        p->trial_gradient[i] = p->scale * sums[1 + i] + p->l2[d] * z;
+        if (d == p->D && !p->fit_intercept) p->trial_gradient[i] = 0;
+        value += p->l2[d] * z * z / 2 + (p->l1 ? p->l1[d] * fabs(z) : 0);
+    }
+    if (p->trials >= 0 && !accepts(p, value, p->slack * fabs(p->value))) {
+        /* the minimum of the parabola through what is known */
+        const double bend = value - p->value - p->t * p->slope;
+        const double by = isfinite(bend) && bend > 0 ? -p->t * p->slope / (2 * bend) : 0.25;
+        if (++p->trials == 30)
+            give_up(p);
+        else
+            try_at(p, p->t * fmin(0.5, fmax(0.25, by)));
+        return;
+    }
+    if (p->trials >= 0) { /* a step */
+        p->values[p->n_iter % SOFTLINE_NEWTON_RECENT] = p->value;
+        p->gains[p->n_iter % SOFTLINE_NEWTON_RECENT] = fabs(p->slope) / 2;
+        p->n_iter++;
+    }
+    p->value = value;
+    for (ptrdiff_t i = 0; i < M; i++) p->Z[i] = p->trial[i], p->gradient[i] = p->trial_gradient[i];
+    if (p->n_iter == p->until) { /* the next call goes on from here */
+        p->done = 1;
+        p->paused = 1;
+        return;
+    }
+    scaled_hessian(p, sums);
+    plan(p);
+}
+
+static void newton(void *operands, softline_team *team, int thread) {
+    softline_newton *p = operands;
+    softline_worker w = softline_join(team, thread);
+    const ptrdiff_t blocks = STEPS(p->n, SOFTLINE_BLOCK), tasks = STEPS(blocks, p->task_blocks);
+    const ptrdiff_t size = newton_node(p->R, p->D + 1);
+    while (!p->done) {
+        for (ptrdiff_t task; softline_next_task(&w, tasks, &task);) {
+            const ptrdiff_t first = task * p->task_blocks,
+                            last = MIN(first + p->task_blocks, blocks);
+            subtree(p, thread, newton_block, add_node, first, last, size,
+                    p->stack + thread * p->depth * size, p->nodes + task * size);
+        }
+        if (softline_finish(&w, tasks)) {
+            merge_along_tree(add_node, p->nodes, tasks, size, size);
+            decide(p, p->nodes);
+        }
+        softline_go_on(&w);
+    }
+    softline_leave(&w);
+}
+
+#endif
