@@ -573,18 +573,13 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         weight = self._row_weights(X, codes, self.classes_, sample_weight, stream)
         samples = Samples(X, self._encode(y, "y"), weight)
         trainer, samples = self._trainer(samples, self._layers(), stream, rng, drawn=self._drawn)
-        objective = NetworkObjective(trainer, samples)
 
         def named(layers: Sequence[Layer]) -> dict[str, Array]:
             return {f"coefs_[{i}]": W.T for i, (W, _) in enumerate(layers)} | {
                 f"intercepts_[{i}]": b for i, (_, b) in enumerate(layers)
             }
 
-        def evaluate() -> tuple[float, dict[str, Array]]:
-            loss, gradients = objective.loss_and_gradients()
-            return loss, named(gradients)
-
-        return named(trainer.layers), evaluate
+        return NetworkObjective(trainer, samples).differentiable(named)
 
     def _epoch_flops(self, n_rows: int) -> int | None:
         if self.solver == "lbfgs":  # which passes over the rows as often as it takes

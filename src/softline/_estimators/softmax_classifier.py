@@ -14,12 +14,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from softline import _kernels, optimizers, schedules
+from softline import optimizers, schedules
 from softline._estimators import labels
 from softline._estimators._sklearn import Interval, StrOptions
 from softline._estimators.base import DESCENT_CONSTRAINTS, SoftmaxPredictor, checks_parameters
 from softline._kernels.rows import Rows, Samples
 from softline._solvers import reductions
+from softline._solvers.network_objective import NetworkObjective
 from softline._solvers.objective import Objective
 from softline._solvers.random_search import RandomSearch
 from softline._training.column_stats import ColumnStats
@@ -530,30 +531,18 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         samples = self._samples(X, y, sample_weight, stream)
         if self.standardize:
             samples = self._standardised(samples, stream.stats, self.fit_intercept)
-        W, b = (np.array(a, float) for a in samples.X.weights_from_array(self.coef_, self.intercept_))
+        layer = samples.X.weights_from_array(self.coef_, self.intercept_)
         if self.solver == "lbfgs":
             self._check_full_batch(y, None)
             objective = self._objective(samples)
-            return objective.differentiable(objective.collapse(W, b))
-        l1, l2 = self.alpha * self.l1_ratio, self.alpha * (1 - self.l1_ratio)
+            return objective.differentiable(objective.collapse(*layer))
 
-        def evaluate() -> tuple[float, dict[str, Array]]:
-            dW, db = np.empty_like(W), np.empty_like(b)
-            loss = _kernels.gradients(
-                samples.X,
-                y,
-                samples.row_weight,
-                samples.rows,
-                [(W, b)],
-                [(dW, db)],
-                1 / (samples.mean_weight or 1) / len(samples),
-                self.n_threads,
-                label_smoothing=self.label_smoothing,
-            )
-            loss += l2 / 2 * np.sum(W**2) + l1 * np.sum(np.abs(W))
-            return loss, {"coef_": dW + l2 * W + l1 * np.sign(W), "intercept_": db}
+        def named(layers: Sequence[Layer]) -> dict[str, Array]:
+            ((W, b),) = layers
+            return {"coef_": W} | ({"intercept_": b} if self.fit_intercept else {})
 
-        return {"coef_": W} | ({"intercept_": b} if self.fit_intercept else {}), evaluate
+        trainer = Trainer([layer], self._options(), rng, X.dtype)
+        return NetworkObjective(trainer, samples).differentiable(named)
 
     def _encode(self, y: Array, name: str) -> Array:
         return labels.encode(y, self.classes_, name)
