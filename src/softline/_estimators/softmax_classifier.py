@@ -299,12 +299,12 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         return self
 
     def _samples(self, X: Rows, y: Array, sample_weight: ArrayLike | None, stream: Stream) -> Samples:
-        """Rows with their weights, which the stream counts; y are codes or targets."""
+        """Rows with their weights, counted by the stream; y holds codes or targets."""
         weights = sample_weight, self.class_weight, stream.seen
         return Samples(X, y, labels.row_weights(X, y, self.classes_, *weights))
 
     def _options(self) -> TrainerOptions:
-        """How gradient descent trains this model."""
+        """Options of the trainer."""
         return TrainerOptions(
             self.learning_rate,
             optimizers.get(self.optimizer),
@@ -318,7 +318,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         ((self.coef_, self.intercept_),) = layers
 
     def _warn(self, trainer: Trainer, samples: Samples, converged: bool) -> None:
-        """Warn of epochs that have not led to a minimum."""
+        """Warn if the epochs have not led to a minimum."""
         C = len(self.classes_)
         if self.loss_curve_[-1] > 1.01 * np.log(C):
             warn(
@@ -340,11 +340,11 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
 
     def _epoch_flops(self, n_rows: int) -> int | None:
         flops = epoch_flops(n_rows, self.n_features_in_ * len(self.classes_))
-        # A guess is scores without a gradient; L-BFGS passes over the rows as often as it takes.
+        # A guess needs scores, but no gradient; steps of L-BFGS take any number of passes over the rows.
         return {"sgd": flops, "lbfgs": None}.get(self.solver, flops // 2)
 
     def _check_full_batch(self, y: Array, batch_callback: Callable[[Batch], object] | None) -> None:
-        """Raise ValueError for what solvers that see all rows at once have no notion of."""
+        """Raise ValueError for options that only mini-batch descent has."""
         if y.ndim == 2 or self.label_smoothing > 0:
             raise ValueError(
                 f"solver={self.solver!r} takes labels; targets and label_smoothing need solver='sgd'"
@@ -379,7 +379,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         callback: Callable[[Epoch], object] | None,
         rng: np.random.RandomState,
     ) -> Self:
-        """Fit by a solver to which a step is what an epoch is to gradient descent."""
+        """Fit by a solver that sees all rows in each step; the history then has an entry a step."""
         if self.standardize:
             samples = self._standardised(samples, ColumnStats(samples.X.shape[1]), self.fit_intercept)
         X = samples.X
@@ -389,7 +389,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         score: float | None = None
 
         def accuracy() -> float:
-            """The validation accuracy, computed anew only where the weights have moved."""
+            """Validation accuracy, computed anew only if the weights have moved."""
             nonlocal score
             if score is None:
                 assert validation is not None
@@ -398,7 +398,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             return score
 
         def after_step(value: float, weights: Layer | None, seconds: float) -> bool:
-            """Tell of a step to `weights`, None if that is where they were."""
+            """Report a step to `weights`; None if it has not moved them."""
             nonlocal score
             if weights is not None:
                 self._put([X.weights_for_array(*(a.astype(X.dtype) for a in weights))])
@@ -435,7 +435,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         b: Array,
         after_step: Callable[[float, Layer | None, float], bool],
     ) -> str | None:
-        """Step by L-BFGS; return what to warn of, or None."""
+        """Step by L-BFGS; return a warning, or None."""
         objective, start = self._objective(samples), time.perf_counter()
 
         def after(Z: Array, value: float, n_iter: int) -> bool:
