@@ -18,7 +18,7 @@ class NetworkObjective:
     Parameters
     ----------
     trainer : Trainer
-        Whose layers the weights are written into.
+        The weights are written into its layers.
     samples : Samples
     """
 
