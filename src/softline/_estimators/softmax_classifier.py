@@ -229,7 +229,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             float32, float64, float16, bfloat16 (of ml_dtypes), uint8, int8 and bool are read where they lie,
             sliced or memory-mapped, and computed with in float32, float64 in float64. Anything else is
             converted once: 16-bit integers to float32, other types to float64. A matrix in Fortran order
-            is copied to C order, for its rows are taken one by one.
+            is copied to C order, because its rows are taken one by one.
         y : (N,) array-like or (N, C) array-like
             Labels of any type: numbers, strings, bools. Or targets: a row of C probabilities for each row of
             X, read where they lie if they are of the dtype computed in; `classes_` is then 0..C-1, and
