@@ -1,4 +1,4 @@
-"""A held-out test set that counts how often it is looked at."""
+"""Hold-out test set that counts how often it is looked at."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Look", "SealedTestSet", "TestSetWarning", "sealed"]
 
 
 class TestSetWarning(UserWarning):
-    """A test set was looked at more than once: its score is no longer that of rows never seen."""
+    """Warning that a test set was looked at more than once: its score is no longer that of unseen rows."""
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # because pytest takes the class for a test
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Look:
     Attributes
     ----------
     date : str
-        Of the look, UTC, as ISO 8601: "2026-01-31T12:00:00+00:00".
+        UTC, as ISO 8601: "2026-01-31T12:00:00+00:00".
     test_set : str
-        Which test set it was: a fingerprint of its rows and labels.
+        Fingerprint of the rows and labels.
     model : str
-        The class of the model.
+        Name of the model's class.
     score : float
     """
 
@@ -44,7 +44,7 @@ class Look:
 
 
 class SealedTestSet:
-    """Rows and labels that can be scored on and not be read; every look is counted and dated.
+    """Rows and labels that can be scored on but not read; every look is counted and dated.
 
     Made by :func:`sealed`. Neither indexing nor unpacking gives out a row, and there are no copies, which
     would count for themselves.
@@ -52,7 +52,7 @@ class SealedTestSet:
     Attributes
     ----------
     looks : tuple of Look
-        All there have been, oldest first.
+        All looks, oldest first.
     """
 
     def __init__(self, X: Any, y: Any) -> None:
@@ -155,7 +155,7 @@ def sealed(X_test: MatrixLike, y_test: ArrayLike) -> SealedTestSet:
 
 
 def _fingerprint(X: Any, y: Any) -> str:
-    """What tells test sets apart: shapes, types and bytes."""
+    """Digest of shapes, types and bytes, which tells test sets apart."""
     digest = hashlib.sha256()
     if hasattr(X, "tocsr"):
         X = X.tocsr()
