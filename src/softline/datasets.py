@@ -329,7 +329,7 @@ def load_file(
         Its first row is a header if `label` is a name, if all its features are text or what pandas calls
         columns without names, or if its label is text and the next row's is a number. Lines that begin with
         # and are no row are left out.
-        A .npy file: one matrix, a column of which is the labels.
+        A .npy file: one matrix, with the labels in one of its columns.
         A .npz file: arrays ``X`` and ``y``, or ``X_train``, ``y_train``, ``X_test``, ``y_test`` and, if
         there, ``X_val`` and ``y_val``; other arrays are left alone.
     label : int or str, default=None
@@ -416,7 +416,7 @@ def read_features(path: PathLike, *, label: int | str | None = None, model: Any 
         Column of the labels, as for `load_file`, but None means that there is none.
     model : fitted classifier or None, default=None
         Whose features to read: of a file with a header the columns that it knows by `feature_names_in_`; of
-        others all or, if these are too many for it, all but those that only count the rows.
+        others all or, if these are too many for it, all but columns that only count the rows.
 
     Returns
     -------

@@ -293,7 +293,7 @@ def to_torch(model: WithWeights, path: PathLike | None = None) -> dict[str, Tens
     ``torch.nn.CrossEntropyLoss`` takes them as they are.
 
     Two classes have one row of weights in LogisticRegression, MLPClassifier and LeastSquaresClassifier: the
-    module has one output, the log-odds of ``classes_[1]``, of which sigmoid makes the probability. A
+    module has one output, the log-odds of ``classes_[1]``; their sigmoid is the probability. A
     SoftmaxClassifier has two.
 
     Parameters
@@ -412,7 +412,7 @@ def from_sklearn(estimator: Any) -> Any:
     """Convert a fitted estimator of scikit-learn to softline's, with the same predictions to rounding.
 
     The pairs are those of :func:`to_sklearn`; and a SGDClassifier of two classes with ``loss="log_loss"``
-    becomes a SoftmaxClassifier. For more classes it is one model for each class against the rest, whose
+    becomes a SoftmaxClassifier. For more classes it is one model for each class against the rest, and its
     probabilities are no softmax of the scores.
 
     It predicts by softline's kernels, can be saved by :func:`softline.save_model` (but for the last), and

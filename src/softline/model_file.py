@@ -276,7 +276,7 @@ def _checksum(text: str, tensors: Tensors) -> Array:
 
 
 def _unpack(header: Header, tensors: Tensors) -> Any:
-    """Model from a header and tensors, neither of which is trusted."""
+    """Model from a header and tensors that are not trusted."""
     estimator, classes = header["estimator"], _unpack_classes(header, tensors)
     _expect(estimator in ESTIMATORS, f"the estimator is a {estimator!r}")
     _expect(np.array_equal(np.unique(classes), classes), "the classes are not distinct and in order")

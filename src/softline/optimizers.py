@@ -135,7 +135,7 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam whose L2 penalty shrinks the weights directly (Loshchilov and Hutter, 2019), as torch.optim.AdamW.
+    """Adam with an L2 penalty that shrinks the weights directly (Loshchilov and Hutter, 2019), as in PyTorch.
 
     Its `weight_decay` is the classifier's `alpha`.
 
@@ -196,7 +196,7 @@ class AdaGrad(Optimizer):
 
 @dataclass(frozen=True)
 class ASGD(Optimizer):
-    """Descent whose model is the mean of the weights of all steps (Polyak and Juditsky, 1992).
+    """Descent to the mean of the weights of all steps (Polyak and Juditsky, 1992).
 
     As scikit-learn's SGDClassifier(average=...) and, with a constant step, torch.optim.ASGD.
 

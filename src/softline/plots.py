@@ -130,7 +130,7 @@ class _Display:
         Parameters
         ----------
         ax : matplotlib Axes or array of Axes, default=None
-            One for each panel, or one whose room the panels share; None makes a figure.
+            One for each panel, or one that the panels divide among them; None makes a figure.
 
         Returns
         -------

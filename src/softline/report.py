@@ -196,9 +196,9 @@ def _templates(told: Description, data: Dataset, judged: _Judged) -> str:
         return ""
     (weights, _), *_ = told.layers
     if told.activation is not None:
-        whose, captions = "hidden unit of the first layer", [f"unit {i}" for i in range(len(weights))]
+        what, captions = "hidden unit of the first layer", [f"unit {i}" for i in range(len(weights))]
     else:
-        whose = "class"
+        what = "class"
         # A single row of weights is that of the second class.
         captions = [judged.names[code] for code in judged.known][-len(weights) :]
     shown = weights[:MOST_TEMPLATES]
@@ -212,7 +212,7 @@ def _templates(told: Description, data: Dataset, judged: _Judged) -> str:
         scale = "A colour above mid-grey speaks for it, below against it."
     only = f" The first {len(shown)} of {len(weights)}." if len(shown) < len(weights) else ""
     return (
-        f"<p>What each {whose} looks for: its weights as an image. {scale}{only}</p>\n"
+        f"<p>What each {what} looks for: its weights as an image. {scale}{only}</p>\n"
         f'<div class="images">{"".join(figures)}</div>\n'
     )
 

@@ -70,9 +70,9 @@ class SealedTestSet:
     def score(self, model: Any) -> float:
         """Score a model: its ``score(X, y)``, the accuracy of a classifier.
 
-        This is a look, for this object and for the model, whose attribute ``test_looks_``, a list of
-        :class:`Look`, gets it, too; :func:`softline.save_model` keeps that, and fitting anew does not clear
-        it. A call that raises tells no score, and is none.
+        This is a look. It is counted here and in the attribute ``test_looks_`` of the model, a list of
+        :class:`Look`, which :func:`softline.save_model` keeps, and which fitting anew does not clear. A call
+        that raises tells no score, and is no look.
 
         Parameters
         ----------

@@ -130,11 +130,6 @@ def _identifiers(X: Array) -> list[int]:
     return [j for j in candidates if distinct(X[:, j])]
 
 
-def _is_sorted_by_class(y: Array) -> bool:
-    """Whether the rows of each class lie together."""
-    return bool(np.count_nonzero(y[1:] != y[:-1]) == len(np.unique(y)) - 1)
-
-
 def without_row_numbers(path: Path, table: Table) -> Table:
     """Table without columns that only count its rows, with a warning."""
     counting = counting_columns(table.X) if len(table.X) >= FEWEST_COUNTED else []
@@ -155,7 +150,8 @@ def warn_of_identifiers(path: Path, table: Table) -> None:
         f"{table.told(columns)} {verb} a different whole number in each row, as identifiers have, which are "
         "no features: leave out what is one"
     )
-    if table.y is not None and _is_sorted_by_class(table.y):
+    y = table.y
+    if y is not None and np.count_nonzero(y[1:] != y[:-1]) == len(np.unique(y)) - 1:
         message += ". The rows are sorted by class, so that a row's number would give its class away"
     warn(path, message)
 

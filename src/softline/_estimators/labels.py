@@ -184,8 +184,8 @@ def row_weights(
 def balanced_weights(counts: Array) -> Array:
     """Weights (C,) of "balanced" classes, from the number or the total weight of the rows of each.
 
-    n / (C n_c) for n rows of C classes, as in scikit-learn. A class without rows, or whose rows weigh
-    nothing, takes no part: its weight is 0, and the others are balanced as if it were not there.
+    n / (C n_c) for n rows of C classes, as in scikit-learn. A class without rows, or with rows
+    of weight 0, takes no part: its weight is 0, and the others are balanced as if it were not there.
     """
     present = counts > 0
     return np.where(present, counts.sum() / np.where(present, counts, 1), 0) / max(present.sum(), 1)

@@ -1,4 +1,4 @@
-"""The least-squares classifier: another loss on the scores W x + b, whose minimum has a closed form."""
+"""Least-squares classifier: another loss on the scores W x + b, with its minimum in closed form."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
     by LAPACK: the normal equations, D x D or for fewer rows than features N x N, are summed in float64 from
     blocks of rows and solved by Cholesky's factorisation. Where they are too ill-conditioned for that, a
     singular value decomposition of X gives the solution of least norm. For two classes there is one row of
-    weights, whose target is 1 for ``classes_[1]``.
+    weights, with the target 1 for ``classes_[1]``.
 
     Targets of 0 and 1, "one-hot", lead to the same classifier: as t = 2 onehot - 1, its weights are W/2 and
     its bias (b + 1)/2, for the same alpha, and the largest score stays the largest.
@@ -66,8 +66,8 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
         Whether no weight may be negative, which is left to scikit-learn's own code.
     random_state : int, RandomState or None, default=None
     n_threads : int or None, default=None
-        Threads for scores, as in :class:`softline.SoftmaxClassifier`; those of `fit` are BLAS's own, whose
-        number may change the last bits.
+        Threads for scores, as in :class:`softline.SoftmaxClassifier`. The threads of `fit` are BLAS's own,
+        and their number may change the last bits.
 
     Attributes
     ----------

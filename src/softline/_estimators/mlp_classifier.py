@@ -111,7 +111,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
     early_stopping : bool, default=False
         Stop on the accuracy of rows that are not trained on: the `eval_set` given to `fit`, or else
         `validation_fraction` of the training rows. The best epoch's weights are kept; with `warm_start`,
-        those that a fit starts from where no epoch is better. It has no effect on "lbfgs".
+        the weights at the start, if no epoch is better. It has no effect on "lbfgs".
     validation_fraction : float, default=0.1
     beta_1, beta_2, epsilon : float, default=0.9, 0.999 and 1e-8
         Of "adam" and "adamw".
@@ -723,7 +723,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         return scores
 
     def _scores(self, X: Any) -> Floats:
-        """Scores (N, C), whose softmax is the probabilities."""
+        """Scores (N, C); their softmax is the probabilities."""
         scores = self._outputs(X)
         if self.n_outputs_ == 1:
             return scores * np.array([-0.5, 0.5], scores.dtype)

@@ -173,7 +173,7 @@ def explain(
     y: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
 ) -> str:
-    """Say whose code fits an estimator, softline's or scikit-learn's own, and why.
+    """Say which code fits an estimator, softline's or scikit-learn's own, and why.
 
     softline's LogisticRegression, LeastSquaresClassifier, MLPClassifier and KNeighborsClassifier leave to the
     classes of scikit-learn that they derive from what softline does not compute.
@@ -183,8 +183,8 @@ def explain(
     estimator : estimator or Pipeline
         Of a pipeline, the last step is looked at; copies of the others transform X.
     X, y, sample_weight : as for `fit`, or None
-        Without X, of a fitted estimator: whose code fitted it. Of one that is not fitted: whose code would,
-        by its parameters alone.
+        Without X, the answer is which code fitted the estimator or, if it is not fitted, which code would, by
+        its parameters alone.
 
     Returns
     -------

@@ -64,8 +64,9 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
     learning_rate : "auto" or float, default="auto"
         "auto" trains unattended at any scale of the features, also where a few rows are much longer than the
         others: it descends as if each had been centred and divided by a typical deviation, with the largest
-        step that is safe (see docs/learning-rate.md), or for optimizers whose steps do not follow the size
-        of the gradient, with one that does well. It lowers the rate when the loss of mini-batches rises.
+        step that is safe (see docs/learning-rate.md), or with one that does well, if the steps of the
+        optimizer do not follow the size of the gradient. It lowers the rate when the loss of mini-batches
+        rises.
         A float is the optimizer's textbook form: with "sgd", W -= learning_rate * gradient.
     schedule : str or callable, default="constant"
         What the learning rate is multiplied with as training goes on: "constant", "step", "exponential",
@@ -87,7 +88,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
     early_stopping : bool, default=False
         Stop on the accuracy of rows that are not trained on: the `eval_set` given to `fit`, or else a
         stratified `validation_fraction` of the training rows. The best epoch's weights are kept; with
-        `warm_start`, those that a fit starts from where no epoch is better.
+        `warm_start`, the weights at the start, if no epoch is better.
     validation_fraction : float, default=0.1
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied with `sample_weight`: a dict from labels to weights, 1 for those

@@ -380,6 +380,6 @@ class TrainsByEpochs(CallbackSupportMixin):
     def _warn_of_max_iter(self) -> None:
         warn(
             f"stopped after max_iter={self.max_iter} epochs while still improving; raise max_iter, or pass "
-            "tol=None to train for exactly so many.",
+            "tol=None to train for exactly that many.",
             ConvergenceWarning,
         )

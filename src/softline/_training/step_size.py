@@ -211,7 +211,7 @@ def smoothness(
     u, g, sum_u = np.empty((n, 1), dtype), np.empty((1, D), dtype), np.empty(1, dtype)
     eigenvalue: Any = 0.0
     for _ in range(ITERATIONS):
-        # Sums by einsum, not by BLAS, whose bits depend on its threads.
+        # Sums by einsum, not by BLAS, because its bits depend on its threads.
         v /= np.sqrt(np.einsum("d,d", v, v))
         w = scale * v[:D]
         offset = bias * v[D] - np.einsum("d,d", w, center)

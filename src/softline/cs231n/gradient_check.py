@@ -43,7 +43,7 @@ def eval_numerical_gradient(
 def eval_numerical_gradient_array(
     f: Callable[[Array], Any], x: Array, df: ArrayLike, h: float = 1e-5
 ) -> Array:
-    """Gradient of sum(df * f(x)) to x, for f whose result is an array of the shape of df."""
+    """Gradient of sum(df * f(x)) to x, for a function f that returns an array of the shape of df."""
     return numerical_gradient(f, x, h, upstream=df)
 
 

@@ -99,9 +99,6 @@ class Solver:
         if self.update_rule not in optim.__all__:
             raise ValueError(f"Invalid update_rule {self.update_rule!r}; known: {', '.join(optim.__all__)}")
         self.update_rule = getattr(optim, self.update_rule)
-        self._reset()
-
-    def _reset(self) -> None:
         self.epoch: int = 0
         self.best_val_acc: float = 0
         self.best_params: dict[str, Array] = {}
@@ -124,7 +121,7 @@ class Solver:
     def check_accuracy(
         self, X: Array, y: Array, num_samples: int | None = None, batch_size: int = 100
     ) -> float:
-        """Share of the rows of X whose label y has the highest score.
+        """Accuracy: share of the rows of X in which the label y has the highest score.
 
         Parameters
         ----------
