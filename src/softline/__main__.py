@@ -1,4 +1,4 @@
-"""`python -m softline` is `softline`; and with a script or -m module, runs that with scikit-learn patched."""
+"""``python -m softline``: the command line; or a script or -m module, run with scikit-learn patched."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> int:
-    """Run what the arguments name: a command, a script or a module; return its exit code."""
+    """Run the command, script or module that the arguments name; return its exit code."""
     try:
         from softline._cli import commands as cli
     except KeyboardInterrupt:

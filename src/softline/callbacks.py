@@ -1,4 +1,4 @@
-"""What the functions passed to `fit` are called with, and one that keeps a history."""
+"""Arguments of the callbacks of `fit`, and a callback that keeps a history."""
 
 from __future__ import annotations
 

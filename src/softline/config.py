@@ -1,4 +1,4 @@
-"""What this softline is and runs on: for bug reports, and for `softline info`."""
+"""Versions and hardware of this installation: for bug reports, and for ``softline info``."""
 
 from __future__ import annotations
 

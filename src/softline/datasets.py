@@ -83,7 +83,7 @@ class Dataset:
     image_shape : tuple of int or None
         A row's shape as an image: (height, width) or, channel-major, (3, height, width).
     label_name : str or None
-        What a file calls its labels: the name of their column, or "column 4", counted from 0, if it has none.
+        Name of the label's column in a file; "column 4", counted from 0, if it has none.
     """
 
     name: str
@@ -329,7 +329,7 @@ def load_file(
         Its first row is a header if `label` is a name, if all its features are text or what pandas calls
         columns without names, or if its label is text and the next row's is a number. Lines that begin with
         # and are no row are left out.
-        A .npy file: one matrix, a column of which is the labels.
+        A .npy file: one matrix, with the labels in one of its columns.
         A .npz file: arrays ``X`` and ``y``, or ``X_train``, ``y_train``, ``X_test``, ``y_test`` and, if
         there, ``X_val`` and ``y_val``; other arrays are left alone.
     label : int or str, default=None
@@ -416,7 +416,7 @@ def read_features(path: PathLike, *, label: int | str | None = None, model: Any 
         Column of the labels, as for `load_file`, but None means that there is none.
     model : fitted classifier or None, default=None
         Whose features to read: of a file with a header the columns that it knows by `feature_names_in_`; of
-        others all or, if these are too many for it, all but those that only count the rows.
+        others all or, if these are too many for it, all but columns that only count the rows.
 
     Returns
     -------
@@ -582,9 +582,9 @@ def _split(
     test: Part | None = None,
     **about: Any,
 ) -> Dataset:
-    """Split X and y into parts; `validation` and `test` are pairs (X, y) where these parts exist already.
+    """Split X and y into parts; `validation` and `test` are pairs (X, y) if these parts exist already.
 
-    Only row numbers are split. X is copied once, and becomes float one part at a time.
+    X is copied once, and converted to float one part at a time.
     """
     rows = np.arange(len(y))
     if test is None:
@@ -612,7 +612,7 @@ def _hold_out(
     n_classes = np.count_nonzero(counts > 1)
     if n_classes == 0:
         raise DataError(f"{name}: {len(rows)} rows and no label twice; expected classes of several rows")
-    lonely = counts[codes] == 1  # the only row of its class: nothing to divide
+    lonely = counts[codes] == 1  # the only row of its class
     n_rows = np.count_nonzero(~lonely)
     # A stratified split needs a row of each class on either side.
     n_held_out = min(max(math.ceil(fraction * n_rows), n_classes), n_rows - n_classes)
@@ -623,7 +623,7 @@ def _hold_out(
 
 
 def _as_trained_on(X: Array) -> Array:
-    """X itself if the kernels read its type; else in float32 if that is exact, or in float64."""
+    """X itself if the kernels read its type, else in float32 if that is exact, else in float64."""
     if kernels_read(X.dtype):
         return X
     return X.astype(np.float32 if np.result_type(X.dtype, np.float32) == np.float32 else np.float64)

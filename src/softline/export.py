@@ -90,7 +90,7 @@ def to_onnx(
     dtype: DTypeLike | None = None,
     image_shape: Sequence[int] | None = None,
 ) -> ModelProto:
-    """A model as an ONNX graph, of opset 17.
+    """Convert a model to an ONNX graph, of opset 17.
 
     The graph has one input, ``X`` (N, D), any N, and the outputs that skl2onnx gives a classifier:
 
@@ -99,10 +99,10 @@ def to_onnx(
       none, and in their place ``scores`` (N, C), for two classes the score and before it its negative.
 
     For rows that may have several of K labels, both are (N, K). Standardisation is in the weights, and
-    dropout is for training only. Linear models are computed in float64, for large features leave float32 too
-    few digits for probabilities right to 1e-6; networks in the dtype of their weights, or float64 if X is.
-    The metadata hold "estimator" and, as JSON, "feature_names" and
-    "image_shape" where there are any. The same model is the same graph, byte for byte.
+    dropout is for training only. Linear models are computed in float64, because with large features float32
+    has too few digits for probabilities right to 1e-6; networks in the dtype of their weights, or float64 if
+    X is. The metadata hold "estimator" and, as JSON, "feature_names" and "image_shape" where there are any.
+    The same model is the same graph, byte for byte.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def _graph(onnx: Any, told: Description, classes: Array, dtype: np.dtype[Any]) -
     *hidden, (W, b) = told.layers
     result = np.result_type(W, np.float64 if dtype == np.float64 else np.float32)
     computed_in = np.dtype(np.float64) if told.activation is None else result
-    if len(W) == 1:  # two classes: a row for each
+    if len(W) == 1:  # make two rows of the one that stands for two classes
         signs = np.array([-1, 1]) * (0.5 if told.has_probabilities else 1)
         W, b = signs[:, None] * W, signs * b
     graph = _Graph(onnx)
@@ -208,7 +208,7 @@ def _label_tensor(classes: Array) -> Array:
     if classes.dtype.kind in "biuf":
         with np.errstate(invalid="ignore"):
             labels = classes.astype(np.int64)
-        if labels.tolist() == classes.tolist():  # compared as numbers of Python, which are exact
+        if labels.tolist() == classes.tolist():  # compared as Python numbers, which are exact
             return labels
     raise ValueError(
         f"to_onnx takes labels that are text, bools or numbers that int64 holds; got {classes[:5]} of "
@@ -285,7 +285,7 @@ class _Graph:
 
 
 def to_torch(model: WithWeights, path: PathLike | None = None) -> dict[str, Tensor]:
-    """The weights of a model as a state dict of PyTorch.
+    """Convert the weights of a model to a state dict of PyTorch.
 
     Those of a linear model are for ``torch.nn.Linear(D, C)``. Those of a network are for a
     ``torch.nn.Sequential`` of Linear layers with the activation in between: "0.weight", "0.bias", "2.weight"
@@ -293,7 +293,7 @@ def to_torch(model: WithWeights, path: PathLike | None = None) -> dict[str, Tens
     ``torch.nn.CrossEntropyLoss`` takes them as they are.
 
     Two classes have one row of weights in LogisticRegression, MLPClassifier and LeastSquaresClassifier: the
-    module has one output, the log-odds of ``classes_[1]``, of which sigmoid makes the probability. A
+    module has one output, the log-odds of ``classes_[1]``; their sigmoid is the probability. A
     SoftmaxClassifier has two.
 
     Parameters
@@ -338,7 +338,7 @@ def to_torch(model: WithWeights, path: PathLike | None = None) -> dict[str, Tens
 
 
 def to_sklearn(model: WithWeights | KNeighborsClassifier) -> Any:
-    """A model as scikit-learn's own estimator, fitted, with the same predictions to rounding.
+    """Convert a model to scikit-learn's own estimator, fitted, with the same predictions to rounding.
 
     ============================ ============================
     of softline                  of scikit-learn
@@ -395,24 +395,24 @@ def to_sklearn(model: WithWeights | KNeighborsClassifier) -> Any:
                 RidgeClassifier,
                 _shared(RidgeClassifier, model),
                 model,
-                coef_=model.coef_,
-                intercept_=model.intercept_,
+                "coef_",
+                "intercept_",
                 n_iter_=None,
                 _label_binarizer=labels,
             )
         case KNeighborsClassifier():
             X = model._fit_X
-            if X.dtype.name == "bfloat16":  # which scikit-learn does not read
+            if X.dtype.name == "bfloat16":  # scikit-learn does not read it
                 X = X.astype(np.float32)
             return _neighbors(SklearnKNeighborsClassifier, model, X, model.algorithm)
     return _network_of_sklearn(model)
 
 
 def from_sklearn(estimator: Any) -> Any:
-    """A fitted estimator of scikit-learn as softline's, with the same predictions to rounding.
+    """Convert a fitted estimator of scikit-learn to softline's, with the same predictions to rounding.
 
     The pairs are those of :func:`to_sklearn`; and a SGDClassifier of two classes with ``loss="log_loss"``
-    becomes a SoftmaxClassifier. For more classes it is one model for each class against the rest, whose
+    becomes a SoftmaxClassifier. For more classes it is one model for each class against the rest, and its
     probabilities are no softmax of the scores.
 
     It predicts by softline's kernels, can be saved by :func:`softline.save_model` (but for the last), and
@@ -485,19 +485,19 @@ def from_sklearn(estimator: Any) -> Any:
     return _network_of_softline(estimator)
 
 
-def _twin(cls: Any, parameters: dict[str, Any], model: Any, **fitted: Any) -> Any:
-    """Estimator with copies of these parameters and attributes, and of the classes of `model`."""
+def _twin(cls: Any, parameters: dict[str, Any], model: Any, *names: str, **fitted: Any) -> Any:
+    """Estimator with copies of these parameters and attributes, and of the attributes `names` of `model`."""
     twin = cls(**deepcopy(parameters))
-    of_all = ("classes_", "n_features_in_", "feature_names_in_")
-    fitted |= {name: getattr(model, name) for name in of_all if hasattr(model, name)}
+    names += "classes_", "n_features_in_", "feature_names_in_"
+    fitted |= {name: getattr(model, name) for name in names if hasattr(model, name)}
     for name, value in fitted.items():
-        if not isinstance(getattr(cls, name, None), property):  # classes_ of RidgeClassifier, before 1.7
+        if not isinstance(getattr(cls, name, None), property):  # as classes_ of RidgeClassifier before 1.7
             setattr(twin, name, deepcopy(value))
     return twin
 
 
 def _shared(cls: Any, model: Any, *names: str) -> dict[str, Any]:
-    """Those parameters of a model (by default of all) that `cls` has, too, and whose values it accepts."""
+    """Parameters of a model, all or those in `names`, that `cls` has, too, with values that it accepts."""
     defaults, shared = cls().get_params(deep=False), {}
     for name, value in model.get_params(deep=False).items():
         if name in defaults and (not names or name in names):
@@ -510,16 +510,16 @@ def _shared(cls: Any, model: Any, *names: str) -> dict[str, Any]:
 
 
 def _logistic(cls: Any, model: Any) -> Any:
-    """LogisticRegression of one library as that of the other, `cls`."""
+    """LogisticRegression of class `cls` from that of the other library."""
     parameters = model.get_params(deep=False)
     if len(model.classes_) == 2:
-        parameters.pop("multi_class", None)  # all its values mean the same for two classes
+        parameters.pop("multi_class", None)  # because all its values mean the same for two classes
     ((W, b),) = layers_of(model)
-    return _twin(cls, parameters, model, coef_=W, intercept_=b, n_iter_=model.n_iter_)
+    return _twin(cls, parameters, model, "n_iter_", coef_=W, intercept_=b)
 
 
 def _logistic_from_softmax(model: SoftmaxClassifier) -> Any:
-    """LogisticRegression of scikit-learn; of two classes its one row of weights is the difference."""
+    """LogisticRegression of scikit-learn; for two classes its row of weights is the difference of both."""
     coef, intercept = model.coef_, model.intercept_
     alpha, l1_ratio = model.alpha, model.l1_ratio
     if len(coef) == 2:  # w = W[1] - W[0]: at the minimum, sum(w * w) = 2 sum(W * W), sum(|w|) = sum(|W|)
@@ -582,16 +582,9 @@ def _network_of_sklearn(model: Any) -> Any:
         SklearnMLPClassifier,
         _shared(SklearnMLPClassifier, model),
         model,
+        *("intercepts_", "n_layers_", "n_outputs_", "out_activation_", "n_iter_", "t_", "loss_"),
+        *("loss_curve_", "validation_scores_"),
         coefs_=coefs,
-        intercepts_=model.intercepts_,
-        n_layers_=model.n_layers_,
-        n_outputs_=model.n_outputs_,
-        out_activation_=model.out_activation_,
-        n_iter_=model.n_iter_,
-        t_=model.t_,
-        loss_=model.loss_,
-        loss_curve_=model.loss_curve_,
-        validation_scores_=model.validation_scores_,
         best_loss_=best_loss,
         best_validation_score_=best_score,
         _label_binarizer=LabelBinarizer().fit(labels),
@@ -602,9 +595,7 @@ def _network_of_sklearn(model: Any) -> Any:
 
 
 def _network_of_softline(estimator: Any) -> MLPClassifier:
-    model = _twin(
-        MLPClassifier, _shared(MLPClassifier, estimator), estimator, out_activation_=estimator.out_activation_
-    )
+    model = _twin(MLPClassifier, _shared(MLPClassifier, estimator), estimator, "out_activation_")
     history = {name: np.asarray(value).tolist() for name, value in history_of(estimator).items() if value}
     history |= {"learning_rate": None if model.solver == "lbfgs" else float(model.learning_rate_init)}
     model._restore(deepcopy(layers_of(estimator)), history)

@@ -1,4 +1,4 @@
-"""Is the gradient right? Numerical gradients, and checks of any function and of any softline model.
+"""Numerical gradients, and checks of the gradient of any function and of any softline model.
 
 A model that can be checked has a method ``_loss_and_gradient(X, y, sample_weight, rng)``, which returns
 
@@ -24,7 +24,7 @@ from softline._typing import Array, RandomState
 
 __all__ = ["GradientCheck", "check_function", "check_gradient", "numerical_gradient", "relative_error"]
 
-# Rounding of a loss, in units in the last place.
+# Rounding error of a loss, in units in the last place.
 LOSS_ULPS = 8
 
 
@@ -82,7 +82,7 @@ def numerical_gradient(
         raise ValueError(f"method must be 'centred' or 'forward'; got {method!r}")
 
     def value() -> Any:
-        out = np.array(f(x), dtype=np.float64)  # a copy: f may return the same array each time
+        out = np.array(f(x), dtype=np.float64)  # a copy, because f may return the same array each time
         if upstream is not None:
             return out
         if out.size != 1:
@@ -102,7 +102,7 @@ def numerical_gradient(
 
 
 def _moved(value: Callable[[], Any], x: Array, index: tuple[int, ...], step: float) -> Any:
-    """value() while x[index] is `step` further."""
+    """Value while x[index] is larger by `step`."""
     before = x[index]
     x[index] = before + step
     try:
@@ -133,7 +133,7 @@ def relative_error(a: ArrayLike, b: ArrayLike) -> float:
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """What a check found, in a line if printed.
+    """Result of a check, in a line if printed.
 
     Attributes
     ----------
@@ -196,7 +196,7 @@ def check_function(
     gradient : array-like, or dict from str to array-like
         The gradient of f at x, to be checked.
     n_checks : int or None, default=100
-        Check so many entries of each array, drawn at random; None checks all.
+        Number of entries of each array to check, drawn at random; None checks all.
     h : float, default=1e-5
         Step; divided by the root of the curvature of f along the entry where that is above 1, so that
         features of any size do.
@@ -267,11 +267,11 @@ def check_function(
 def _check_entry(
     value: Callable[[], float], x: Array, index: tuple[int, ...], analytic: float, h: float, tol: float
 ) -> tuple[float, float, bool]:
-    """(numerical, error, whether there is a kink) of one entry."""
+    """Numerical derivative and error of one entry, and whether there is a kink."""
     here = value()
 
     def differences(step: float) -> tuple[float, float, float, float]:
-        """Slope, slopes on the left and on the right, and the rounding in each."""
+        """Slope, slopes on the left and on the right, and the rounding error of each."""
         left, right = _moved(value, x, index, -step), _moved(value, x, index, step)
         rounding = LOSS_ULPS * sys.float_info.epsilon * max(1.0, abs(left), abs(right)) / step
         return (right - left) / (2 * step), (here - left) / step, (right - here) / step, rounding
@@ -356,7 +356,7 @@ def check_gradient(
     if not hasattr(model, "_loss_and_gradient"):
         raise TypeError(f"{type(model).__name__} has no gradient; pass a softline model that has a loss")
     rng = check_random_state(random_state)
-    # Of a copy, for the model's validation leaves attributes.
+    # A copy, because the validation of X sets attributes.
     parameters, evaluate = copy.copy(model)._loss_and_gradient(X, y, sample_weight, rng)
     _, gradient = evaluate()
     return check_function(

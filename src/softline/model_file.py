@@ -39,7 +39,7 @@ __all__ = ["ModelFileError", "load_model", "read_model", "save_model"]
 
 FORMAT = 1
 
-# The estimators that a file may hold, by the modules that define them.
+# Estimators that a file may hold, and the modules that define them.
 ESTIMATORS = {
     "SoftmaxClassifier": "linear_model",
     "LogisticRegression": "linear_model",
@@ -47,19 +47,19 @@ ESTIMATORS = {
     "MLPClassifier": "neural_network",
 }
 
-# Objects that a parameter may be, besides numbers and strings: by kind, then by class name.
+# Classes of the objects that a parameter may be, by kind and by name.
 OBJECTS = {
     what: {type(value).__name__: type(value) for value in module.BY_NAME.values()}
     for what, module in (("schedule", schedules), ("optimizer", optimizers))
 }
 
-# Attributes of the training that a file keeps, without the _ at their end.
+# Attributes that tell of the training and are kept in a file, without the _ at their end.
 KEPT = ("n_iter", "learning_rate", "loss_curve", "validation_scores")
 
-# Types of labels that a header may name; NumPy's own parser would take more.
+# Dtypes of labels that a header may name, because NumPy's own parser would take more.
 DTYPE = re.compile(r"[<>|=]?([biuf]\d|U\d+|O)")
 
-# Most bytes of text labels as a NumPy array; a header that asks for more is forged.
+# Most bytes of text labels as a NumPy array: a header that asks for more is forged.
 MOST_LABEL_BYTES = 1 << 30
 
 
@@ -107,7 +107,7 @@ def save_model(
     check_is_fitted(model, "classes_")
     target = check_target(path)
     header, tensors = _pack(model, image_shape, split_seed)
-    _unpack(header, tensors)  # a file that could not be loaded is not written
+    _unpack(header, tensors)  # so that no file is written that could not be loaded
     text = json.dumps(header)
     contents = save({**tensors, "sha256": _checksum(text, tensors)}, {"softline": text})
     write_file(target, contents)
@@ -156,7 +156,7 @@ def _pack(model: Any, image_shape: Sequence[int] | None, split_seed: int | None)
         header["split_seed"] = split_seed
     if hasattr(model, "test_looks_"):
         header["test_looks"] = [asdict(look) for look in model.test_looks_]
-    # safetensors writes memory as it lies, without regard to strides and byte order.
+    # Contiguous copies, because safetensors ignores strides and byte order.
     return header, {
         name: np.ascontiguousarray(array, array.dtype.newbyteorder("=")) for name, array in tensors.items()
     }
@@ -170,7 +170,7 @@ def _encode(name: str, value: Any) -> Any:
         return None
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, dict):  # a list of pairs: JSON's own keys are strings only
+    if isinstance(value, dict):  # a list of pairs, because keys of JSON are strings
         return {"dict": [[_encode(name, key), _encode(name, item)] for key, item in value.items()]}
     if isinstance(value, (tuple, list, np.ndarray)):
         return [_encode(name, item) for item in value]
@@ -237,10 +237,10 @@ def read_model(path: PathLike) -> tuple[Any, Header]:
 
 
 def _read(path: PathLike) -> tuple[Header, Tensors]:
-    """Header and tensors of a file, after the checksum was found right."""
+    """Header and tensors of a file with the right checksum."""
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path}: is a folder; expected a model file")
-    open(path, "rb").close()  # safetensors calls every file missing that it cannot open
+    open(path, "rb").close()  # because safetensors calls each file missing that it cannot open
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -276,7 +276,7 @@ def _checksum(text: str, tensors: Tensors) -> Array:
 
 
 def _unpack(header: Header, tensors: Tensors) -> Any:
-    """Model from a header and tensors, neither of which is trusted."""
+    """Model from a header and tensors that are not trusted."""
     estimator, classes = header["estimator"], _unpack_classes(header, tensors)
     _expect(estimator in ESTIMATORS, f"the estimator is a {estimator!r}")
     _expect(np.array_equal(np.unique(classes), classes), "the classes are not distinct and in order")
@@ -304,9 +304,8 @@ def _unpack(header: Header, tensors: Tensors) -> Any:
     if "test_looks" in header:
         model.test_looks_ = [Look(**look) for look in header["test_looks"]]
         for look in model.test_looks_:
-            texts = look.date, look.test_set, look.model
-            _expect(all(isinstance(text, str) for text in texts), f"{look} is no look at a test set")
-            _expect(isinstance(look.score, float), f"{look} is no look at a test set")
+            types = [type(value) for value in vars(look).values()]
+            _expect(types == [str, str, str, float], f"{look} is no look at a test set")
     return model
 
 
@@ -332,9 +331,7 @@ def _unpack_layers(model: Any, header: Header, tensors: Tensors) -> list[Layer]:
         n_in = len(W)
     n_classes = len(model.classes_)
     right = [n_classes]
-    if (
-        n_classes == 2 and model._output != "softmax"
-    ):  # as in scikit-learn, one row of weights for two classes
+    if n_classes == 2 and model._output != "softmax":  # one row of weights, as in scikit-learn
         right = [1, 2] if header["estimator"] == "MLPClassifier" else [1]
     _expect(n_classes >= 2 and n_in in right, f"{n_in} outputs, but classes {model.classes_.shape}")
     return layers
@@ -375,15 +372,10 @@ def _decode(value: Any) -> Any:
             return tuple(_decode(item) for item in items)
         case {"dict": pairs}:
             return {_decode(key): _decode(item) for key, item in pairs}
-        case {"schedule": name, "arguments": arguments}:
-            return _restore("schedule", name, arguments)
-        case {"optimizer": name, "arguments": arguments}:
-            return _restore("optimizer", name, arguments)
+        case {"arguments": arguments}:
+            (what,) = value.keys() - {"arguments"}
+            return OBJECTS[what][value[what]](**{key: _decode(item) for key, item in arguments.items()})
     return value
-
-
-def _restore(what: str, name: str, arguments: dict[str, Any]) -> Any:
-    return OBJECTS[what][name](**{key: _decode(item) for key, item in arguments.items()})
 
 
 def _expect(right: object, otherwise: str) -> None:

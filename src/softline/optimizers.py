@@ -22,14 +22,14 @@ __all__ = ["ASGD", "SGD", "AdaGrad", "Adam", "AdamW", "Momentum", "Nesterov", "O
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What all have in common.
+    """Base of the optimizers.
 
     Attributes
     ----------
     rule : str
         Name of what its steps do with a gradient: see :func:`softline.reference.step`.
     n_moments : int
-        Arrays like W, and like b, that it remembers.
+        Number of arrays of the shape of W, and of b, that it remembers.
     averages : bool
         Whether the model is the mean of the weights, its first moment, instead of the last.
     """
@@ -39,14 +39,14 @@ class Optimizer:
     averages: ClassVar[bool] = False
 
     def auto_change(self, batch_size: float) -> float | None:
-        """What ``learning_rate="auto"`` lets a first step change the scores of the average row by.
+        """Largest change of an average row's scores by the first step under ``learning_rate="auto"``.
 
-        None: the size of the steps follows the gradient's, and the curvature says which rate is stable.
+        None for optimizers with steps proportional to the gradient: the curvature says which rate is stable.
 
         Parameters
         ----------
         batch_size : float
-            That of draws with replacement as noisy as the batches: infinite for full ones.
+            Size of batches drawn with replacement that would be as noisy; infinite for full batches.
 
         Returns
         -------
@@ -62,7 +62,10 @@ def _check(name: str, value: float, low: float, high: float, open_low: bool = Fa
 
 
 def _change_of_normalised_steps(batch_size: float) -> float:
-    """Measured: see docs/learning-rate.md. Noise calls for sqrt(batch_size) (Malladi et al., 2022)."""
+    """Change of scores that suits Adam and RMSProp: measured, see docs/learning-rate.md.
+
+    The noise of a batch calls for sqrt(batch_size) (Malladi et al., 2022).
+    """
     return 0.4 * min(1, np.sqrt(batch_size) / 4)
 
 
@@ -132,7 +135,7 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam whose L2 penalty shrinks the weights directly (Loshchilov and Hutter, 2019), as torch.optim.AdamW.
+    """Adam with an L2 penalty that shrinks the weights directly (Loshchilov and Hutter, 2019), as in PyTorch.
 
     Its `weight_decay` is the classifier's `alpha`.
 
@@ -188,12 +191,12 @@ class AdaGrad(Optimizer):
         _check("eps", self.eps, 0, np.inf, open_low=True)
 
     def auto_change(self, batch_size: float) -> float:
-        return 4.0  # its steps shrink by themselves
+        return 4.0  # large, because its steps shrink by themselves
 
 
 @dataclass(frozen=True)
 class ASGD(Optimizer):
-    """Descent whose model is the mean of the weights of all steps (Polyak and Juditsky, 1992).
+    """Descent to the mean of the weights of all steps (Polyak and Juditsky, 1992).
 
     As scikit-learn's SGDClassifier(average=...) and, with a constant step, torch.optim.ASGD.
 
@@ -225,23 +228,7 @@ BY_NAME = {
 
 
 def get(optimizer: str | Optimizer) -> Optimizer:
-    """The optimizer of that name, or the optimizer itself.
-
-    Parameters
-    ----------
-    optimizer : str or Optimizer
-
-    Returns
-    -------
-    optimizer : Optimizer
-
-    Raises
-    ------
-    ValueError
-        If there is no optimizer of that name.
-    TypeError
-        If it is neither a name nor an Optimizer.
-    """
+    """Optimizer of a name, or the optimizer given."""
     if isinstance(optimizer, str):
         if optimizer not in BY_NAME:
             raise ValueError(f"optimizer must be one of {', '.join(BY_NAME)}; got {optimizer!r}")
@@ -252,7 +239,7 @@ def get(optimizer: str | Optimizer) -> Optimizer:
 
 
 class State:
-    """What an optimizer remembers from step to step: zeros at first.
+    """Memory of an optimizer from step to step, zeros at first.
 
     Parameters
     ----------
@@ -271,7 +258,7 @@ class State:
     t: int
     W: Array
     b: Array
-    iterate: Layer  # of an averaging optimizer: the weights of the last step
+    iterate: Layer  # weights of the last step, of an averaging optimizer only
 
     def __init__(self, optimizer: Optimizer, W: Array) -> None:
         (C, D), n = W.shape, optimizer.n_moments
@@ -284,6 +271,6 @@ class State:
         return type(self.optimizer) is type(other.optimizer) and self.W.shape == other.W.shape
 
     def copy_from(self, other: State) -> None:
-        """Take over what `other`, which fits, remembers."""
+        """Copy the memory of `other`, which fits."""
         self.t = other.t
         self.W[...], self.b[...] = other.W, other.b

@@ -17,7 +17,7 @@ _replaced = None
 
 
 def patch_sklearn() -> None:
-    """Make ``sklearn.linear_model.LogisticRegression`` softline's, for all that is imported from now on.
+    """Replace ``sklearn.linear_model.LogisticRegression`` by softline's in all imports from now on.
 
     Modules that have imported the class by its name before keep scikit-learn's. The replacement is a subclass
     of the original, under its own name: `isinstance` with either holds, and pickles load where nothing is
@@ -47,7 +47,7 @@ def patch_sklearn() -> None:
 
 
 def unpatch_sklearn() -> None:
-    """Undo :func:`patch_sklearn`, if it was called; estimators made meanwhile stay what they are."""
+    """Undo :func:`patch_sklearn`; estimators made meanwhile stay what they are."""
     global _replaced
     if _replaced is not None:
         from sklearn import linear_model
@@ -56,7 +56,7 @@ def unpatch_sklearn() -> None:
 
 
 class _PatchOnImport(MetaPathFinder):
-    """Patches scikit-learn when the program imports it: the environment may still be set before."""
+    """Finder that patches scikit-learn on import: until then the program may set its environment."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -78,15 +78,8 @@ class _PatchOnImport(MetaPathFinder):
 def run_patched(argv: list[str]) -> int:
     """Run a script or a module as `python` would, with scikit-learn patched as soon as it is imported.
 
-    Parameters
-    ----------
-    argv : list of str
-        The script and its arguments; or "-m", the module and its arguments.
-
-    Returns
-    -------
-    int
-        0; 1 after an exception that nobody caught, whose traceback is printed; 2 if there is nothing to run.
+    `argv` is the script or "-m" and a module, then arguments. The exit code is 0, or 1 after an exception
+    that nobody caught, or 2 if there is nothing to run.
     """
     is_module, argv = argv[0] == "-m", argv[argv[0] == "-m" :]
     if not argv:
@@ -112,7 +105,7 @@ def run_patched(argv: list[str]) -> int:
 
 
 def _below_runpy(traceback: TracebackType | None) -> TracebackType | None:
-    """What of a traceback is the program's: all below the frames of this module and of runpy."""
+    """The program's part of a traceback: all below the frames of this module and of runpy."""
     ours = (__file__, runpy.__file__, "<frozen runpy>")
     while traceback is not None and traceback.tb_frame.f_code.co_filename in ours:
         traceback = traceback.tb_next

@@ -68,7 +68,7 @@ MARKERS = "os^Dv<>Pph"
 
 
 def import_pyplot() -> ModuleType:
-    """matplotlib.pyplot, or an ImportError that says what to install."""
+    """Import matplotlib.pyplot; without matplotlib, raise an ImportError that says what to install."""
     try:
         from matplotlib import pyplot
     except ImportError as error:
@@ -77,9 +77,9 @@ def import_pyplot() -> ModuleType:
 
 
 def _axes(ax: Any, n: int, n_columns: int, cell: tuple[float, float]) -> Array:
-    """Array of n axes: of a new figure, each of `cell` inches, or those that `ax` gives.
+    """Array of n axes, in a new figure of `cell` inches each or in what `ax` gives.
 
-    As in scikit-learn's PartialDependenceDisplay: an array of axes is drawn into, one axes makes room.
+    As in scikit-learn's PartialDependenceDisplay, an array of axes is drawn into, and one axes is divided.
     """
     pyplot = import_pyplot()
     n_rows = math.ceil(n / n_columns)
@@ -120,15 +120,17 @@ def _checked_names(class_names: Names | None, classes: Array) -> Names:
 
 
 class _Display:
-    """What a display holds can be drawn, again if need be."""
+    """Base of the displays."""
+
+    figure_: Figure
 
     def plot(self, ax: AxesLike | None = None) -> Self:
-        """Draw it.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib Axes or array of Axes, default=None
-            One for each panel, or one whose room the panels share; None makes a figure.
+            One for each panel, or one that the panels divide among them; None makes a figure.
 
         Returns
         -------
@@ -146,7 +148,7 @@ class _Display:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TrainingCurveDisplay(_Display):
-    """Loss and accuracy against epoch, side by side; only one of them where the other is not known.
+    """Loss and accuracy after each epoch, side by side; one of them where the other is not known.
 
     Parameters
     ----------
@@ -178,12 +180,11 @@ class TrainingCurveDisplay(_Display):
     scores: Curves | None = None
     score_name: str = "accuracy"
     axes_: Array = field(init=False)
-    figure_: Figure = field(init=False)
     lines_: dict[tuple[str, str], Line2D] = field(init=False)
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: AxesLike | None = None) -> Self:
-        """Draw what an estimator kept of its training.
+        """Draw the training history of an estimator.
 
         Parameters
         ----------
@@ -284,7 +285,6 @@ class TemplatesDisplay(_Display):
     image_shape: Sequence[int]
     names: Names | None = None
     axes_: Array = field(init=False)
-    figure_: Figure = field(init=False)
     images_: list[AxesImage] = field(init=False)
 
     @classmethod
@@ -327,7 +327,7 @@ class TemplatesDisplay(_Display):
                 f"{type(model).__name__} has no weights to draw: neither coef_ of classes nor coefs_"
             )
         templates, _ = layers[0]
-        if not hasattr(model, "coefs_"):  # of two classes the second
+        if not hasattr(model, "coefs_"):  # a single row of weights is that of the second class
             names = _checked_names(class_names, model.classes_)[-len(templates) :]
         n_features = templates.shape[1]
         if image_shape is None:
@@ -379,9 +379,8 @@ class TemplatesDisplay(_Display):
             )
         sizes = abs(templates)
         largest = np.quantile(sizes, 0.99, axis=1, keepdims=True)
-        largest = np.where(
-            largest > 0, largest, sizes.max(axis=1, keepdims=True)
-        )  # where nearly all weights are 0
+        # The quantile is 0 where nearly all weights are.
+        largest = np.where(largest > 0, largest, sizes.max(axis=1, keepdims=True))
         images = np.clip(templates / np.where(largest > 0, largest, 1), -1, 1).reshape(-1, *shape)
         if len(shape) == 2:
             return images
@@ -393,7 +392,7 @@ class TemplatesDisplay(_Display):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DecisionRegionsDisplay(_Display):
-    """What a classifier predicts in the plane of two features, and the rows.
+    """Classes that a classifier predicts in the plane of two features, and the rows.
 
     Parameters
     ----------
@@ -430,7 +429,6 @@ class DecisionRegionsDisplay(_Display):
     y: Array
     class_names: Names
     ax_: Axes = field(init=False)
-    figure_: Figure = field(init=False)
     surface_: QuadMesh = field(init=False)
     points_: list[PathCollection] = field(init=False)
 
@@ -487,7 +485,7 @@ class DecisionRegionsDisplay(_Display):
             eps=0.1 * float(np.ptp(points, axis=0).max()),
             response_method="predict",
             plot_method="pcolormesh",
-            ax=Figure().subplots(),  # scikit-learn draws when it computes; plot() draws again, in our colours
+            ax=Figure().subplots(),  # to throw away: scikit-learn draws at once, `plot` again in our colours
         )
         return cls(boundary=boundary, X=points, y=codes, class_names=names).plot(ax=ax)
 
@@ -508,7 +506,7 @@ class DecisionRegionsDisplay(_Display):
             )
             for code, (color, name) in enumerate(zip(colors, self.class_names, strict=True))
         ]
-        axis.legend(fontsize=8, borderpad=0.3, handletextpad=0.1)  # small: it lies on the rows
+        axis.legend(fontsize=8, borderpad=0.3, handletextpad=0.1)  # small, because it covers rows
         self.ax_, self.figure_ = axis, axis.figure
 
 
@@ -526,7 +524,7 @@ def _pale(colors: Any) -> Colormap:
 
 
 class ConfusionMatrixDisplay(metrics.ConfusionMatrixDisplay):
-    """scikit-learn's, readable with a hundred classes, too.
+    """scikit-learn's confusion matrix, readable even with a hundred classes.
 
     The figure and the letters are as large as the classes need, and names stand upright where they are too
     long. Where cells have no room for values, colours go by the square root, so that mistakes show.
@@ -647,7 +645,6 @@ class KFoldDisplay(_Display):
     score_name: str = "score"
     fixed: Mapping[str, Any] | None = None
     ax_: Axes = field(init=False)
-    figure_: Figure = field(init=False)
     points_: PathCollection = field(init=False)
     errorbar_: ErrorbarContainer = field(init=False)
 
@@ -660,7 +657,7 @@ class KFoldDisplay(_Display):
         score_name: str = "score",
         ax: Axes | None = None,
     ) -> Self:
-        """Draw a parameter of a search.
+        """Draw the scores of a search against one parameter.
 
         Parameters
         ----------
@@ -758,7 +755,6 @@ class HeatMapDisplay(_Display):
     score_name: str = "score"
     fixed: Mapping[str, Any] | None = None
     ax_: Axes = field(init=False)
-    figure_: Figure = field(init=False)
     im_: AxesImage | PathCollection = field(init=False)
     text_: Array | None = field(init=False)
 
@@ -771,7 +767,7 @@ class HeatMapDisplay(_Display):
         score_name: str = "score",
         ax: Axes | None = None,
     ) -> Self:
-        """Draw two parameters of a search.
+        """Draw the scores of a search against two parameters.
 
         Parameters
         ----------
@@ -844,7 +840,8 @@ def _candidates(
 ) -> tuple[Sequence[str], list[list[Any]], Array, dict[str, Any]]:
     """Candidates that differ from the best in `n` parameters only.
 
-    Returns the names of the parameters, their values by candidate, the candidates, and what these share.
+    Returns the names of the parameters, their values by candidate, the indices of the candidates, and the
+    parameters that these share.
     """
     searched = [key.removeprefix("param_") for key in cv_results if key.startswith("param_")]
     scores = cv_results.get(f"mean_test_{score_name}")
@@ -899,7 +896,7 @@ def _text(value: object) -> str:
 
 
 def _positions(values: Sequence[Any], axis: Axes, which: Literal["x", "y"]) -> Array:
-    """Where to draw parameter values: numbers as they are, on a logarithmic axis if they span decades."""
+    """Positions of parameter values: numbers themselves, on a logarithmic axis if they span decades."""
     if all(map(_is_number, values)):
         values = np.array(values, dtype=float)
         if values.min() > 0 and values.max() >= 30 * values.min():

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 __all__ = ["write_report"]
 
-# Most entries shown of each kind.
+# Largest number of entries shown of each kind.
 MOST_MISTAKES, MOST_TEMPLATES, MOST_FEATURES, MOST_CONFUSIONS = 24, 100, 12, 20
-# Most classes whose confusion matrix is shown whole.
+# Largest number of classes with a whole confusion matrix.
 MOST_CELLS = 30
-# Colour that is replaced by that of the text around a figure.
+# Colour that stands for the colour of the text around a figure.
 INK = "#010203"
 FIGURE_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -104,7 +104,8 @@ def write_report(
     told = model._describe()
     judged = _Judged(model, data, part, predicted)
     results = results or {f"{part} accuracy": f"{np.mean(judged.right):.2%}"}
-    accuracies = {name: results[name] for name in reversed(results) if "accuracy" in name}  # the test's first
+    # The accuracy on test rows is the last result, and comes first on the page.
+    accuracies = {name: results[name] for name in reversed(results) if "accuracy" in name}
     others = {name: value for name, value in results.items() if name not in accuracies}
     title = f"{type(model).__name__} on {data.name}"
     sections = {
@@ -195,10 +196,11 @@ def _templates(told: Description, data: Dataset, judged: _Judged) -> str:
         return ""
     (weights, _), *_ = told.layers
     if told.activation is not None:
-        whose, captions = "hidden unit of the first layer", [f"unit {i}" for i in range(len(weights))]
+        what, captions = "hidden unit of the first layer", [f"unit {i}" for i in range(len(weights))]
     else:
-        whose = "class"
-        captions = [judged.names[code] for code in judged.known][-len(weights) :]  # of two classes the second
+        what = "class"
+        # A single row of weights is that of the second class.
+        captions = [judged.names[code] for code in judged.known][-len(weights) :]
     shown = weights[:MOST_TEMPLATES]
     images = plots.TemplatesDisplay(templates=shown, image_shape=data.image_shape).images()
     figures = [
@@ -210,7 +212,7 @@ def _templates(told: Description, data: Dataset, judged: _Judged) -> str:
         scale = "A colour above mid-grey speaks for it, below against it."
     only = f" The first {len(shown)} of {len(weights)}." if len(shown) < len(weights) else ""
     return (
-        f"<p>What each {whose} looks for: its weights as an image. {scale}{only}</p>\n"
+        f"<p>What each {what} looks for: its weights as an image. {scale}{only}</p>\n"
         f'<div class="images">{"".join(figures)}</div>\n'
     )
 
@@ -220,15 +222,13 @@ def _classes(data: Dataset, judged: _Judged) -> str:
     rows = []
     for code, (label, name) in enumerate(zip(judged.classes, judged.names, strict=True)):
         of_class = judged.right[judged.y == code]
-        share = of_class.mean() if of_class.size else None
-        accuracy = "-" if share is None else _bar(share)
+        accuracy = "-"
+        if of_class.size:
+            share = of_class.mean()
+            accuracy = f'<span class="bar" style="--share:{share:.4f}">{share:.1%}</span>'
         rows.append([name, _Raw(accuracy), f"{of_class.size:,}", f"{counts.get(label, 0):,}"])
     header = ["class", "accuracy", f"{judged.part} rows", "training rows"]
     return _table(header, rows, "tall")
-
-
-def _bar(share: float) -> str:
-    return f'<span class="bar" style="--share:{share:.4f}">{share:.1%}</span>'
 
 
 def _confusion(judged: _Judged) -> str:
@@ -300,11 +300,11 @@ def _mistakes(model: Any, data: Dataset, judged: _Judged) -> str:
 
 
 def _confidence(model: Any, judged: _Judged, rows: Array) -> tuple[Array, Array]:
-    """Confidence in the predicted classes of rows, and its margin over that in the true ones."""
+    """Confidence in the predicted classes of rows, and its excess over the confidence in the true ones."""
     X, each = judged.X[rows], np.arange(len(rows))
     sure = model._describe().has_probabilities
     scores = model.predict_proba(X) if sure else model.decision_function(X)
-    if scores.ndim == 1:  # of two classes
+    if scores.ndim == 1:  # for two classes
         scores = np.column_stack([-scores, scores])
     of_all = np.full((len(rows), len(judged.classes)), min(0.0, float(scores.min())))
     of_all[:, judged.known] = scores
@@ -404,7 +404,7 @@ def _cell(value: object) -> str:
 
 
 def _table(header: Iterable[object], rows: Iterable[Iterable[object]], kind: str = "") -> str:
-    """A table in a box that scrolls by itself; the cells are escaped."""
+    """Table in a box that scrolls by itself; the cells are escaped."""
     head = "".join(f'<th scope="col">{_cell(name)}</th>' for name in header)
     lines = "".join(f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
     return (
@@ -419,7 +419,7 @@ def _definitions(rows: Mapping[str, object], kind: str = "") -> str:
 
 
 def _image(image: Array, alt: str, caption: str, **scale: Any) -> str:
-    """A small image as PNG: grey or of a colour map (h, w), or of colours from 0 to 1 (h, w, 3)."""
+    """Small image as PNG: grey or of a colour map (h, w), or of colours from 0 to 1 (h, w, 3)."""
     from matplotlib.image import imsave
 
     file = io.BytesIO()

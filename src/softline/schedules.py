@@ -24,7 +24,7 @@ __all__ = ["Constant", "Cosine", "Exponential", "InverseTime", "Step", "WarmUp"]
 
 @dataclass(frozen=True)
 class Constant:
-    """1 throughout."""
+    """Keep the learning rate: 1 throughout."""
 
     def __call__(self, epoch: ArrayLike, max_iter: float) -> Any:
         return np.ones_like(epoch, dtype=float)
@@ -124,23 +124,7 @@ BY_NAME: dict[str, Schedule] = {
 
 
 def get(schedule: str | Schedule) -> Schedule:
-    """The schedule of that name, or the schedule itself.
-
-    Parameters
-    ----------
-    schedule : str or callable
-
-    Returns
-    -------
-    schedule : callable
-
-    Raises
-    ------
-    ValueError
-        If there is no schedule of that name.
-    TypeError
-        If it is neither a name nor callable.
-    """
+    """Schedule of a name, or the schedule given."""
     if isinstance(schedule, str):
         if schedule not in BY_NAME:
             raise ValueError(f"schedule must be one of {', '.join(BY_NAME)} or a callable; got {schedule!r}")
@@ -151,25 +135,7 @@ def get(schedule: str | Schedule) -> Schedule:
 
 
 def multipliers(schedule: Schedule, times: Array, max_iter: float) -> Array:
-    """What a schedule makes of the learning rate at these times.
-
-    Parameters
-    ----------
-    schedule : callable
-    times : (n,) float array
-        In epochs.
-    max_iter : int
-        Epochs planned.
-
-    Returns
-    -------
-    multipliers : (n,) float array
-
-    Raises
-    ------
-    ValueError
-        If it gives anything but finite numbers of at least 0, one or as many as there are times.
-    """
+    """Factors of the learning rate at `times` (n,), in epochs; ValueError unless finite and at least 0."""
     given = np.asarray(schedule(times, max_iter))
     if given.dtype.kind not in "biuf" or given.shape not in ((), times.shape):
         raise ValueError(

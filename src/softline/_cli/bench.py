@@ -1,4 +1,4 @@
-"""What this machine can do at most, and how near to that each kernel comes: ``softline bench``.
+"""Limits of this machine, and how near to them each kernel comes: ``softline bench``.
 
 The machine: its limits, with one thread and with all, as :mod:`softline._kernels.machine_limits` finds them.
 
@@ -71,30 +71,12 @@ def measure(
     quick: bool = False,
     tell: Callable[[str], object] | None = None,
 ) -> dict[str, Any]:
-    """Measure the machine, then every kernel and an epoch on `SHAPES` and on `data`.
+    """Measure the machine, then every kernel and an epoch on `SHAPES` and on the training rows of `data`.
 
-    Parameters
-    ----------
-    n_threads : int, default=None
-        Threads; None leaves the kernels their choice and measures the machine with all it may use.
-    dtype : {"float32", "float64"}, default="float32"
-    batch_size : int, default=256
-    data : Dataset, default=None
-        A data set whose training rows are one more shape.
-    quick : bool, default=False
-        A few thousand rows, and fewer repeats: a few seconds in all.
-    tell : callable, default=None
-        Called with the name of what is measured next.
-
-    Returns
-    -------
-    report : dict
-        Of numbers, text, lists and dicts only. Sizes in bytes, times in seconds.
-
-    Raises
-    ------
-    ValueError
-        If a result differs from that of `softline.reference`.
+    `n_threads` None leaves the kernels their choice, and measures the machine with all threads that it may
+    use. `quick` means a few seconds, on fewer rows. `tell` is called with the name of the next measurement.
+    The report is ready for JSON: sizes in bytes, times in seconds. A result that differs from
+    `softline.reference` raises ValueError.
     """
     tell = tell or (lambda what: None)
     threads = n_threads or _kernels.max_threads()
@@ -168,19 +150,19 @@ def _measure_kernels(
     quick: bool,
     tell: Callable[[str], object],
 ) -> Iterator[dict[str, Any]]:
-    """Check every kernel, then time it: dicts, `held` the bytes of the operands."""
+    """Check every kernel, then time it; in each result, `held` is the size of the operands in bytes."""
     (N, D), C = X.shape, n_classes
     n = min(batch_size, N)
     rng = np.random.default_rng(0)
     order = rng.permutation(N)
-    # Weights and step of a size at which scores are about 1 and descent is stable, whatever the features.
+    # With these weights scores are about 1, and with this rate descent is stable, whatever the features.
     square = np.mean(np.sum(np.square(X[order[:CHECKED_ROWS]], dtype=float), axis=1)) or 1.0
     W = _padded(rng.standard_normal((C, D)) / math.sqrt(square), X.dtype)
     b = np.zeros(C, X.dtype)
     rate = 0.1 / square
 
     def calls(batch: Array, order: Array) -> dict[str, tuple[list[Any], list[int]]]:
-        """Arguments of each kernel, and which of them it writes."""
+        """Arguments of each kernel, and the positions of those that it writes."""
         scores = _padded(rng.standard_normal((len(batch), C)), X.dtype)
         weight = np.full(len(batch), 1 / len(batch), X.dtype)
         rates = np.full(math.ceil(len(order) / n), rate)
@@ -251,7 +233,7 @@ def _check(
     from threadpoolctl import threadpool_limits
 
     results = []
-    with threadpool_limits(1, "blas"):  # whose threads would still spin when the clock runs
+    with threadpool_limits(1, "blas"):  # or BLAS's threads would still spin when the clock runs
         for run in (function, twin):
             own = [deepcopy(arg) if i in written else arg for i, arg in enumerate(args)]
             returned = run(*own, n_threads)
@@ -266,7 +248,7 @@ def _check(
 
 
 def _median_seconds(run: Callable[[], object], budget: float) -> float:
-    """Median time of `run`: of 3 runs, or of as many as `budget` seconds allow, up to 200."""
+    """Median time of 3 runs, or of as many as `budget` seconds allow, up to 200."""
     run()
     times: list[float] = []
     while len(times) < 3 or (sum(times) < budget and len(times) < 200):
@@ -280,12 +262,7 @@ def _median_seconds(run: Callable[[], object], budget: float) -> float:
 
 
 def print_report(report: dict[str, Any]) -> None:
-    """Print what `measure` returned, as tables.
-
-    Parameters
-    ----------
-    report : dict
-    """
+    """Print a report of `measure` as tables."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

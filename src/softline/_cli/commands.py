@@ -1,7 +1,7 @@
 """The command line: softline train, evaluate, predict, export, check-gradient, info, bench and demo.
 
-Heavy modules are imported by the commands that use them, so that `softline --help` is instant. What the
-arguments may be stands in `cli_parser`.
+Heavy modules are imported by the commands that use them, so that `softline --help` is instant. The arguments
+are defined in `cli_parser`.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def main(argv: list[str] | None = None) -> int:
         0 if all went well, 1 if not, 130 after Ctrl-C, 141 if nobody reads the output any more.
         A wrong usage raises SystemExit(2), as argparse does.
     """
-    if sys.stdout is None:  # closed by the shell, as in `softline info >&-`
+    if sys.stdout is None:  # the shell has closed it, as in `softline info >&-`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         args = cli_parser.build_parser().parse_args(argv)
         with warnings.catch_warnings():
-            # The commands check the names of columns themselves.
+            # Ignored, because the commands check the names of columns themselves.
             warnings.filterwarnings("ignore", "X does not have valid feature names")
             warnings.showwarning = lambda message, *_, **__: _tell(message)
             _check_outputs(args)
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         _tell("interrupted")
         return 130
     except BrokenPipeError:
-        # Python flushes once more at exit: let it flush into nothing.
+        # Python flushes once more at exit: into nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ImportError, MemoryError, OSError, ValueError) as error:
@@ -79,7 +79,7 @@ def _tell(message: object) -> None:
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """Raise ValueError if a command is to write over what it reads, or twice to one file."""
+    """Raise ValueError if a command would write over a file that it reads, or twice to one file."""
     command, given = cli_parser.COMMANDS[args.command], vars(args)
     paths = {name: given[name.strip("-").lower()] for name in command.writes}
     outputs = {name: path for name, path in paths.items() if path is not None}
@@ -99,7 +99,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 def _estimator(args: argparse.Namespace, parameters: dict[str, Any], n_rows: int) -> Any:
     """Make the estimator that --model names, to be trained on `n_rows` rows."""
-    if args.model == "logistic":  # in scikit-learn's terms
+    if args.model == "logistic":  # translate into scikit-learn's parameters
         if "C" in parameters:
             parameters["C"] = 1 / (parameters["C"] * n_rows) if parameters["C"] > 0 else math.inf
         if parameters.get("l1_ratio", 0) > 0:
@@ -121,7 +121,7 @@ def _train(args: argparse.Namespace) -> int:
 
     for path in (args.out, args.report):
         if path is not None:
-            files.check_target(path)  # before the work, not after it
+            files.check_target(path)  # so that it does not fail after the work
     if args.report is not None:
         from softline import plots, report
 
@@ -154,7 +154,7 @@ def _train(args: argparse.Namespace) -> int:
 
     history = None
     if args.report is not None and isinstance(model, TrainsByEpochs):
-        rows = slice(10_000)  # enough for a curve
+        rows = slice(10_000)  # enough rows for a curve
         history = callbacks.History(
             training=(data.X_train[rows], data.y_train[rows]), validation=data.parts["validation"]
         )
@@ -171,7 +171,7 @@ def _train(args: argparse.Namespace) -> int:
     rows = _training_rows(model, len(data.X_train), seconds)
     predicted = {}
     for part, (X, y) in data.parts.items():
-        if part == "training" and args.model == "knn":  # each row is its own nearest neighbour
+        if part == "training" and args.model == "knn":  # because each row is its own nearest neighbour
             continue
         if part == "test" and args.sealed:
             rows["test accuracy"] = "sealed"
@@ -207,10 +207,7 @@ def _fit(
 ) -> tuple[float, list[str], bool]:
     """Train; return the seconds that it took, messages, and whether Ctrl-C ended it early.
 
-    Raises
-    ------
-    KeyboardInterrupt
-        If there is nothing to keep yet.
+    With nothing to keep yet, KeyboardInterrupt is raised.
     """
     import time
 
@@ -228,7 +225,7 @@ def _fit(
         try:
             watched = {"eval_set": data.parts["validation"], "callback": history} if by_epochs else {}
             model.fit(data.X_train, data.y_train, **watched)
-        except KeyboardInterrupt:  # LogisticRegression lets it through, as scikit-learn's does
+        except KeyboardInterrupt:  # raised by LogisticRegression, as by scikit-learn's
             raised = True
         seconds = time.perf_counter() - start
     if tells:
@@ -298,7 +295,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     X, y, feature_names, class_names, rows = _rows_to_evaluate(args, seed, model)
     _check_columns(model, X, feature_names, args.data)
     codes = _codes(y, model.classes_, args.data)
-    if rows == "test" and hasattr(model, "test_looks_"):  # sealed when it was trained
+    if rows == "test" and hasattr(model, "test_looks_"):  # the test rows were sealed in training
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", datasets.TestSetWarning)
             datasets.sealed(X, model.classes_[codes]).score(model)
@@ -327,7 +324,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _rows_to_evaluate(
     args: argparse.Namespace, seed: int, model: Any
 ) -> tuple[Array, Array, list[str] | None, list[str] | None, str]:
-    """X, y, names of the features and of the classes (or None), and the name of the part."""
+    """Return X, y, names of the features and of the classes (or None), and the name of the part."""
     from softline import datasets
 
     if args.split or args.data in cli_parser.NAMED:

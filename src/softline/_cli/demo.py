@@ -1,4 +1,4 @@
-"""What `softline demo` draws: how the regions of classifiers of two features grow, epoch by epoch."""
+"""Pictures of ``softline demo``: how the regions of a classifier of two features grow, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -24,21 +24,13 @@ Model: TypeAlias = SoftmaxClassifier | MLPClassifier
 Panel: TypeAlias = tuple[str, Sequence[Model], int]  # name, the model after each epoch, which of them to draw
 
 FRAMES_PER_SECOND = 8
-MOMENTS = 4  # of a still picture
+MOMENTS = 4  # epochs in a still picture
 
 
 class Toy(NamedTuple):
-    """A problem of two features.
+    """A problem of two features."""
 
-    Attributes
-    ----------
-    make : callable
-        Makes X and y, given a `random_state`.
-    class_names : list of str
-    feature_names : pair of str
-    """
-
-    make: Callable[..., tuple[Array, Array]]
+    make: Callable[..., tuple[Array, Array]]  # X and y for a `random_state`
     class_names: list[str]
     feature_names: tuple[str, str] = ("x", "y")
 
@@ -65,22 +57,12 @@ def train(name: str, X: Array, y: Array, *, epochs: int, random_state: int | Non
     model = deepcopy(MODELS[name]).set_params(max_iter=epochs, random_state=random_state)
     model.fit(X, y, callback=lambda epoch: models.append(deepcopy(epoch.model)))
     if len(models) < epochs:
-        raise KeyboardInterrupt  # of which fit only warns
+        raise KeyboardInterrupt  # because fit only warns of Ctrl-C
     return models
 
 
 def animate(path: str | Path, toy: Toy, X: Array, y: Array, runs: Mapping[str, Sequence[Model]]) -> None:
-    """Write a GIF with a frame an epoch.
-
-    Parameters
-    ----------
-    path : path-like
-    toy : Toy
-    X, y : ndarray
-        Its rows.
-    runs : dict of str to list of classifiers
-        What `train` returned, by name; drawn side by side.
-    """
+    """Write a GIF with a frame an epoch, in which `runs`, results of `train` by name, are side by side."""
     import_pyplot()
     from matplotlib.animation import FuncAnimation, PillowWriter
 
@@ -88,7 +70,7 @@ def animate(path: str | Path, toy: Toy, X: Array, y: Array, runs: Mapping[str, S
     panels = [(name, models, 0) for name, models in runs.items()]
     figure, displays = _figure(toy, X, y, panels, len(panels))
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # places stay as they are
+    figure.set_layout_engine("none")  # so that nothing moves from frame to frame
     grid = np.column_stack([displays[0].boundary.xx0.ravel(), displays[0].boundary.xx1.ravel()])
 
     def frame(epoch: int) -> None:
@@ -101,7 +83,7 @@ def animate(path: str | Path, toy: Toy, X: Array, y: Array, runs: Mapping[str, S
 
 
 def draw(path: str | Path, toy: Toy, X: Array, y: Array, runs: Mapping[str, Sequence[Model]]) -> None:
-    """Write a picture of a few moments, the first and the last among them; otherwise as `animate`."""
+    """Write a picture of a few epochs, the first and the last among them; otherwise as `animate`."""
     n_epochs = len(next(iter(runs.values())))
     moments = np.unique(np.geomspace(1, n_epochs, MOMENTS).round().astype(int)) - 1
     panels = [(name, models, epoch) for name, models in runs.items() for epoch in moments]
@@ -112,7 +94,7 @@ def draw(path: str | Path, toy: Toy, X: Array, y: Array, runs: Mapping[str, Sequ
 def _figure(
     toy: Toy, X: Array, y: Array, panels: Sequence[Panel], n_columns: int
 ) -> tuple[Figure, list[DecisionRegionsDisplay]]:
-    """A figure with a panel for each (name, models, epoch), and their displays."""
+    """Figure with a panel for each (name, models, epoch), and the displays in it."""
     import_pyplot()
     from matplotlib.figure import Figure
 

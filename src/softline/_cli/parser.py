@@ -1,4 +1,4 @@
-"""Arguments of the command line, as tables: the commands, and the options that estimators take."""
+"""Arguments of the command line, as tables of commands and of the options of estimators."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SOLVERS = ("sgd", "gd", "lbfgs", "random_search", "random_local_search")
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "leaky_relu")
 SCHEDULES = ("constant", "step", "exponential", "inverse_time", "cosine", "warm_up")
 
-# Estimators by the names of --model: module and class.
+# Module and class of each --model.
 MODELS = {
     "softmax": "softline.linear_model:SoftmaxClassifier",
     "logistic": "softline.linear_model:LogisticRegression",
@@ -25,7 +25,7 @@ MODELS = {
     "knn": "softline.neighbors:KNeighborsClassifier",
     "mlp": "softline.neural_network:MLPClassifier",
 }
-# Names that a model has for parameters of SoftmaxClassifier.
+# Names in a model of the parameters of SoftmaxClassifier.
 RENAMED = {
     ("logistic", "alpha"): "C",
     ("knn", "n_threads"): "n_jobs",
@@ -33,7 +33,7 @@ RENAMED = {
     ("mlp", "schedule"): "learning_rate",
     ("mlp", "optimizer"): "solver",
 }
-# Parameters without effect on solvers other than sgd.
+# Parameters without effect on solvers.
 OF_SGD = ("batch_size", "schedule", "label_smoothing", "optimizer", "early_stopping")
 NOT_OF_SOLVER: dict[str, tuple[str, ...]] = {
     "gd": ("batch_size",),
@@ -44,19 +44,13 @@ NOT_OF_SOLVER: dict[str, tuple[str, ...]] = {
 
 
 def estimator_class(model: str) -> Any:
-    """The class that --model names."""
+    """Class that --model names."""
     module, name = MODELS[model].split(":")
     return getattr(import_module(module), name)
 
 
 def parameters(args: argparse.Namespace) -> dict[str, Any]:
-    """Parameters of the estimator that the options ask for.
-
-    Raises
-    ------
-    ValueError
-        If an option belongs to another model, or to another solver.
-    """
+    """Parameters that the options set; ValueError if one belongs to another model or solver."""
     found = {}
     for option in OPTIONS:
         (flag,) = option.flags
@@ -81,7 +75,7 @@ def parameters(args: argparse.Namespace) -> dict[str, Any]:
 def _checked(
     convert: Callable[[str], Any], right: Callable[[Any], bool], expected: str
 ) -> Callable[[str], Any]:
-    """Type for argparse: converts a text, and refuses it unless the result is right."""
+    """Type for argparse that converts a text, and refuses it unless the result is right."""
 
     def convert_and_check(text: str) -> Any:
         try:
@@ -134,11 +128,11 @@ class Argument:
     values : callable, tuple of str, True or None
         A type for argparse, the choices, True for a switch, or None for any text.
     name : str
-        Its name in the parsed arguments; "" is the longest flag's.
+        Name in the parsed arguments; "" means that of the longest flag.
     models : str
-        The models that have a parameter `name`, if this sets it. It is left to them where it is not given.
+        Models with a parameter `name` that this sets. Without it, they keep their defaults.
     default : object
-        Told in the help unless it is None.
+        Shown in the help unless it is None.
     """
 
     spelling: str
@@ -155,7 +149,7 @@ class Argument:
         self.name = self.name or (self.flags or words)[-1].strip("-[]").replace("-", "_").lower()
 
     def add_to(self, parser: Any) -> None:
-        """Add it to a parser of argparse, or to a group of one."""
+        """Add the argument to a parser of argparse, or to a group."""
         details: dict[str, Any] = {"dest": self.name} if self.flags else {}
         details["default"] = argparse.SUPPRESS if self.models else self.default
         if self.values is True:
@@ -171,13 +165,13 @@ class Argument:
         vars(action).update(help=(self.help + told).lstrip(), defaults=self)
 
     def parameter(self, model: str) -> str:
-        """The name of the parameter that it sets."""
+        """Name of the parameter that the argument sets."""
         return RENAMED.get((model, self.name), self.name)
 
     def __str__(self) -> str:
         """Default of the first model, and of each model where it differs.
 
-        Read from the classes, which take a second to import: only a printed help waits for that.
+        They are read only for a printed help, because importing the classes takes a second.
         """
         models: dict[str, list[str]] = {}
         for model in self.models.split():
@@ -254,13 +248,13 @@ TRAINING = [
 
 
 class Command(NamedTuple):
-    """A command; of arguments in a list of their own, only one may be given."""
+    """A command; arguments in a list of their own exclude each other."""
 
     help: str  # its line among the commands
     description: str
     arguments: Sequence[Argument | list[Argument]]
-    reads: tuple[str, ...] = ()  # names of what it reads, where it also writes
-    writes: tuple[str, ...] = ()  # spelling of what names files to write
+    reads: tuple[str, ...] = ()  # names of the arguments with files to read, if it also writes
+    writes: tuple[str, ...] = ()  # spellings of the arguments with files to write
 
 
 COMMANDS = {

@@ -1,4 +1,4 @@
-"""Files: what is wrong with one that is read; and writing them whole, never in the place of an input."""
+"""Errors of files that are read; and writers of whole files, never in the place of an input."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Part: TypeAlias = tuple[Array, Array]  # X and y
 
 
 class DataError(ValueError):
-    """A file is damaged, or holds something else than it should; one line names the file and the place."""
+    """Error of a file that is damaged or holds something else than it should; it names the place."""
 
 
 def existing(path: PathLike) -> Path:
-    """The path of a file that is there."""
+    """Path of a file that exists; if it does not, FileNotFoundError."""
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder; expected a file")
@@ -35,13 +35,7 @@ def existing(path: PathLike) -> Path:
 
 
 def check_target(path: PathLike) -> Path:
-    """Where a file written to `path` will lie, links followed.
-
-    Raises
-    ------
-    OSError
-        If no file can be written there.
-    """
+    """Resolved path of a file to write; OSError if it cannot be written there."""
     if not os.fspath(path):
         raise FileNotFoundError("cannot write a file without a name")
     target = Path(path).resolve()
@@ -55,15 +49,7 @@ def check_target(path: PathLike) -> Path:
 
 
 def check_outputs(outputs: Mapping[str, PathLike], inputs: Iterable[PathLike]) -> None:
-    """Raise ValueError if an output is an input, or another output, however either is spelt.
-
-    Parameters
-    ----------
-    outputs : dict of path-like
-        What a command writes, by the name of the option.
-    inputs : iterable of path-like
-        What it reads.
-    """
+    """Raise ValueError if an output, by the name of its option, is an input or another output."""
     for (name, path), (other, same) in combinations(outputs.items(), 2):
         if _is_same_file(path, same):
             raise ValueError(f"{name} and {other} are both {path}; expected two files")
@@ -78,7 +64,7 @@ def check_outputs(outputs: Mapping[str, PathLike], inputs: Iterable[PathLike]) -
 def _is_same_file(path: PathLike, other: PathLike) -> bool:
     try:
         return os.path.samefile(path, other)
-    except OSError:  # one does not exist yet, or can never
+    except OSError:  # one does not exist yet, or cannot
         return os.path.realpath(path) == os.path.realpath(other)
 
 
@@ -86,11 +72,6 @@ def write_file(path: PathLike, contents: bytes) -> None:
     """Write bytes; a failure leaves an older file as it was.
 
     Temporary files that dead writers of the same file left behind are removed.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
     """
     target = check_target(path)
     for leftover in target.parent.glob(f".{glob.escape(target.name)}.{8 * '[0-9a-f]'}.tmp"):
@@ -113,9 +94,9 @@ def write_file(path: PathLike, contents: bytes) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Lock a file, and tell whether nobody else has: the lock ends with the process that holds it.
+    """Lock a file, and tell whether it was free; the lock ends with its process.
 
-    Windows needs no lock here, where a file that somebody writes cannot be removed.
+    Windows needs no lock here, because a file that somebody writes cannot be removed there.
     """
     if sys.platform == "win32":
         yield True

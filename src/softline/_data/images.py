@@ -50,7 +50,7 @@ def _find_idx(path: Path, stem: str, kind: str) -> Path:
 
 
 def _read_idx(path: Path, n_axes: int) -> Array:
-    """The array of unsigned bytes in an idx file, plain or gzip."""
+    """Array of unsigned bytes in an idx file, plain or gzip."""
     zipped = path.suffix == ".gz"
     magic = bytes([0, 0, 8, n_axes])
     try:
@@ -64,8 +64,8 @@ def _read_idx(path: Path, n_axes: int) -> Array:
                 )
             shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
             size = math.prod(shape)
-            # read() reserves the memory that it is asked for, and a header may claim any size: read no more
-            # than the file can hold (deflate shrinks 1032-fold at most), plus a byte, to see whether it ends.
+            # A header may claim any size, and read() reserves what it is asked for. So read no more than the
+            # file can hold (deflate shrinks 1032-fold at most), plus a byte, to see whether it ends.
             most = path.stat().st_size * (1032 if zipped else 1)
             values = file.read(min(size, most) + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as err:
@@ -88,7 +88,7 @@ def _checked_codes(path: Path, labels: Array) -> Array:
 
 
 def find_cifar10(path: Path) -> tuple[Path, str]:
-    """The folder of the batches and what their names end with: "" for pickles, ".bin" for binary ones."""
+    """Folder of the batches, and the ending of their names: "" for pickles, ".bin" for binary ones."""
     layouts = ("cifar-10-batches-py", "cifar-10-batches-bin")
     for folder in (path, *(parent / layout for parent in (path, path / "cifar10") for layout in layouts)):
         for suffix in ("", ".bin"):
@@ -112,7 +112,7 @@ def read_cifar10_binary(path: Path) -> Part:
 
 def read_cifar10_pickle(path: Path) -> Part:
     """Pixels (n, 3072) uint8 and labels (n,) int64 from a pickled dictionary."""
-    # From memory: reads from a file would reserve as much as the pickle claims.
+    # From memory, because reads from a file would reserve as much as the pickle claims.
     file = io.BytesIO(existing(path).read_bytes())
     try:
         batch = _BatchUnpickler(file, encoding="bytes").load()
@@ -147,7 +147,7 @@ def read_cifar10_pickle(path: Path) -> Part:
 
 
 class _Recorded:
-    """Stand-in for what a pickle would call: it keeps arguments and state, and does nothing."""
+    """Stand-in for a callable in a pickle: it keeps arguments and state, and does nothing."""
 
     def __init__(self, *args: Any) -> None:
         self.args = args
@@ -165,7 +165,7 @@ class _Dtype(_Recorded):
 
 
 class _Bytes(_Recorded, bytes):
-    """_codecs.encode(text, "latin1"), with which Python 3 writes bytes in protocol 2."""
+    """Stand-in for _codecs.encode(text, "latin1"), with which Python 3 writes bytes in protocol 2."""
 
     def __new__(cls, text: str, encoding: str) -> Self:
         return bytes.__new__(cls, text, "latin1")
@@ -181,13 +181,13 @@ _STAND_INS = {
 
 
 class _BatchUnpickler(pickle._Unpickler):
-    """Unpickles containers, numbers and strings, records arrays, and refuses all else.
+    """Unpickler of containers, numbers and strings that records arrays and refuses all else.
 
-    Derived from Python's unpickler because that in C reserves memory up to any index a damaged file names.
+    Derived from Python's unpickler, because the one in C reserves memory up to any index that a file names.
     """
 
     dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
-    del dispatch[pickle.BYTEARRAY8[0]]  # it takes as much memory as the file claims
+    del dispatch[pickle.BYTEARRAY8[0]]  # because it reserves as much memory as the file claims
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:

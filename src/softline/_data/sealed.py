@@ -1,4 +1,4 @@
-"""A held-out test set that counts how often it is looked at."""
+"""Hold-out test set that counts how often it is looked at."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Look", "SealedTestSet", "TestSetWarning", "sealed"]
 
 
 class TestSetWarning(UserWarning):
-    """A test set was looked at more than once: its score is no longer that of rows never seen."""
+    """Warning that a test set was looked at more than once: its score is no longer that of unseen rows."""
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # because pytest takes the class for a test
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Look:
     Attributes
     ----------
     date : str
-        Of the look, UTC, as ISO 8601: "2026-01-31T12:00:00+00:00".
+        UTC, as ISO 8601: "2026-01-31T12:00:00+00:00".
     test_set : str
-        Which test set it was: a fingerprint of its rows and labels.
+        Fingerprint of the rows and labels.
     model : str
-        The class of the model.
+        Name of the model's class.
     score : float
     """
 
@@ -44,7 +44,7 @@ class Look:
 
 
 class SealedTestSet:
-    """Rows and labels that can be scored on and not be read; every look is counted and dated.
+    """Rows and labels that can be scored on but not read; every look is counted and dated.
 
     Made by :func:`sealed`. Neither indexing nor unpacking gives out a row, and there are no copies, which
     would count for themselves.
@@ -52,7 +52,7 @@ class SealedTestSet:
     Attributes
     ----------
     looks : tuple of Look
-        All there have been, oldest first.
+        All looks, oldest first.
     """
 
     def __init__(self, X: Any, y: Any) -> None:
@@ -70,9 +70,9 @@ class SealedTestSet:
     def score(self, model: Any) -> float:
         """Score a model: its ``score(X, y)``, the accuracy of a classifier.
 
-        This is a look, for this object and for the model, whose attribute ``test_looks_``, a list of
-        :class:`Look`, gets it, too; :func:`softline.save_model` keeps that, and fitting anew does not clear
-        it. A call that raises tells no score, and is none.
+        This is a look. It is counted here and in the attribute ``test_looks_`` of the model, a list of
+        :class:`Look`, which :func:`softline.save_model` keeps, and which fitting anew does not clear. A call
+        that raises tells no score, and is no look.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ def sealed(X_test: MatrixLike, y_test: ArrayLike) -> SealedTestSet:
 
 
 def _fingerprint(X: Any, y: Any) -> str:
-    """What tells test sets apart: shapes, types and bytes."""
+    """Digest of shapes, types and bytes, which tells test sets apart."""
     digest = hashlib.sha256()
     if hasattr(X, "tocsr"):
         X = X.tocsr()

@@ -1,4 +1,4 @@
-"""Tables in .csv, .npy and .npz files: reading them, and warning of columns that look wrong.
+"""Readers of tables in .csv, .npy and .npz files, with warnings of columns that look wrong.
 
 Nothing in a file is trusted before it is checked, and no column is left out without a warning.
 """
@@ -25,22 +25,22 @@ from softline._typing import Array
 FILE_TYPES = (".csv", ".npy", ".npz")
 NPZ_ARRAYS = ("X", "y", "X_train", "y_train", "X_val", "y_val", "X_test", "y_test")
 
-# The first wins where two fit a file equally well: "1,5;a" more likely has a decimal comma.
+# Where two fit a file equally well, the first wins, because "1,5;a" more likely has a decimal comma.
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", ",": "commas"}
-SAMPLE = 20  # lines that decide the separator
+SAMPLE = 20  # number of lines that decide the separator
 MOST_CHARACTERS = 1 << 24  # of a line
-CELLS_AT_ONCE = 1 << 20  # of a check for finite numbers
+CELLS_AT_ONCE = 1 << 20  # in a check for finite numbers
 
 # Names that pandas gives to columns without one.
 NAMELESS = re.compile(r"|Unnamed: \d+(\.\d+)*")
 DECIMAL_COMMA = re.compile(r"\s*[+-]?(\d+(\.\d{3})*)?,\d+\s*")
 
-# Fewest rows to call a column a count, or identifiers: fewer may look so by chance.
+# Fewest rows to take a column for a count, or for identifiers: fewer may look so by chance.
 FEWEST_COUNTED, FEWEST_IDENTIFIERS = 10, 20
 
 
 class DataWarning(UserWarning):
-    """A file can be read, but something in it is unlikely to be meant for training."""
+    """Warning of a file that can be read, but has something that is unlikely to be meant for training."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Table:
         return f"column{'s' * (len(columns) > 1)} {listed}{counted}"
 
     def without(self, columns: Sequence[int]) -> Table:
-        """The table without some of its features."""
+        """Table without some of its features."""
         kept = [j for j in range(self.X.shape[1]) if j not in set(columns)]
         return replace(
             self,
@@ -111,7 +111,7 @@ def warn(path: Path, message: str) -> None:
 
 
 def counting_columns(X: Array) -> list[int]:
-    """Columns that count the rows, from any number on."""
+    """Columns that only count the rows, from any number on."""
     n, first, last = len(X), X[0].astype(np.float64), X[-1].astype(np.float64)
     candidates = np.flatnonzero((first == np.rint(first)) & (last - first == n - 1))
     return [int(j) for j in candidates if np.array_equal(X[:, j].astype(np.float64), first[j] + np.arange(n))]
@@ -130,13 +130,8 @@ def _identifiers(X: Array) -> list[int]:
     return [j for j in candidates if distinct(X[:, j])]
 
 
-def _is_sorted_by_class(y: Array) -> bool:
-    """Whether the rows of each class lie together."""
-    return bool(np.count_nonzero(y[1:] != y[:-1]) == len(np.unique(y)) - 1)
-
-
 def without_row_numbers(path: Path, table: Table) -> Table:
-    """The table without columns that only count its rows, with a warning."""
+    """Table without columns that only count its rows, with a warning."""
     counting = counting_columns(table.X) if len(table.X) >= FEWEST_COUNTED else []
     if not counting or len(counting) == table.X.shape[1]:
         return table
@@ -155,13 +150,14 @@ def warn_of_identifiers(path: Path, table: Table) -> None:
         f"{table.told(columns)} {verb} a different whole number in each row, as identifiers have, which are "
         "no features: leave out what is one"
     )
-    if table.y is not None and _is_sorted_by_class(table.y):
+    y = table.y
+    if y is not None and np.count_nonzero(y[1:] != y[:-1]) == len(np.unique(y)) - 1:
         message += ". The rows are sorted by class, so that a row's number would give its class away"
     warn(path, message)
 
 
 def check_labels_are_classes(path: Path, y: Array, label_name: str | None, *, chosen: bool) -> None:
-    """Warn of labels that look like measurements; refuse fractions in a column that nobody has chosen."""
+    """Warn of labels that look like measurements; refuse fractions if nobody chose the column."""
     if y.dtype.kind not in "iuf":
         return
     values = np.unique(y)
@@ -182,7 +178,7 @@ def check_labels_are_classes(path: Path, y: Array, label_name: str | None, *, ch
 
 
 def read_npz(path: Path, label: int | str | None) -> dict[str, Array]:
-    """The arrays of a .npz file that have one of the names expected."""
+    """Arrays of a .npz file with the names expected."""
     if label is not None:
         raise ValueError(
             f"label={label!r} chooses a column; the labels of a .npz file are an array of their own"
@@ -225,7 +221,7 @@ def _array(path: Path, arrays: dict[str, Array], name: str) -> Array:
 
 
 def _checked_features(path: Path, name: str, X: Array) -> Array:
-    """X, after checking that it is a matrix of finite numbers."""
+    """Check that X is a matrix of finite numbers, and return it."""
     if X.ndim != 2 or X.dtype.kind not in "biuf" or X.size == 0:
         raise DataError(f"{path}: {name} of shape {X.shape} and type {X.dtype}; expected a matrix of numbers")
     n_rows = max(1, CELLS_AT_ONCE // X.shape[1])
@@ -238,7 +234,7 @@ def _checked_features(path: Path, name: str, X: Array) -> Array:
 
 
 def _checked_labels(path: Path, y: Array) -> Array:
-    """Labels (n,), whole numbers as int64, others as they are."""
+    """Check labels (n,); whole numbers become int64, others stay as they are."""
     if y.dtype.kind not in "biufU":
         raise DataError(f"{path}: labels of type {y.dtype}; expected numbers or text")
     if y.dtype.kind == "f" and not np.isfinite(y).all():
@@ -253,7 +249,7 @@ def _checked_labels(path: Path, y: Array) -> Array:
 
 def _read_npy(path: Path, label: int | str | None) -> Table:
     try:
-        # Mapped: that compares the sizes of header and file before it takes memory.
+        # Mapped, because that compares the sizes in header and file before it takes memory.
         matrix = np.asarray(np.lib.format.open_memmap(path, mode="r"))
     except OSError:
         raise
@@ -272,7 +268,7 @@ def _read_npy(path: Path, label: int | str | None) -> Table:
 
 
 def _take_columns(X: Array, columns: Sequence[int]) -> Array:
-    """Columns in order, without a copy if they lie together."""
+    """Columns in order, without a copy if they are adjacent."""
     if len(columns) == columns[-1] - columns[0] + 1:
         return X[:, columns[0] : columns[-1] + 1]
     return X[:, columns]
@@ -308,7 +304,7 @@ class _CsvFile:
         self.path = path
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """Lines below the header, with their numbers, but for blank lines and comments."""
+        """Lines below the header, with their numbers, without blank lines and comments."""
         number = 0
         with open(self.path, newline="", encoding="utf-8-sig") as file:
             while line := file.readline(MOST_CHARACTERS + 1):
@@ -355,9 +351,9 @@ class _CsvFile:
         if not head:
             raise DataError(f"{self.path}: empty; expected rows of numbers")
         if len(head) > 1 and head[0][1][0].startswith("#") and all(map(_is_text, head[1][1])):
-            self.after, _ = head.pop(0)  # a comment of as many cells as the header below it
+            self.after, _ = head.pop(0)  # a comment with as many cells as the header below it
         first, second = ([cell.strip() for cell in row] for _, row in (head[0], head[min(1, len(head) - 1)]))
-        first[0] = first[0].removeprefix("#").lstrip()  # NumPy's header
+        first[0] = first[0].removeprefix("#").lstrip()  # as NumPy writes a header
         if label is not None:
             self.position = _label_position(self.path, label, len(first), first)
         self.columns = [j for j in range(len(first)) if j != self.position]
@@ -391,7 +387,7 @@ class _CsvFile:
         numbers = [table[name] for name in names if name[0] == "f"]
         X = numbers[0] if len(numbers) == 1 else np.hstack(numbers)
         labels = [text.strip() for name in names if name[0] == "l" for text in table[name][:, 0]]
-        # After an unclosed quote all that follows is one label.
+        # An unclosed quote turns all that follows into one label.
         if not np.isfinite(X).all() or not all(labels) or any("\n" in label for label in labels):
             self.check()
         return X, labels
@@ -438,14 +434,14 @@ def _read_csv(path: Path, label: int | str | None, names: Sequence[str]) -> Tabl
 
 
 def _split_lines(lines: list[str], separator: str) -> list[list[str]]:
-    """Rows of cells; none if the quotes are wrong."""
+    """Split lines into rows of cells; no rows if the quotes are wrong."""
     with contextlib.suppress(csv.Error):
         return list(csv.reader(lines, delimiter=separator))
     return []
 
 
 def _columns_to_read(path: Path, header: list[str], columns: list[int], names: Sequence[str]) -> list[int]:
-    """Positions of the features: columns in `names` if there are any, else all after those without a name."""
+    """Positions of the features: columns in `names`, or else all after those without a name."""
     known = [j for j in columns if header[j] in set(names)]
     if known:
         others = [header[j] for j in columns if j not in set(known)]
@@ -462,7 +458,7 @@ def _columns_to_read(path: Path, header: list[str], columns: list[int], names: S
 
 def _number(cell: str, default: float | None = None) -> Any:
     try:
-        # "1_0" is a name, though Python reads 10; NumPy reads neither that nor digits of other scripts.
+        # Python reads "1_0" as 10 and takes digits of other scripts, but NumPy does neither.
         return float(cell) if "_" not in cell and cell.strip().isascii() else default
     except ValueError:
         return default
@@ -477,11 +473,11 @@ def _is_text(cell: str) -> bool:
 
 
 def _is_header(first: list[str], second: list[str], columns: list[int], position: int | None) -> bool:
-    """Whether the first row names the columns; `second` is the next row, or again the first."""
+    """Whether the first row names the columns; `second` is the next row, or the first again."""
     features = [first[j] for j in columns if first[j]]
     if features and not any(map(_is_numeric, features)):
         return True
-    # "0,1,2": names that pandas gives, after an empty one of the index, or above other numbers than such.
+    # "0,1,2", as pandas names columns: after the empty name of the index, or above fractions.
     named = [j for j, cell in enumerate(first) if cell and (j in columns or not _is_text(cell))]
     numbered = named and [first[j] for j in named] == list(map(str, range(len(named))))
     fractions = len(named) > 2 and not all(cell.isdigit() for cell in second)
@@ -497,7 +493,7 @@ def _parse_labels(path: Path, labels: list[str]) -> Array:
     if any(map(_is_text, labels)):
         return np.array(labels)
     try:
-        return np.array(list(map(int, labels)), np.int64)  # exact where floats are not
+        return np.array(list(map(int, labels)), np.int64)  # because floats are not exact
     except OverflowError:
         return np.array(labels)
     except ValueError:

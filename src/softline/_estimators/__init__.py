@@ -1,1 +1,1 @@
-"""The estimators, a file each, and what they share."""
+"""The estimators, one a file, and their common base."""

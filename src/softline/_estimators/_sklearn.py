@@ -43,24 +43,24 @@ __all__ = [
 
 
 def check_solver(solver: str, penalty: str | None, dual: bool) -> None:
-    """Raise what LogisticRegression raises of a solver that lacks a penalty: the table of them is private."""
+    """Raise scikit-learn's error for a solver that lacks a penalty: its table of solvers is private."""
     from sklearn.linear_model._logistic import _check_solver  # late, because it takes a second to import
 
     _check_solver(solver, penalty, dual)
 
 
 def check_parameters(estimator: Any) -> None:
-    """Check the parameters of an estimator that no `fit` has checked, because it comes from elsewhere."""
+    """Check the parameters of an estimator that is restored instead of fitted."""
     estimator._validate_params()
 
 
 def constraints_of(cls: Any) -> dict[str, list[Any]]:
-    """What the parameters of a class of scikit-learn may be."""
+    """Constraints of the parameters of a class of scikit-learn."""
     return cls._parameter_constraints
 
 
 def callback_context(estimator: Any, max_subtasks: int) -> Any:
-    """The root of a fit's callbacks, for which the protocol has no public name; None without callbacks."""
+    """Root context of a fit's callbacks, which has no public name; None without callbacks."""
     if not hasattr(estimator, "_skl_callbacks"):
         return None
     return estimator._init_callback_context(max_subtasks=max_subtasks)

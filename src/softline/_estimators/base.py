@@ -1,4 +1,4 @@
-"""What linear and softmax models do once they are fitted, whatever fitted them; and how they take in X."""
+"""Base of the estimators: validation of X, scores, labels and probabilities."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ DESCENT_CONSTRAINTS: dict[str, list[Any]] = {
 
 
 def checks_parameters(fit: Method) -> Method:
-    """scikit-learn's check of an estimator's parameters before `fit`, with a type, which it lacks there."""
+    """Typed form of scikit-learn's decorator that checks parameters before `fit`."""
     return cast(Method, fit_context(prefer_skip_nested_validation=True)(fit))
 
 
 def available_where(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
-    """scikit-learn's decorator of a method that an estimator has where `check` says so, with a type."""
+    """Typed form of scikit-learn's decorator of a method that exists only where `check` is true."""
     return cast(Callable[[Method], Method], available_if(check))
 
 
 def convert_to(X: object) -> Any:
-    """What scikit-learn is to convert X to: None if the kernels read its dtype, "numeric" to refuse text."""
+    """Dtype that scikit-learn must convert X to: None if the kernels read it, "numeric" to refuse text."""
     dtype = getattr(X, "dtype", None)
     if isinstance(dtype, np.dtype) and kernels_read(dtype):
         return None
@@ -60,13 +60,7 @@ def convert_to(X: object) -> Any:
 
 
 def as_numbers(X: Array, converted_to: Any) -> Array:
-    """X, after scikit-learn made of it what `convert_to` says, in a dtype that the kernels read.
-
-    Raises
-    ------
-    TypeError
-        If X holds dates, durations or text of NumPy's StringDType.
-    """
+    """X, converted as `convert_to` says, in a dtype that the kernels read; TypeError for dates and text."""
     if X.dtype.kind in "mMT":
         raise TypeError(f"X must hold numbers; convert its {X.dtype} explicitly")
     if converted_to is None or X.dtype in (np.float32, np.float64):
@@ -75,10 +69,10 @@ def as_numbers(X: Array, converted_to: Any) -> Array:
 
 
 class LinearPredictor:
-    """Scores and labels of rows by `coef_`, `intercept_` and `classes_`.
+    """Mixin of estimators that predict by `coef_`, `intercept_` and `classes_`; networks override `_scores`.
 
-    A mixin; networks bring scores of their own. `coef_` (C, D) has a row a class; or, as scikit-learn has it
-    for two classes, one row: the log-odds of ``classes_[1]``.
+    `coef_` (C, D) has a row a class; or, as scikit-learn has it for two classes, one row: the log-odds of
+    ``classes_[1]``.
     """
 
     coef_: Floats
@@ -102,7 +96,7 @@ class LinearPredictor:
     def _validate(self, X: Any, y: ArrayLike = "no_validation", *, reset: bool) -> Rows | tuple[Rows, Array]:
         """X as Rows, in its own dtype where the kernels read it; and y if there is one.
 
-        X with a y is checked to be finite; without, that is left to its scores, which tell.
+        With y, X is checked to be finite; without, that is left to the scores, which NaN and infinity reach.
         """
         converted = convert_to(X)
         options = {"dtype": converted, "ensure_all_finite": False}
@@ -124,7 +118,7 @@ class LinearPredictor:
         return Rows(X)
 
     def _check_matrix(self, y: Array, dtype: np.dtype[Any], reset: bool) -> Array:
-        """A column for each class, of a y as users pass it."""
+        """Check a matrix y, which has a column for each class."""
         return check_targets(y, dtype)
 
     @property
@@ -150,17 +144,17 @@ class LinearPredictor:
         )
 
     def _restore(self, layers: list[Layer], history: dict[str, Any]) -> None:
-        """Become the model of `classes_` that has these layers and this history."""
+        """Set weights and history of a model that has its `classes_`."""
         ((self.coef_, self.intercept_),) = layers
         for name, value in history.items():
             setattr(self, f"{name}_", value)
 
     def _fitted(self) -> dict[str, Any]:
-        """What callbacks need to rebuild the model as it is at present."""
+        """Attributes from which callbacks can rebuild the model as it is at present."""
         return {"coef_": self.coef_, "intercept_": self.intercept_}
 
     def _raise_if_not_finite(self, X: Rows) -> None:
-        """Raise what scikit-learn raises for NaN and infinity in X."""
+        """Raise scikit-learn's error if X has NaN or infinity."""
         array = X[:] if X.array.dtype.name == "bfloat16" else X.array
         assert_all_finite(array, estimator_name=type(self).__name__, input_name="X")
 
@@ -175,7 +169,7 @@ class LinearPredictor:
         W, b = (np.ascontiguousarray(a, dtype) for a in (self.coef_, self.intercept_))
         scores, X = np.empty((len(X), len(W)), dtype), Rows(X.array, dtype=dtype)
         _kernels.scores(X, None, W, b, scores, self.n_threads)
-        if not np.isfinite(scores).all():  # a feature that is not finite leaves no score finite
+        if not np.isfinite(scores).all():  # as no score is where a feature is not
             self._raise_if_not_finite(X)
         return scores * np.array([-0.5, 0.5], dtype) if len(W) == 1 else scores
 
@@ -205,12 +199,12 @@ class LinearPredictor:
         -------
         y : (N,) ndarray of type ``classes_.dtype``
         """
-        scores = self._scores(X)[:, : len(self.classes_)]  # of one class the first of two columns
+        scores = self._scores(X)[:, : len(self.classes_)]  # a single class is the first of two columns
         return self.classes_[scores.argmax(axis=1)]
 
 
 class SoftmaxPredictor(LinearPredictor):
-    """The same, and probabilities."""
+    """Mixin of estimators that also predict probabilities, by a softmax of the scores."""
 
     @property
     def _output(self) -> Output:

@@ -12,7 +12,7 @@ from softline._typing import Layer
 
 Output: TypeAlias = Literal["softmax", "logistic", "one versus rest", "scores", "votes"]
 
-# Attributes of a training, without the _ at their end.
+# Attributes that tell of the training, without the _ at their end.
 HISTORY = ("n_iter", "learning_rate", "loss_curve", "validation_scores", "epoch_seconds", "t")
 
 
@@ -25,13 +25,13 @@ class Description:
     layers : list of (W, b)
         Weights W (n_out, n_in) of rows as they come, and intercepts b (n_out,). Nearest neighbours have none.
     output : {"softmax", "logistic", "one versus rest", "scores", "votes"}
-        What becomes of the scores: probabilities, of one softmax or of logistic functions; nothing; or votes.
+        What `predict_proba` makes of the scores; "scores" means that there are no probabilities.
     activation : str or None
         Of the hidden units of a network; None of other models.
     several : bool
         Whether a row may have several labels.
     history : dict
-        Those of the attributes `HISTORY` that the model has.
+        Attributes of `HISTORY` that the model has.
     n_threads : int or None
     feature_names : list of str or None
     """
@@ -50,7 +50,7 @@ class Description:
 
     @property
     def training(self) -> dict[str, str]:
-        """How the training went, under "epochs" or "steps"; empty of models that take none."""
+        """Summary of the training, under "epochs" or "steps"; empty for models without iterations."""
         n_iter = self.history.get("n_iter")
         if n_iter is None:
             return {}
@@ -72,5 +72,5 @@ def layers_of(model: Any) -> list[Layer]:
 
 
 def history_of(model: Any) -> dict[str, Any]:
-    """Those of the attributes `HISTORY` that a model has."""
+    """Attributes of `HISTORY` that a model has, by name."""
     return {name: vars(model)[f"{name}_"] for name in HISTORY if f"{name}_" in vars(model)}

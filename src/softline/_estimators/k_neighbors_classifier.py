@@ -1,4 +1,4 @@
-"""Nearest neighbours, under the name of scikit-learn's module."""
+"""scikit-learn's KNeighborsClassifier by brute force, on softline's kernels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from softline._typing import Array, Floats, MatrixLike, Metric
 
 __all__ = ["KNeighborsClassifier"]
 
-# Rows to check at a time where that needs a copy.
+# Rows checked at a time where the check needs a copy.
 _ROWS = 1024
 
 
@@ -90,7 +90,7 @@ class KNeighborsClassifier(LeavesTheRest, SklearnKNeighborsClassifier):
     n_samples_fit_: int
     outputs_2d_: bool
 
-    if TYPE_CHECKING:  # of scikit-learn's class, which has no types
+    if TYPE_CHECKING:  # because scikit-learn's class has no types
 
         def __init__(
             self,
@@ -154,14 +154,14 @@ class KNeighborsClassifier(LeavesTheRest, SklearnKNeighborsClassifier):
         if not self.outputs_2d_:
             self.classes_, self._y = self.classes_[0], self._y[:, 0]
         self._fit_X, self.n_samples_fit_ = X, len(X)
-        self._fit_method, self._tree = "brute", None  # what scikit-learn's code needs for sparse queries
+        self._fit_method, self._tree = "brute", None  # read by scikit-learn's code, for sparse queries
         self._left_because = None
         return self
 
     def _validate(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
-        """X in its own dtype where the kernels read it, and y if there is one; X is finite."""
+        """Check X, which keeps a dtype that the kernels read, and y if there is one."""
         converted = convert_to(X)
-        half = converted is None and X.dtype.name == "bfloat16"  # which scikit-learn does not check
+        half = converted is None and X.dtype.name == "bfloat16"  # scikit-learn does not check it
         options = {"dtype": converted, "ensure_all_finite": not half}
         if isinstance(y, str):
             X = as_numbers(validate_data(self, X, reset=reset, **options), converted)
@@ -232,7 +232,7 @@ class KNeighborsClassifier(LeavesTheRest, SklearnKNeighborsClassifier):
         nearest(X, self._fit_X, self.effective_metric_, neigh_dist, neigh_ind, self._n_threads())
         if leave_out:
             keep = neigh_ind != np.arange(len(X))[:, None]
-            keep[keep.all(axis=1), -1] = False  # so many rows are its equals that it is not among the first
+            keep[keep.all(axis=1), -1] = False  # many equal rows may leave a row itself out
             neigh_dist, neigh_ind = (a[keep].reshape(len(X), k) for a in (neigh_dist, neigh_ind))
         return (neigh_dist, neigh_ind) if return_distance else neigh_ind
 
@@ -244,7 +244,7 @@ class KNeighborsClassifier(LeavesTheRest, SklearnKNeighborsClassifier):
         return max(1, max_threads() + 1 + self.n_jobs)
 
     def _votes(self, X: MatrixLike | None) -> list[Array]:
-        """Of each output, the weights of the neighbours summed by class: a list of (n, C) arrays."""
+        """Total weight of the neighbours of each class: a list of (n, C) arrays, one an output."""
         neigh_dist, neigh_ind = self.kneighbors(X)
         weights = self._weights(neigh_dist)
         if (np.asarray(weights) == 0).all(axis=1).any():

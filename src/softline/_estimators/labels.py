@@ -15,7 +15,7 @@ from softline._kernels.rows import Rows
 from softline._training.trainer import Seen
 from softline._typing import Array, ClassWeight
 
-# How far a row of targets may be from a sum of 1: what rounding to float16 does.
+# Largest deviation of the sum of a row of targets from 1: what rounding to float16 does.
 TARGET_TOLERANCE = 1e-3
 
 
@@ -23,35 +23,29 @@ TARGET_TOLERANCE = 1e-3
 
 
 def n_columns(y: Any) -> int:
-    """Columns of a matrix, 0 of anything else."""
+    """Number of columns of a matrix; 0 for anything else."""
     shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
     return shape[1] if len(shape) == 2 else 0
 
 
 def holds_indicators(y: Array) -> bool:
-    """Whether a checked y has a column for each of several labels, 0 or 1, and no probabilities: floats."""
+    """Whether a checked y holds 0 and 1 for each of several labels, not probabilities, which are floats."""
     return y.ndim == 2 and y.dtype.kind != "f"
 
 
 def check_labels(y: Array) -> Array:
-    """Labels of a classification, plain numbers where objects hold such."""
+    """Check labels of a classification; objects that are numbers become plain numbers."""
     if y.dtype == object and (plain := np.asarray(y.tolist())).dtype.kind in "biuf":
-        y = plain  # scikit-learn knows objects that are strings only
+        y = plain  # because scikit-learn takes only objects that are strings
     try:
         check_classification_targets(y)
-    except TypeError as error:  # they are sorted
+    except TypeError as error:  # labels are sorted, and some cannot be compared
         raise TypeError(f"the labels in y must all be numbers or all be strings: {error}") from error
     return y
 
 
 def check_targets(y: Array, dtype: np.dtype[Any]) -> Array:
-    """Rows of probabilities as the kernels read them, copied only if they are not.
-
-    Raises
-    ------
-    ValueError
-        If they are no probabilities.
-    """
+    """Rows of probabilities as the kernels read them, copied only if needed; ValueError if they are none."""
     if y.dtype.kind not in "buif":
         raise ValueError(f"y of shape {y.shape} must hold probabilities; its dtype is {y.dtype}")
     if y.min() < 0:
@@ -70,12 +64,7 @@ def check_targets(y: Array, dtype: np.dtype[Any]) -> Array:
 def check_targets_or_indicators(y: Array, dtype: np.dtype[Any], several: bool | None = None) -> Array:
     """Rows of 0 and 1, for `several` labels a row, as int32; others as `check_targets` returns them.
 
-    `several` None tells them by what they hold: floats that are not all 0 or 1 are probabilities.
-
-    Raises
-    ------
-    ValueError
-        If they are neither.
+    With `several` None, floats that are not all 0 or 1 are probabilities. ValueError if they are neither.
     """
     ones = np.isin(y, (0, 1)).all()
     if several is None:
@@ -88,7 +77,7 @@ def check_targets_or_indicators(y: Array, dtype: np.dtype[Any], several: bool | 
 
 
 def classes_of(y: Array) -> tuple[Array, Array]:
-    """The classes in y and the codes of its rows; of a matrix its column numbers, and the matrix itself."""
+    """Classes and codes of labels y; for a matrix y, its column numbers and y itself."""
     if y.ndim == 2:
         return np.arange(y.shape[1]), y
     classes, codes = np.unique(y, return_inverse=True)
@@ -98,10 +87,7 @@ def classes_of(y: Array) -> tuple[Array, Array]:
 def encode(y: Array, classes: Array, name: str) -> Array:
     """Codes of labels of known classes; a matrix with a column for each class is passed through.
 
-    Raises
-    ------
-    ValueError
-        If a label is not among the classes; the message begins with `name`.
+    ValueError if a label is not among the classes; the message begins with `name`.
     """
     if y.ndim == 2:
         if y.shape[1] != len(classes):
@@ -119,12 +105,10 @@ def encode(y: Array, classes: Array, name: str) -> Array:
 
 
 def classes_of_stream(known: Array | None, y: Array, classes: ArrayLike | None, fewest: int = 2) -> Array:
-    """The classes of a call to partial_fit, of which earlier calls, if any, told the `known` ones.
+    """Classes of a call to partial_fit; `known` are those of earlier calls, None in the first.
 
-    Raises
-    ------
-    ValueError
-        If `classes` is missing on the first call, has fewer than `fewest` labels, or differs from the known.
+    ValueError if `classes` is missing in the first call, has fewer than `fewest` labels, or differs from
+    `known`.
     """
     if known is not None:
         if classes is not None and not np.array_equal(np.unique(classes), known):
@@ -154,16 +138,12 @@ def row_weights(
     dtype: DTypeLike | None = None,
     balance_by_weight: bool = True,
 ) -> Array | None:
-    """Sample and class weights multiplied, (N,) of `dtype`, that of X if None; or None where all are 1.
+    """Product of sample and class weights, (N,) of `dtype` (None: that of X); None where all are 1.
 
-    y are codes or targets. `seen` counts the rows before, whose classes count in "balanced" weights, and then
-    those of X, too. `balance_by_weight` says whether "balanced" goes by the sample weights in each class, or,
-    of codes, by the number of its rows.
-
-    Raises
-    ------
-    ValueError
-        If a weight is negative or not finite, or the weights are all zero or too large to be summed.
+    y holds codes or targets. `seen` has counted earlier rows, which take part in "balanced" weights, and
+    counts those of X. "balanced" goes by the sample weights in each class or, with `balance_by_weight` False
+    and codes, by the number of rows. ValueError if a weight is negative or not finite, or if all are zero or
+    too large to be summed.
     """
     seen = seen or Seen(len(classes))
     if sample_weight is None and class_weight is None:
@@ -194,7 +174,7 @@ def row_weights(
         multiplied = "" if class_weight is None else ", multiplied with the class weights,"
         wrong = "all zero" if total == 0 else f"too large for {weight.dtype}; scale them down"
         raise ValueError(f"the sample weights{multiplied} are {wrong}")
-    # Balanced weights change with the counts, but not their sum over all rows.
+    # Balancing leaves the sum of the weights of all rows as it is.
     balanced = class_weight == "balanced"
     seen.weight = counts.sum() if balanced else seen.weight + weight.sum(dtype=float)
     seen.n_rows, seen.of_classes = seen.n_rows + int(np.count_nonzero(weight)), counts
@@ -202,17 +182,17 @@ def row_weights(
 
 
 def balanced_weights(counts: Array) -> Array:
-    """The weights (C,) that "balanced" means, for the rows of each class, counted or their weights summed.
+    """Weights (C,) of "balanced" classes, from the number or the total weight of the rows of each.
 
-    n / (C n_c) for n rows of C classes, as in scikit-learn. A class without rows, or whose rows weigh
-    nothing, takes no part: its weight is 0, and the others are balanced as if it were not there.
+    n / (C n_c) for n rows of C classes, as in scikit-learn. A class without rows, or with rows
+    of weight 0, takes no part: its weight is 0, and the others are balanced as if it were not there.
     """
     present = counts > 0
     return np.where(present, counts.sum() / np.where(present, counts, 1), 0) / max(present.sum(), 1)
 
 
 def _weights_of_classes(class_weight: dict[Any, Any], classes: Array) -> Array:
-    """The weights (C,) that a dict holds, 1 for the classes that it leaves out.
+    """Weights (C,) of a dict, 1 for the classes that it leaves out.
 
     As in scikit-learn, it may hold labels that are not among the classes, but only if it leaves none out.
     """

@@ -1,4 +1,4 @@
-"""The least-squares classifier: another loss on the scores W x + b, whose minimum has a closed form."""
+"""Least-squares classifier: another loss on the scores W x + b, with its minimum in closed form."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from softline._training.column_stats import ColumnStats
 from softline._typing import Array, ClassWeight, Differentiable, Floats, MatrixLike, RandomState
 
 Solver: TypeAlias = Literal["auto", "svd", "cholesky", "lsqr", "sparse_cg", "sag", "saga", "lbfgs"]
-# Bytes of X in float64 at a time.
+# Bytes of X that are converted to float64 at a time.
 BLOCK_BYTES = 32 << 20
-# Normal equations worse conditioned than this are left for a decomposition of X itself, which takes a float64
-# copy of it: they square the condition number, and this leaves them six digits of sixteen.
+# Reciprocal condition number below which X itself, copied to float64, is decomposed instead of the normal
+# equations. They square the condition number: this limit leaves six digits of sixteen.
 LEAST_RCOND = 1e-10
 
 
@@ -41,7 +41,7 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
     by LAPACK: the normal equations, D x D or for fewer rows than features N x N, are summed in float64 from
     blocks of rows and solved by Cholesky's factorisation. Where they are too ill-conditioned for that, a
     singular value decomposition of X gives the solution of least norm. For two classes there is one row of
-    weights, whose target is 1 for ``classes_[1]``.
+    weights, with the target 1 for ``classes_[1]``.
 
     Targets of 0 and 1, "one-hot", lead to the same classifier: as t = 2 onehot - 1, its weights are W/2 and
     its bias (b + 1)/2, for the same alpha, and the largest score stays the largest.
@@ -66,8 +66,8 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
         Whether no weight may be negative, which is left to scikit-learn's own code.
     random_state : int, RandomState or None, default=None
     n_threads : int or None, default=None
-        Threads for scores, as in :class:`softline.SoftmaxClassifier`; those of `fit` are BLAS's own, whose
-        number may change the last bits.
+        Threads for scores, as in :class:`softline.SoftmaxClassifier`. The threads of `fit` are BLAS's own,
+        and their number may change the last bits.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
     """
 
     _sklearn = RidgeClassifier
-    # A property of RidgeClassifier before 1.7, which no fit could set.
+    # A property that can be set: in scikit-learn before 1.7 it cannot.
     classes_: Any = cached_property(lambda self: self._label_binarizer.classes_)
     solver_: str
     n_iter_: Array | None = None
@@ -185,7 +185,7 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
     def _targets_and_weight(
         self, X: Rows, y: Array, sample_weight: ArrayLike | None
     ) -> tuple[Array, Array | None]:
-        """Targets -1 and 1, (N, C) or (N, 1), and the weights of the rows, float64, None where all are 1."""
+        """Targets -1 and 1, (N, C) or (N, 1), and the float64 weights of the rows, None if all are 1."""
         self.classes_, codes = labels.classes_of(y)
         n_classes = len(self.classes_)
         targets = 2.0 * (codes[:, None] == (np.arange(n_classes) if n_classes > 2 else 1)) - 1
@@ -237,7 +237,7 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
 
 
 class _Ridge:
-    """min |A W^T - T|^2 + alpha |W|^2 for A = root (X - mean), which is never held as a whole.
+    """Minimum of |A W^T - T|^2 + alpha |W|^2 for A = root (X - mean), which is never held as a whole.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ class _Ridge:
         Of any dtype.
     mean : (D,) array
     root : (N, 1) array or None
-        Roots of the weights of the rows; None for ones.
+        Square roots of the weights of the rows; None for ones.
     T : (N, C) array
         Targets, weighted.
     alpha : float
@@ -255,12 +255,12 @@ class _Ridge:
         self.X, self.mean, self.root, self.T, self.alpha = X, mean, root, T, alpha
 
     def _block(self, rows: slice, columns: slice) -> Array:
-        """A piece of A, float64."""
+        """Block of A, float64."""
         A = self.X[rows, columns].astype(np.float64) - self.mean[columns]
         return A if self.root is None else A * self.root[rows]
 
     def solve(self) -> Array:
-        """W, (C, D)."""
+        """Weights W (C, D) at the minimum."""
         N, D = self.X.shape
         every, n_blocks = slice(None), -(-8 * N * D // BLOCK_BYTES)
         if N >= D:  # (A^T A + alpha) W^T = A^T T, by blocks of rows
@@ -281,9 +281,9 @@ class _Ridge:
         return np.hstack([V.T @ self._block(every, columns) for columns in _pieces(D, n_blocks)])
 
     def _solve_positive(self, gram: Array, right: Array) -> Array | None:
-        """(gram + alpha)^-1 right, or None if too little would be left of its digits."""
+        """Product of (gram + alpha)^-1 and `right`; None if gram is too ill-conditioned."""
         gram[np.diag_indices_from(gram)] += self.alpha
-        sizes = np.abs(gram)  # of the lower triangle; the upper one is zero
+        sizes = np.abs(gram)  # only of the lower triangle, because the upper one is zero
         norm = np.max(sizes.sum(axis=0) + sizes.sum(axis=1) - sizes.diagonal())
         try:
             factor, _ = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
@@ -295,7 +295,7 @@ class _Ridge:
         return cho_solve((factor, True), right, check_finite=False)
 
     def _decompose(self) -> Array:
-        """The solution by singular values, of least norm where some of them are zero but for rounding."""
+        """Solution by singular values, of least norm where some of them are zero up to rounding."""
         U, s, Vt = svd(
             self._block(slice(None), slice(None)), full_matrices=False, overwrite_a=True, check_finite=False
         )
@@ -305,6 +305,6 @@ class _Ridge:
 
 
 def _pieces(n: int, n_pieces: int) -> list[slice]:
-    """Slices that divide n evenly."""
+    """Slices that divide range(n) evenly."""
     n_pieces = max(1, min(n, n_pieces))
     return [slice(n * k // n_pieces, n * (k + 1) // n_pieces) for k in range(n_pieces)]

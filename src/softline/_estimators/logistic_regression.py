@@ -26,13 +26,13 @@ from softline._training.hooks import IterationHooks
 from softline._training.progress import EpochProgress
 from softline._typing import Array, ClassWeight, Differentiable, Floats, Layer, MatrixLike, RandomState
 
-# Since 1.8 scikit-learn reads the kind of penalty from l1_ratio and C.
+# Whether `l1_ratio` and `C` say the kind of penalty: since scikit-learn 1.8.
 _PENALTY_IS_DEPRECATED = (
     inspect.signature(SklearnLogisticRegression).parameters["penalty"].default == "deprecated"
 )
-# Since 1.7 "balanced" class weights take the sample weights into account.
+# Whether "balanced" class weights take sample weights into account: since scikit-learn 1.7.
 _BALANCE_BY_WEIGHT = "sample_weight" in inspect.signature(compute_class_weight).parameters
-# From here on C is infinite: no penalty.
+# C from here on means no penalty.
 LARGEST_C = 1e20
 
 
@@ -43,10 +43,9 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
     learn, which this one derives from; the minimum is the same, to `tol`. For two classes `coef_` is (1,
     D), for more (C, D), multinomial. Penalties are L2, L1, elastic-net and none.
 
-    Whatever `solver` is named, one engine runs: L-BFGS in the metric of the curvature
-    (L-BFGS). The name decides which penalties are allowed and whether the intercept is penalised
-    ("liblinear"). `random_state`, `dual` and `n_jobs` change nothing: a fit gives the same bits each time, on
-    any number of threads.
+    Whatever `solver` is named, one engine runs: L-BFGS, preconditioned by the curvature of the loss. The name
+    decides which penalties are allowed and whether the intercept is penalised ("liblinear"). `random_state`,
+    `dual` and `n_jobs` change nothing: a fit gives the same bits each time, on any number of threads.
 
     Parameters
     ----------
@@ -103,7 +102,7 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
     n_iter_: Array
     _sklearn = SklearnLogisticRegression
 
-    if TYPE_CHECKING:  # of scikit-learn's class, which has no types
+    if TYPE_CHECKING:  # because scikit-learn's class has no types
 
         def __init__(
             self,
@@ -252,7 +251,7 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
     # ---- parameters and input ----------------------------------------------------------------------
 
     def _penalty(self) -> tuple[str | None, float, float | None]:
-        """(penalty, C, l1_ratio) as scikit-learn derives them, and warns."""
+        """Penalty, C and l1_ratio as scikit-learn derives them, with its warnings."""
         penalty, C, l1_ratio = self.penalty, self.C, self.l1_ratio
         if penalty == "deprecated":
             if l1_ratio is None:
@@ -309,7 +308,7 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
     # ---- the search --------------------------------------------------------------------------------
 
     def _start(self, objective: Objective) -> Array:
-        """Where the search begins: the last fit's weights, those of a short gradient descent, or zeros."""
+        """Start of the search: the last fit's weights, those of a short gradient descent, or zeros."""
         Z = np.zeros(objective.shape)
         if self.warm_start and hasattr(self, "coef_"):
             given, expected = np.shape(self.coef_), (Z.shape[0], Z.shape[1] - 1)
@@ -337,7 +336,7 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
     # ---- prediction --------------------------------------------------------------------------------
 
     def _is_ours(self, X: MatrixLike) -> TypeGuard[ArrayLike]:
-        """Whether softline's kernels predict these rows: of a model that they fitted, or made by hand."""
+        """Whether softline's kernels predict these rows: if they fitted the model, or nobody did."""
         left = self._left_because or self._why_left(X)
         return left is None and not issparse(getattr(self, "coef_", None))
 

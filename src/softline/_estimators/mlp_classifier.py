@@ -1,4 +1,4 @@
-"""Neural networks, under the name of scikit-learn's module."""
+"""scikit-learn's MLPClassifier on softline's kernels, with more optimizers, penalties and schedules."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ from softline._typing import (
 
 __all__ = ["DivergenceError", "MLPClassifier"]
 
-# Rates at which scikit-learn's "adaptive" gives up.
+# Learning rate at which scikit-learn's "adaptive" stops.
 LEAST_RATE = 1e-6
 
-# What is said of something given, and of the reason why scikit-learn's code cannot take it.
+# Error message for an argument that only softline takes, and the reason why scikit-learn's code fits.
 OWN = "{} is softline's own, but scikit-learn's code fits, because {}"
 
 
@@ -111,7 +111,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
     early_stopping : bool, default=False
         Stop on the accuracy of rows that are not trained on: the `eval_set` given to `fit`, or else
         `validation_fraction` of the training rows. The best epoch's weights are kept; with `warm_start`,
-        those that a fit starts from where no epoch is better. It has no effect on "lbfgs".
+        the weights at the start, if no epoch is better. It has no effect on "lbfgs".
     validation_fraction : float, default=0.1
     beta_1, beta_2, epsilon : float, default=0.9, 0.999 and 1e-8
         Of "adam" and "adamw".
@@ -201,10 +201,10 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
     n_outputs_: int
     out_activation_: Literal["softmax", "logistic"]
     t_: int
-    loss_: float | Any  # None before an epoch
+    loss_: float | Any  # None before the first epoch
     best_loss_: float | None
     best_validation_score_: float | None
-    _drawn: bool  # whether the weights are newly drawn, for rows as they are trained on
+    _drawn: bool  # whether the weights are newly drawn, and so are for rows as they are trained on
 
     _sklearn = SklearnMLPClassifier
     _takes_targets = True
@@ -387,7 +387,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         return self
 
     def _why_trained_by_sklearn(self, X: Any, y: Any, goes_on: bool) -> str | None:
-        """Why scikit-learn's code is to train on X and y, and from where it is if `goes_on`."""
+        """Reason why scikit-learn's code must train, or None; a model that `goes_on` stays with its code."""
         because = self._why_left(X, y)
         if not goes_on:
             return because
@@ -399,26 +399,20 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         return self._left_because
 
     def _train_by_sklearn(self, because: str, method: str, X: Any, y: Any, **optional: Any) -> Self:
-        """Have scikit-learn's `fit` or `partial_fit` train."""
+        """Train by scikit-learn's `fit` or `partial_fit`."""
         if not issparse(y) and labels.n_columns(y) > 1 and not np.isin(y, (0, 1)).all():
             raise ValueError(OWN.format("a y of floats, which are probabilities,", because))
         self.epoch_seconds_, self.learning_rate_ = [], None
-        if self.solver == "lbfgs":  # of which it keeps no history
+        if self.solver == "lbfgs":  # scikit-learn keeps no history of it
             self.loss_curve_, self.validation_scores_ = [], None
             self.best_loss_ = self.best_validation_score_ = None
-        if hasattr(self, "coefs_"):  # it steps in place, but memory maps are read-only
+        if hasattr(self, "coefs_"):  # scikit-learn steps in place, but memory maps are read-only
             self.coefs_ = [np.require(coef, requirements="W") for coef in self.coefs_]
             self.intercepts_ = [np.require(intercept, requirements="W") for intercept in self.intercepts_]
         return self._leave(because, method, X, y, **optional)
 
     def _has_epochs(self) -> bool:
-        """Whether the solver trains by epochs.
-
-        Raises
-        ------
-        AttributeError
-            If not: `partial_fit` is absent then.
-        """
+        """Whether the solver trains by epochs; if not, AttributeError says why there is no `partial_fit`."""
         if self.solver == "lbfgs":
             raise AttributeError("partial_fit takes one epoch of descent; solver='lbfgs' has none")
         return True
@@ -478,7 +472,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
     def _row_weights(
         self, X: Rows, y: Array, classes: Array, sample_weight: ArrayLike | None, stream: Stream
     ) -> Array | None:
-        """Sample and class weights multiplied, which the stream counts; y are codes or a matrix."""
+        """Product of sample and class weights, counted by the stream; y holds codes or a matrix."""
         if labels.holds_indicators(y):
             for name in ("class_weight", "label_smoothing"):
                 if getattr(self, name):
@@ -486,7 +480,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         return labels.row_weights(X, y, classes, sample_weight, self.class_weight, stream.seen)
 
     def _begin(self, X: Rows, y: Array, classes: Array, rng: np.random.RandomState) -> None:
-        """Initial weights, and no history."""
+        """Draw the initial weights, and clear the history."""
         hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
         if not all(isinstance(n, Integral) and int(n) > 0 for n in hidden):
             raise ValueError(
@@ -494,7 +488,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             )
         self.classes_ = classes
         several = labels.holds_indicators(y)
-        # The kernels' logistic output takes labels, and those as they are.
+        # The kernels' logistic output takes neither targets nor smoothed labels.
         mixed = y.ndim == 2 or (self.label_smoothing > 0 and len(classes) == 2)
         n_outputs = 1 if len(classes) <= 2 and not mixed else len(classes)
         coefs, intercepts = [], []
@@ -513,7 +507,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
     def _adopt(
         self, coefs: list[Array], intercepts: list[Array], out_activation: Literal["softmax", "logistic"]
     ) -> None:
-        """Take over the weights of a network, which has no history yet."""
+        """Set the weights of a network, and clear the history."""
         self.coefs_, self.intercepts_, self.out_activation_ = coefs, intercepts, out_activation
         self.n_layers_, self.n_outputs_ = len(coefs) + 1, len(intercepts[-1])
         self.n_iter_ = self.t_ = 0
@@ -527,7 +521,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         return getattr(self, "out_activation_", None) == "logistic" and self.n_outputs_ > 1
 
     def _strata(self, y: Array) -> Array | None:
-        return y if self.n_outputs_ == 1 else None  # as scikit-learn
+        return y if self.n_outputs_ == 1 else None  # as in scikit-learn
 
     @property
     def _stops_early(self) -> bool:
@@ -542,7 +536,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         )
 
     def _options(self) -> TrainerOptions:
-        """How descent trains this network; the rate of a stream goes on from call to call."""
+        """Options of the trainer; a stream keeps its learning rate from call to call."""
         rate = None if self._stream is None else self._stream.rate
         schedule = "constant" if self.learning_rate in ("invscaling", "adaptive") else self.learning_rate
         return TrainerOptions(
@@ -554,7 +548,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             reshuffle=True,
             activation=self.activation,
             dropout=float(self.dropout),
-            # One class is all of the uniform distribution over the classes.
+            # With one class the uniform distribution is the label itself.
             **self._shared_options() | ({"label_smoothing": 0.0} if len(self.classes_) == 1 else {}),
         )
 
@@ -573,26 +567,21 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         weight = self._row_weights(X, codes, self.classes_, sample_weight, stream)
         samples = Samples(X, self._encode(y, "y"), weight)
         trainer, samples = self._trainer(samples, self._layers(), stream, rng, drawn=self._drawn)
-        objective = NetworkObjective(trainer, samples)
 
         def named(layers: Sequence[Layer]) -> dict[str, Array]:
             return {f"coefs_[{i}]": W.T for i, (W, _) in enumerate(layers)} | {
                 f"intercepts_[{i}]": b for i, (_, b) in enumerate(layers)
             }
 
-        def evaluate() -> tuple[float, dict[str, Array]]:
-            loss, gradients = objective.loss_and_gradients()
-            return loss, named(gradients)
-
-        return named(trainer.layers), evaluate
+        return NetworkObjective(trainer, samples).differentiable(named)
 
     def _epoch_flops(self, n_rows: int) -> int | None:
-        if self.solver == "lbfgs":  # which passes over the rows as often as it takes
+        if self.solver == "lbfgs":  # its steps take any number of passes over the rows
             return None
         return epoch_flops(n_rows, *(coef.size for coef in self.coefs_))
 
     def _rule(self) -> optimizers.Optimizer:
-        momentum = min(float(self.momentum), np.nextafter(1, 0))  # 1, which is no decay, to rounding
+        momentum = min(float(self.momentum), np.nextafter(1, 0))  # because the optimizer takes no 1
         match self.solver:
             case "sgd" | "momentum" | "nesterov":
                 nesterov = self.nesterovs_momentum if self.solver == "sgd" else self.solver == "nesterov"
@@ -612,14 +601,14 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             self._set_rate(trainer, self.learning_rate_init / (self.t_ + 1) ** self.power_t)
 
     def _goes_on(self, trainer: Trainer) -> bool:
-        """Whether "adaptive" lowers the rate once more."""
+        """Lower the rate if it is "adaptive"; return whether it was."""
         if self.learning_rate != "adaptive" or self.solver == "adam" or trainer.rate <= LEAST_RATE:
             return False
         self._set_rate(trainer, trainer.rate / 5)
         return True
 
     def _set_rate(self, trainer: Trainer, rate: float) -> None:
-        """Change the rate; a velocity is rate times momentum, and in scikit-learn the velocity stays."""
+        """Change the learning rate; moments are rescaled, because scikit-learn's velocity contains it."""
         if isinstance(trainer.options.optimizer, optimizers.Momentum):
             for state in trainer.states:
                 state.W *= trainer.rate / rate
@@ -668,7 +657,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
                 )
                 reached = result.x
             finally:
-                objective.vector = reached  # from a point that was only tried
+                objective.vector = reached  # the line search may have left a trial point
                 if not (trainer.finite and (result is None or np.isfinite(result.fun))):
                     objective.vector = first
                     self._keep(trainer, samples.X)
@@ -680,7 +669,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
     # ---- weights -----------------------------------------------------------------------------------
 
     def _layers(self) -> list[Layer]:
-        """(W, b) of each layer as the kernels take them, for rows as they came."""
+        """Weights (W, b) of each layer as the kernels take them, for rows as they came."""
         return [(coef.T, intercept) for coef, intercept in zip(self.coefs_, self.intercepts_, strict=True)]
 
     def _put(self, layers: Sequence[Layer]) -> None:
@@ -694,7 +683,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
     # ---- validation --------------------------------------------------------------------------------
 
     def _check_matrix(self, y: Array, dtype: np.dtype[Any], reset: bool) -> Array:
-        """As scikit-learn's class takes 0 and 1 of any dtype; a model that goes on knows what its y are."""
+        """Check targets, or 0 and 1 of any dtype; a fitted model knows which of them y must hold."""
         return labels.check_targets_or_indicators(y, dtype, None if reset else self._several)
 
     def _encode(self, y: Array, name: str) -> Array:
@@ -734,7 +723,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         return scores
 
     def _scores(self, X: Any) -> Floats:
-        """Scores (N, C), whose softmax is the probabilities."""
+        """Scores (N, C); their softmax is the probabilities."""
         scores = self._outputs(X)
         if self.n_outputs_ == 1:
             return scores * np.array([-0.5, 0.5], scores.dtype)
@@ -813,7 +802,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         return self.out_activation_
 
     def _restore(self, layers: list[Layer], history: dict[str, Any]) -> None:
-        """Become the model of `classes_` and `out_activation_` that has these layers and this history."""
+        """Set weights and history of a model that has its `classes_` and `out_activation_`."""
         coefs = [np.ascontiguousarray(W).T for W, _ in layers]  # as a fit leaves them
         self._adopt(coefs, [b for _, b in layers], self.out_activation_)
         for name, value in history.items():

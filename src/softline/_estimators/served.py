@@ -1,4 +1,4 @@
-"""What softline fits itself, and what it leaves to scikit-learn's own code: one table for all estimators.
+"""Table of what softline leaves to scikit-learn's own code, for all estimators.
 
 An estimator that derives from scikit-learn's class takes all that the class takes. What `TABLE` lists is
 fitted by the class itself, and whatever the model does from then on, the class does.
@@ -25,7 +25,7 @@ from softline._typing import MatrixLike, Metric
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
-# The metrics of the kernels, by scikit-learn's names; "minkowski" is one of them where p is 1 or 2.
+# Metrics of the kernels by scikit-learn's names; so is "minkowski", where p is 1 or 2.
 METRICS: dict[str, Metric] = {
     "cityblock": "manhattan",
     "euclidean": "euclidean",
@@ -37,15 +37,14 @@ METRICS: dict[str, Metric] = {
 
 
 class Case(NamedTuple):
-    """Something that is left to scikit-learn.
+    """A case that is left to scikit-learn.
 
     Attributes
     ----------
     because : str
         The reason, as the end of a sentence; ``{0.name}`` is a parameter of the estimator.
     holds : callable
-        Whether an estimator, X, y and sample_weight are such a case. Of the last three, those that are not
-        known are None.
+        Whether an estimator, X, y and sample_weight are such a case. What is not known is None.
     """
 
     because: str
@@ -65,7 +64,7 @@ _SPARSE_X = Case("X is sparse", lambda model, X, y, weight: issparse(X))
 _SPARSE_Y = Case("y is sparse", lambda model, X, y, weight: issparse(y))
 _ARRAY_API = Case("array_api_dispatch is on", lambda *_: get_config()["array_api_dispatch"])
 
-# By the name of scikit-learn's class; the first case that holds is the reason.
+# Cases by the name of scikit-learn's class; the first that holds is the reason.
 TABLE: dict[str, tuple[Case, ...]] = {
     "LogisticRegression": (
         _SPARSE_X,
@@ -122,26 +121,23 @@ TABLE: dict[str, tuple[Case, ...]] = {
 
 
 class LeavesTheRest:
-    """Mixin of estimators that leave to scikit-learn's class what softline does not compute."""
+    """Mixin of estimators that leave some cases to the class of scikit-learn that they derive from."""
 
     _sklearn: ClassVar[Any]
-    # Why scikit-learn's code fitted the model; None if softline's did.
+    # Reason why scikit-learn's code fitted the model; None if softline's did.
     _left_because: str | None = None
 
     def _why_left(self, X: Any, y: Any = None, sample_weight: Any = None) -> str | None:
-        """Why scikit-learn's code is to fit; None if softline's is."""
+        """Reason why scikit-learn's code must fit; None if softline's does."""
         for case in TABLE[self._sklearn.__name__]:
             if case.holds(self, X, y, sample_weight):
                 return case.because.format(self)
         return None
 
     def _leave(self, because: str | None, method: str, *args: Any, **optional: Any) -> Self:
-        """Have scikit-learn's class fit, by one of its methods; arguments that are None are not passed.
+        """Fit by a method of scikit-learn's class, without the arguments that are None.
 
-        Raises
-        ------
-        ValueError
-            If a parameter has a value that only softline knows.
+        ValueError if a parameter has a value that only softline knows.
         """
         theirs, ours = constraints_of(self._sklearn), inspect.signature(type(self)).parameters
         for name, value in cast(Any, self).get_params(deep=False).items():
@@ -160,7 +156,7 @@ class LeavesTheRest:
 
 
 def as_fitted(method: Method) -> Method:
-    """Decorator of a method that scikit-learn's class has, too: models that it fitted, it predicts with."""
+    """Decorator of a method of scikit-learn's class, which serves the models that this class has fitted."""
 
     @functools.wraps(method)
     def of_whoever_fitted(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -177,7 +173,7 @@ def explain(
     y: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
 ) -> str:
-    """Say whose code fits an estimator, softline's or scikit-learn's own, and why.
+    """Say which code fits an estimator, softline's or scikit-learn's own, and why.
 
     softline's LogisticRegression, LeastSquaresClassifier, MLPClassifier and KNeighborsClassifier leave to the
     classes of scikit-learn that they derive from what softline does not compute.
@@ -187,8 +183,8 @@ def explain(
     estimator : estimator or Pipeline
         Of a pipeline, the last step is looked at; copies of the others transform X.
     X, y, sample_weight : as for `fit`, or None
-        Without X, of a fitted estimator: whose code fitted it. Of one that is not fitted: whose code would,
-        by its parameters alone.
+        Without X, the answer is which code fitted the estimator or, if it is not fitted, which code would, by
+        its parameters alone.
 
     Returns
     -------

@@ -14,12 +14,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from softline import _kernels, optimizers, schedules
+from softline import optimizers, schedules
 from softline._estimators import labels
 from softline._estimators._sklearn import Interval, StrOptions
 from softline._estimators.base import DESCENT_CONSTRAINTS, SoftmaxPredictor, checks_parameters
 from softline._kernels.rows import Rows, Samples
 from softline._solvers import reductions
+from softline._solvers.network_objective import NetworkObjective
 from softline._solvers.objective import Objective
 from softline._solvers.random_search import RandomSearch
 from softline._training.column_stats import ColumnStats
@@ -63,8 +64,9 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
     learning_rate : "auto" or float, default="auto"
         "auto" trains unattended at any scale of the features, also where a few rows are much longer than the
         others: it descends as if each had been centred and divided by a typical deviation, with the largest
-        step that is safe (see docs/learning-rate.md), or for optimizers whose steps do not follow the size
-        of the gradient, with one that does well. It lowers the rate when the loss of mini-batches rises.
+        step that is safe (see docs/learning-rate.md), or with one that does well, if the steps of the
+        optimizer do not follow the size of the gradient. It lowers the rate when the loss of mini-batches
+        rises.
         A float is the optimizer's textbook form: with "sgd", W -= learning_rate * gradient.
     schedule : str or callable, default="constant"
         What the learning rate is multiplied with as training goes on: "constant", "step", "exponential",
@@ -86,7 +88,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
     early_stopping : bool, default=False
         Stop on the accuracy of rows that are not trained on: the `eval_set` given to `fit`, or else a
         stratified `validation_fraction` of the training rows. The best epoch's weights are kept; with
-        `warm_start`, those that a fit starts from where no epoch is better.
+        `warm_start`, the weights at the start, if no epoch is better.
     validation_fraction : float, default=0.1
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied with `sample_weight`: a dict from labels to weights, 1 for those
@@ -228,7 +230,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             float32, float64, float16, bfloat16 (of ml_dtypes), uint8, int8 and bool are read where they lie,
             sliced or memory-mapped, and computed with in float32, float64 in float64. Anything else is
             converted once: 16-bit integers to float32, other types to float64. A matrix in Fortran order
-            is copied to C order, for its rows are taken one by one.
+            is copied to C order, because its rows are taken one by one.
         y : (N,) array-like or (N, C) array-like
             Labels of any type: numbers, strings, bools. Or targets: a row of C probabilities for each row of
             X, read where they lie if they are of the dtype computed in; `classes_` is then 0..C-1, and
@@ -298,12 +300,12 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         return self
 
     def _samples(self, X: Rows, y: Array, sample_weight: ArrayLike | None, stream: Stream) -> Samples:
-        """Rows with their weights, which the stream counts; y are codes or targets."""
+        """Rows with their weights, counted by the stream; y holds codes or targets."""
         weights = sample_weight, self.class_weight, stream.seen
         return Samples(X, y, labels.row_weights(X, y, self.classes_, *weights))
 
     def _options(self) -> TrainerOptions:
-        """How gradient descent trains this model."""
+        """Options of the trainer."""
         return TrainerOptions(
             self.learning_rate,
             optimizers.get(self.optimizer),
@@ -317,7 +319,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         ((self.coef_, self.intercept_),) = layers
 
     def _warn(self, trainer: Trainer, samples: Samples, converged: bool) -> None:
-        """Warn of epochs that have not led to a minimum."""
+        """Warn if the epochs have not led to a minimum."""
         C = len(self.classes_)
         if self.loss_curve_[-1] > 1.01 * np.log(C):
             warn(
@@ -339,11 +341,11 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
 
     def _epoch_flops(self, n_rows: int) -> int | None:
         flops = epoch_flops(n_rows, self.n_features_in_ * len(self.classes_))
-        # A guess is scores without a gradient; L-BFGS passes over the rows as often as it takes.
+        # A guess needs scores, but no gradient; steps of L-BFGS take any number of passes over the rows.
         return {"sgd": flops, "lbfgs": None}.get(self.solver, flops // 2)
 
     def _check_full_batch(self, y: Array, batch_callback: Callable[[Batch], object] | None) -> None:
-        """Raise ValueError for what solvers that see all rows at once have no notion of."""
+        """Raise ValueError for options that only mini-batch descent has."""
         if y.ndim == 2 or self.label_smoothing > 0:
             raise ValueError(
                 f"solver={self.solver!r} takes labels; targets and label_smoothing need solver='sgd'"
@@ -378,7 +380,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         callback: Callable[[Epoch], object] | None,
         rng: np.random.RandomState,
     ) -> Self:
-        """Fit by a solver to which a step is what an epoch is to gradient descent."""
+        """Fit by a solver that sees all rows in each step; the history then has an entry a step."""
         if self.standardize:
             samples = self._standardised(samples, ColumnStats(samples.X.shape[1]), self.fit_intercept)
         X = samples.X
@@ -388,7 +390,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         score: float | None = None
 
         def accuracy() -> float:
-            """The validation accuracy, computed anew only where the weights have moved."""
+            """Validation accuracy, computed anew only if the weights have moved."""
             nonlocal score
             if score is None:
                 assert validation is not None
@@ -397,7 +399,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             return score
 
         def after_step(value: float, weights: Layer | None, seconds: float) -> bool:
-            """Tell of a step to `weights`, None if that is where they were."""
+            """Report a step to `weights`; None if it has not moved them."""
             nonlocal score
             if weights is not None:
                 self._put([X.weights_for_array(*(a.astype(X.dtype) for a in weights))])
@@ -434,7 +436,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         b: Array,
         after_step: Callable[[float, Layer | None, float], bool],
     ) -> str | None:
-        """Step by L-BFGS; return what to warn of, or None."""
+        """Step by L-BFGS; return a warning, or None."""
         objective, start = self._objective(samples), time.perf_counter()
 
         def after(Z: Array, value: float, n_iter: int) -> bool:
@@ -530,30 +532,18 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         samples = self._samples(X, y, sample_weight, stream)
         if self.standardize:
             samples = self._standardised(samples, stream.stats, self.fit_intercept)
-        W, b = (np.array(a, float) for a in samples.X.weights_from_array(self.coef_, self.intercept_))
+        layer = samples.X.weights_from_array(self.coef_, self.intercept_)
         if self.solver == "lbfgs":
             self._check_full_batch(y, None)
             objective = self._objective(samples)
-            return objective.differentiable(objective.collapse(W, b))
-        l1, l2 = self.alpha * self.l1_ratio, self.alpha * (1 - self.l1_ratio)
+            return objective.differentiable(objective.collapse(*layer))
 
-        def evaluate() -> tuple[float, dict[str, Array]]:
-            dW, db = np.empty_like(W), np.empty_like(b)
-            loss = _kernels.gradients(
-                samples.X,
-                y,
-                samples.row_weight,
-                samples.rows,
-                [(W, b)],
-                [(dW, db)],
-                1 / (samples.mean_weight or 1) / len(samples),
-                self.n_threads,
-                label_smoothing=self.label_smoothing,
-            )
-            loss += l2 / 2 * np.sum(W**2) + l1 * np.sum(np.abs(W))
-            return loss, {"coef_": dW + l2 * W + l1 * np.sign(W), "intercept_": db}
+        def named(layers: Sequence[Layer]) -> dict[str, Array]:
+            ((W, b),) = layers
+            return {"coef_": W} | ({"intercept_": b} if self.fit_intercept else {})
 
-        return {"coef_": W} | ({"intercept_": b} if self.fit_intercept else {}), evaluate
+        trainer = Trainer([layer], self._options(), rng, X.dtype)
+        return NetworkObjective(trainer, samples).differentiable(named)
 
     def _encode(self, y: Array, name: str) -> Array:
         return labels.encode(y, self.classes_, name)

@@ -1,4 +1,4 @@
-"""The average curvature of the loss over its classes: the metric in which `lbfgs` searches.
+"""Average curvature of the loss over its classes: the preconditioner of `lbfgs`.
 
 The Hessian of the cross-entropy is a mean over rows of (diag(p) - p p^T) kron x x^T. Its average over the
 classes, mean_i h_i x_i x_i^T with h_i = mean_c p_ic (1 - p_ic), centred for the sake of b, plus alpha, is one
@@ -18,14 +18,14 @@ from softline import _kernels
 from softline._kernels.rows import Rows
 from softline._typing import Array
 
-# More features than this are taken one by one: a matrix (D, D) would cost more than it saves.
+# With more features than this only the diagonal is used: a matrix (D, D) would cost more than it saves.
 MOST_FEATURES = 4096
 # Rows of a block of the factorisation.
 BLOCK = 64
 
 
 class AverageCurvature:
-    """The average curvature of the loss as a function of Z = (W, b), and its inverse.
+    """Average curvature of the loss as a function of Z = (W, b), and its inverse.
 
     Parameters
     ----------
@@ -90,8 +90,7 @@ class AverageCurvature:
             of_sample *= summed / total / max(of_sample.sum(), np.finfo(dtype).tiny)
             shared = 1 / self.roots[D] if fit_intercept and not centred else 0
             upper = self._gram(X, sample, np.sqrt(of_sample).astype(dtype), shared)
-            # No less than all rows have, and so much more that features that repeat others do not amplify
-            # rounding.
+            # At least that of all rows, and a little more, so that repeated features do not amplify rounding.
             diagonal = np.maximum(np.diagonal(upper) + l2 / self.roots**2, 1)
             upper[np.diag_indices(D + 1)] = diagonal * (1 + np.finfo(dtype).eps ** 0.625)
             if keep_correlations:
@@ -99,10 +98,10 @@ class AverageCurvature:
             self.inverse_root = invert_cholesky(upper, n_threads)
 
     def _gram(self, X: Rows, idx: Array, root: Array, last: Array | float) -> Array:
-        """Upper triangle of sum_i root_i^2 z_i z_i^T, z the rows centred and scaled, then `last`."""
+        """Upper triangle of sum_i root_i^2 z_i z_i^T; z_i is row i centred and scaled, then `last`."""
         D, n = X.shape[1] + 1, len(idx)
         width, height = min(D, 256), min(n, 1024)
-        # Padded: rows of 4 KiB apart would share cache sets.
+        # Padded, because rows 4 KiB apart would share cache sets.
         gram, part, z = (_kernels.padded(size, D, X.dtype) for size in (D, width, height))
         sums = np.empty(width, X.dtype)
         mean, scale = self.mean.astype(X.dtype), (1 / self.roots[:-1]).astype(X.dtype)
@@ -121,36 +120,36 @@ class AverageCurvature:
         return gram
 
     def solve(self, G: Array) -> Array:
-        """The inverse of the curvature times G (C, D + 1)."""
+        """Product of the inverse curvature and G (C, D + 1)."""
         U = self.gradient(G)
         if self.inverse_root is not None:
             U = solve_by_root(self.inverse_root, U, self.n_threads)
         return self.from_coordinates(U)
 
     def to_coordinates(self, Z: Array) -> Array:
-        """The U of Z."""
+        """Coordinates U of Z."""
         U = Z * self.roots
         U[:, -1] += np.einsum("cd,d->c", Z[:, :-1], self.mean) * self.roots[-1]
         return U
 
     def from_coordinates(self, U: Array) -> Array:
-        """The Z of U."""
+        """Weights Z of coordinates U."""
         Z = U / self.roots
         Z[:, -1] -= np.einsum("cd,d->c", Z[:, :-1], self.mean)
         return Z
 
     def gradient(self, G: Array) -> Array:
-        """The gradient to U, for a gradient G to Z."""
+        """Gradient to U, for a gradient G to Z."""
         out = G.copy()
         out[:, :-1] -= G[:, -1:] * self.mean
         return out / self.roots
 
     def penalty(self, l1: Array) -> Array:
-        """The L1 penalties of U, for those of Z, (D + 1,)."""
+        """L1 penalties of U, for those of Z, (D + 1,)."""
         return l1 / self.roots
 
     def product(self, U: Array) -> Array:
-        """The curvature times U, in its coordinates."""
+        """Product of the curvature and U, in these coordinates."""
         if self.correlations is None:
             return U
         dtype = self.correlations.dtype
@@ -160,12 +159,12 @@ class AverageCurvature:
 
 
 def dot(A: Array, B: Array) -> float:
-    """Sum of the products of the elements; not by BLAS, whose bits depend on its threads."""
+    """Sum of A * B; not by BLAS, because its bits depend on its threads."""
     return float(np.einsum("ij,ij->", A, B))
 
 
 def solve_by_root(V: Array, U: Array, n_threads: int | None = None) -> Array:
-    """U A^-1 for V = :func:`invert_cholesky` of A, float64."""
+    """Product U A^-1, float64, for V = :func:`invert_cholesky` of A."""
     Z = U.astype(V.dtype)
     turned, back = np.empty_like(Z), np.empty(Z.T.shape, V.dtype)
     _kernels.gradient(V, None, np.ascontiguousarray(Z.T), turned, np.empty(len(Z), V.dtype), n_threads)
@@ -174,32 +173,23 @@ def solve_by_root(V: Array, U: Array, n_threads: int | None = None) -> Array:
 
 
 def invert_cholesky(A: Array, n_threads: int | None = None) -> Array:
-    """U^-1 in place of A, where A = U^T U; of A only the upper triangle is read.
+    """Replace A (D, D), with contiguous rows, by U^-1, where A = U^T U; only its upper triangle is read.
 
-    A coordinate whose pivot is below an ulp of 1, where only rounding is left, takes no part: its row and its
-    column of the inverse are 0.
-
-    Parameters
-    ----------
-    A : (D, D) float array with contiguous rows
-    n_threads : int or None
-
-    Returns
-    -------
-    A : the same array, upper triangular
+    A coordinate with a pivot below an ulp of 1 is left out, because only rounding remains of it: its row and
+    its column of the inverse are 0.
     """
     D = len(A)
     out, sums = np.empty((BLOCK, D), A.dtype), np.empty(BLOCK, A.dtype)
 
     def multiply(left: Array, right: Array) -> Array:
-        """left^T right, by the kernel."""
+        """Product left^T right, by the kernel."""
         product = out[: left.shape[1], : right.shape[1]]
         _kernels.gradient(right, None, left, product, sums[: left.shape[1]], n_threads)
         return product
 
     blocks = [slice(k, min(k + BLOCK, D)) for k in range(0, D, BLOCK)]
     inverses = []
-    for k in blocks:  # row by row of blocks, each less what the rows above explain
+    for k in blocks:  # each row of blocks, less the part that the rows above explain
         if k.start:
             A[k, k.start :] -= multiply(A[: k.start, k], A[: k.start, k.start :])
         inverses.append(_invert_block(A[k, k]))
@@ -215,7 +205,7 @@ def invert_cholesky(A: Array, n_threads: int | None = None) -> Array:
 
 
 def _invert_block(A: Array) -> Array:
-    """L^-1 of a small matrix A = L L^T, of which the upper triangle is read."""
+    """Inverse of L for a small matrix A = L L^T; only its upper triangle is read."""
     n, dtype = len(A), A.dtype
     A = np.triu(A).astype(np.float64)
     inverse = np.eye(n)

@@ -1,7 +1,7 @@
-"""The Hessian of a problem of few weights: the metric in which a step of `lbfgs` is Newton's.
+"""Hessian of a problem of few weights: with this preconditioner the steps of `lbfgs` are Newton's.
 
-It has the methods of `AverageCurvature`. There all classes share a matrix
-(D, D); here the weights of all classes lie in one row, so its coordinates U are (1, C (D + 1)).
+It has the methods of `AverageCurvature`. There all classes share a matrix (D, D); here the weights of all
+classes lie in one row, so that coordinates U are (1, C (D + 1)).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from softline._kernels import cholesky_solve
 from softline._solvers.average_curvature import BLOCK, dot, invert_cholesky, solve_by_root
 from softline._typing import Array
 
-# What is added to the diagonal of 1, in ulps for each weight: what rounding leaves undecided. It is no less
-# than an ulp of the data.
+# Ridge on the diagonal of ones, in ulps for each weight, because rounding leaves that much undecided. It is
+# at least an ulp of the data.
 RIDGE = 16
 
 
 class ExactCurvature:
-    """The Hessian of the loss as a function of Z = (W, b).
+    """Hessian of the loss as a function of Z = (W, b).
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class ExactCurvature:
     Attributes
     ----------
     roots : (1, M) array
-        Of the diagonal; M is C (D + 1), or D + 1 for two classes.
+        Square roots of the diagonal; M is C (D + 1), or D + 1 for two classes.
     correlations : (M, M) array
         The Hessian in the coordinates U = Z * roots.
     """
@@ -57,7 +57,7 @@ class ExactCurvature:
             share = sample_weight / sample_weight.sum(dtype=float)
 
         def gram(left: Array, right: Array) -> Array:
-            """left^T right, by the kernel: BLAS's bits depend on its threads."""
+            """Product left^T right, by the kernel, because BLAS's bits depend on its threads."""
             out, sums = np.empty((left.shape[1], right.shape[1])), np.empty(left.shape[1])
             _kernels.gradient(right, None, left, out, sums, n_threads)
             return out
@@ -84,11 +84,11 @@ class ExactCurvature:
         self.correlations, self.n_threads = H, n_threads
 
     def solve(self, G: Array) -> Array:
-        """The inverse of the curvature times G (C, D + 1)."""
+        """Product of the inverse curvature and G (C, D + 1)."""
         return self.from_coordinates(self._solved(self.correlations.copy(), self.gradient(G)))
 
     def _solved(self, A: Array, U: Array) -> Array:
-        """U A^-1, by blocks where that pays; A is overwritten."""
+        """Product U A^-1, by blocks where that pays; A is overwritten."""
         if len(A) > BLOCK:
             return solve_by_root(invert_cholesky(A, self.n_threads), U, self.n_threads)
         U = U.copy()
@@ -96,7 +96,7 @@ class ExactCurvature:
         return U
 
     def hidden_gain(self, G: Array) -> float:
-        """What a step would gain, for a gradient G, if all were told apart that differs in float64.
+        """Gain of a step, for a gradient G, without the part of the ridge that stands for an ulp of the data.
 
         It is more than that of `solve` where features repeat others within the precision of the data and the
         penalty hardly touches them.
@@ -108,21 +108,21 @@ class ExactCurvature:
         return dot(U, self._solved(A, U)) / 2
 
     def to_coordinates(self, Z: Array) -> Array:
-        """The U of Z."""
+        """Coordinates U of Z."""
         return Z.reshape(1, -1) * self.roots
 
     def from_coordinates(self, U: Array) -> Array:
-        """The Z of U."""
+        """Weights Z of coordinates U."""
         return (U / self.roots).reshape(self.shape)
 
     def gradient(self, G: Array) -> Array:
-        """The gradient to U, for a gradient G to Z."""
+        """Gradient to U, for a gradient G to Z."""
         return G.reshape(1, -1) / self.roots
 
     def penalty(self, l1: Array) -> Array:
-        """The L1 penalties of U, for those of Z, (D + 1,)."""
+        """L1 penalties of U, for those of Z, (D + 1,)."""
         return np.tile(l1, self.shape[0]) / self.roots[0]
 
     def product(self, U: Array) -> Array:
-        """The curvature times U, in its coordinates."""
+        """Product of the curvature and U, in these coordinates."""
         return np.einsum("ij,kj->ki", self.correlations, U)

@@ -1,10 +1,10 @@
-"""L-BFGS in the metric of the loss's own curvature, to a certified distance from the minimum.
+"""L-BFGS preconditioned by the curvature of the loss, to a certified distance from the minimum.
 
-Limited-memory BFGS (Liu and Nocedal, 1989), whose first guess at the Hessian is no multiple of the identity
-but the average curvature over the classes (`average_curvature`). What is left to learn from the
-steps is how the classes differ from their average: that takes some ten steps instead of hundreds. Where the
-Hessian can be made the steps are Newton's (`exact_curvature`). With an L1 penalty the step is
-that of `proximal`.
+Limited-memory BFGS (Liu and Nocedal, 1989) with the average curvature over the classes
+(`average_curvature`) as its first guess at the Hessian, not a multiple of the identity. The steps then need
+to learn only how the classes differ from their average: that takes some ten steps instead of hundreds. Where
+the Hessian is affordable the steps are Newton's (`exact_curvature`). With an L1 penalty they are those of
+`proximal`.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from softline._typing import Array
 if TYPE_CHECKING:
     from softline._solvers.objective import Objective
 
-# Pairs of step and change of gradient that are remembered, as long as they are no larger than so many bytes.
+# Number of pairs (step, change of gradient) to remember, and largest size of all of them in bytes.
 MOST_PAIRS, PAIRS_BYTES = 30, 64 << 20
 FEWEST_PAIRS = 5
-# A metric of weights that knew nothing is renewed after as many steps again, but no fewer than so many times
-# the evaluations that it costs.
+# A preconditioner from weights of zero is renewed when the number of steps has doubled, but not before
+# RENEWAL times the number of evaluations that it costs.
 RENEWAL = 4
-# Trial points along one step.
+# Number of trial points along one step.
 MOST_TRIALS = 30
-# Steps in vain that end the search.
+# Number of steps without gain that ends the search.
 MOST_STALLED = 10
-# Steps of L-BFGS after which Newton's take their place at the latest, where the Hessian can be made.
+# Largest number of steps of L-BFGS before Newton's take their place, where the Hessian is affordable.
 PATIENCE = 70
-# Steps whose gains the estimate of what is left is held against.
+# Number of recent steps by which the estimate of the gap is corrected.
 RECENT = 5
-# The search ends at this share of what it certifies, as what is left is an estimate.
+# The search ends at this share of the gap that it certifies, because the gap is an estimate.
 AIM = 0.05
 # A step may end where the slope is this share of the first slope, uphill, if rounding hides the gain.
 MOST_UPHILL = 0.8
@@ -45,20 +45,20 @@ MOST_UPHILL = 0.8
 
 @dataclass(frozen=True)
 class Result:
-    """Where :func:`minimize` ended.
+    """Result of :func:`minimize`.
 
     Attributes
     ----------
     Z : float64 array
     value : float
     gap : float
-        How far `value` is above the minimum, estimated.
+        Estimate of how far `value` is above the minimum.
     n_iter : int
-        Steps.
+        Number of steps.
     converged : bool
-        `gap` is at most what `tol` asks for, see :func:`largest_gap`.
+        Whether `gap` is at most :func:`largest_gap`.
     stopped : bool
-        The callback ended the search.
+        Whether the callback ended the search.
     """
 
     Z: np.ndarray
@@ -69,7 +69,7 @@ class Result:
     stopped: bool
 
     def shortfall(self, tol: float) -> str:
-        """What is left, in words."""
+        """Sentence about the gap."""
         if not np.isfinite(self.value + self.gap):
             return "The loss is not finite."
         allowed = largest_gap(tol, self.value)
@@ -80,23 +80,17 @@ class Result:
 
 
 def largest_gap(tol: float, value: float) -> float:
-    """How far above the minimum a search may end: 1000 tol^2 of the objective, or of `tol` if that is more.
+    """Largest gap that `tol` allows: 1000 tol^2 of the objective, or of `tol` if that is more.
 
     At tol = 1e-4 that is one part in 100,000; for larger ones it is tol/10. The square makes `tol` a bound on
-    lengths, as a bound on the gradient would be. The floor is for classes that can be separated, whose loss
-    has no minimum but 0.
+    lengths, as a bound on the gradient would be. The floor is for separable classes: their loss has no
+    minimum, only the infimum 0.
     """
     return min(1000 * tol, 0.1) * tol * max(value, tol)
 
 
 class Memory:
-    """The last steps and what they did to the gradient.
-
-    Parameters
-    ----------
-    most : int
-        Pairs to remember.
-    """
+    """The last `most` steps, and the changes of the gradient by them."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -110,13 +104,7 @@ class Memory:
 
 
 class InverseHessian:
-    """That of L-BFGS: a metric, and what the steps in memory add (Nocedal and Wright, 2006, section 7.2).
-
-    Parameters
-    ----------
-    metric : AverageCurvature or ExactCurvature
-    memory : Memory
-    """
+    """Inverse Hessian of L-BFGS: preconditioner and memory (Nocedal and Wright, 2006, section 7.2)."""
 
     def __init__(self, metric: AverageCurvature | ExactCurvature, memory: Memory) -> None:
         self.metric, self.pairs, self.scale = metric, memory.pairs, 1.0
@@ -125,7 +113,7 @@ class InverseHessian:
             self.scale = slope / dot(change, metric.solve(change))
 
     def solve(self, G: Array) -> Array:
-        """The inverse Hessian times G."""
+        """Product of the inverse Hessian and G."""
         G, shares = G.copy(), []
         for step, change, slope in reversed(self.pairs):
             shares.append(dot(step, G) / slope)
@@ -139,13 +127,12 @@ class InverseHessian:
 def newton_step(
     objective: Objective, metric: AverageCurvature | ExactCurvature, memory: Memory, Z: Array, G: Array
 ) -> tuple[Array, float]:
-    """From Z to the minimum of the model of the objective there, and the slope along it."""
+    """Step from Z to the minimum of a quadratic model of the objective, and the slope along it."""
     if objective.l1.any():
         step = proximal.Hessian(metric, memory).minimum(Z, G, objective.l1) - Z
     else:
         step = -InverseHessian(metric, memory).solve(G)
-    # What is added to all classes alike changes nothing but a penalty: where there is none, rounding must not
-    # become a step.
+    # A step that is the same for all classes changes only the penalty. Where there is none, it is rounding.
     free = (objective.l2 == 0) & (objective.l1 == 0) & (len(Z) > 1)
     step[:, free] -= step[:, free].mean(axis=0)
     return step, dot(G, step) + float(np.sum(objective.l1 * (np.abs(Z + step) - np.abs(Z))))
@@ -158,13 +145,13 @@ def minimize(
     max_iter: int,
     callback: Callable[[Array, float, int], object] | None = None,
 ) -> Result:
-    """Steps from Z until what is left above the minimum is at most :func:`largest_gap`.
+    """Step from Z until the estimated gap above the minimum is at most :func:`largest_gap`.
 
-    A step minimises a quadratic model of the objective, and the model says what it will gain: half the
-    squared Newton decrement (Boyd and Vandenberghe, 2004, section 9.5.1). That is the estimate of what is
-    left. It is corrected by the last steps: if one gained more than the model had promised before it, the
-    estimate grows by as much. After the first step a model that no step has confirmed ends no search. Where
-    the Hessian can be made, Newton's steps have the last word.
+    A step minimises a quadratic model of the objective, and the model promises a gain: half the squared
+    Newton decrement (Boyd and Vandenberghe, 2004, section 9.5.1). That is the estimate of the gap. It is
+    corrected by the last steps: if one gained more than the model had promised, the estimate grows by the
+    same factor. After the first step, a model that no step has confirmed ends no search. Where the Hessian is
+    affordable, the last step is Newton's.
 
     Parameters
     ----------
@@ -185,13 +172,13 @@ def minimize(
     metric, renewed, renewing = None, 0, not Z.any()
     value, G = objective(Z)
     first = best = Z, value, np.inf
-    promises: list[tuple[float, float]] = []  # values before the last steps, and what these would gain
+    promises: list[tuple[float, float]] = []  # values before the last steps, and the gains promised
     n_iter, stalled, stopped, converged, last = 0, 0, False, False, False
-    newton_from = np.inf  # the step from which on Newton's are taken
+    newton_from = np.inf  # number of the first step that is Newton's
     if objective.has_hessian:
         newton_from = 0 if objective.is_small else PATIENCE
     while np.isfinite(value):
-        if n_iter == newton_from:  # what L-BFGS has estimated counts no more
+        if n_iter == newton_from:  # forget the estimates of L-BFGS
             promises, memory.pairs, best = [], [], (Z, value, np.inf)
         exact = n_iter >= newton_from
         due = n_iter > 2 * renewed and n_iter - renewed > RENEWAL * objective.metric_passes
@@ -200,14 +187,14 @@ def minimize(
         step, slope = newton_step(objective, metric, memory, Z, G)
         promised = abs(slope) / 2
         gap = promised * underestimated(promises, value, promised)
-        # Where rounding hides what is left to gain, steps that leave as much to gain are in vain.
+        # Where rounding hides the gain, a step that does not lower the gap is in vain.
         if gap < best[2] or value < best[1] - slack * abs(best[1]):
             best, stalled = (Z, value, gap), 0
         else:
             stalled += 1
         confirmed = bool(promises) or exact or n_iter == 0
         allowed = largest_gap(tol, best[1])
-        # A gap that rounding hides is none, where the search ends for want of a gain; tol = 0 asks for all.
+        # A gap below rounding counts as none, unless tol = 0 or the search ends by max_iter.
         hidden = slack * abs(best[1]) if tol > 0 and n_iter < max_iter else 0.0
         converged = confirmed and best[2] <= max(allowed, hidden)
         enough = confirmed and best[2] <= AIM * allowed and (last or not exact or n_iter == 0)
@@ -216,14 +203,14 @@ def minimize(
             continue
         if enough or stopped or n_iter == max_iter or stalled == MOST_STALLED:
             break
-        last = converged  # Newton's step is there: it is taken, too
+        last = converged  # Newton's step is computed already, so it is taken, too
         found = None
         if slope < 0:
             found = line_search(objective, Z, value, G, step, slope, slack * abs(value))
-        if found is None and exact:  # a Hessian of rounding: where all probabilities are 0 or 1
+        if found is None and exact:  # the Hessian is rounding: all probabilities are 0 or 1
             newton_from, metric = np.inf, None
             continue
-        if found is None and memory.pairs:  # what the steps have taught is wrong here
+        if found is None and memory.pairs:  # the memory misleads here
             memory.pairs, promises = [], []
             continue
         if found is None:
@@ -235,7 +222,7 @@ def minimize(
             memory.add(Z - last_Z, G - last_G)
         n_iter += 1
         stopped = callback is not None and bool(callback(Z, value, n_iter))
-    if not best[1] <= first[1]:  # nothing but rounding was gained
+    if not best[1] <= first[1]:  # the gain was rounding
         best = first
     if converged and isinstance(metric, ExactCurvature) and not objective.l1.any():
         gap = metric.hidden_gain(G)
@@ -245,11 +232,7 @@ def minimize(
 
 
 def underestimated(promises: list[tuple[float, float]], value: float, promised: float) -> float:
-    """By what factor the model has promised too little, at least 1.
-
-    Before a step the model promised to reach the minimum by a gain; since then the value fell, and another
-    gain is promised now.
-    """
+    """Factor, at least 1, by which the model's promises were too small, in the light of the present one."""
     factors = [(before - value + promised) / gain for before, gain in promises if gain > 0]
     return max([1.0, *factors])
 
@@ -257,9 +240,9 @@ def underestimated(promises: list[tuple[float, float]], value: float, promised: 
 def line_search(
     objective: Objective, Z: Array, value: float, G: Array, step: Array, slope: float, slack: float
 ) -> tuple[Array, float, Array] | None:
-    """A point from Z along `step` that descends enough: (Z, value, gradient); None if there is none.
+    """Point along `step` from Z that descends enough: (Z, value, gradient); None if there is none.
 
-    Gains below `slack` are lost in rounding. There a point will do whose slope is not much uphill (the
+    Gains below `slack` are lost in rounding. There a point is accepted if its slope is not much uphill (the
     approximate Wolfe conditions of Hager and Zhang, 2005).
     """
     t = 1.0
@@ -271,7 +254,7 @@ def line_search(
             return trial, new_value, new_G
         if abs(gain) <= slack and objective.slope(trial, new_G, step) <= -MOST_UPHILL * slope:
             return trial, new_value, new_G
-        # the minimum of the parabola through what is known
+        # the minimum of the parabola through both values and the first slope
         bend = -gain - t * slope
         t *= min(0.5, max(0.25, -t * slope / (2 * bend))) if np.isfinite(bend) and bend > 0 else 0.25
     return None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from softline import _kernels
 from softline._kernels.rows import Samples
 from softline._training.trainer import Trainer, batch_weights, loss_of
-from softline._typing import Array, Layer
+from softline._typing import Array, Differentiable, Layer
 
 
 class NetworkObjective:
@@ -18,7 +18,7 @@ class NetworkObjective:
     Parameters
     ----------
     trainer : Trainer
-        Whose layers the weights are written into.
+        The weights are written into its layers.
     samples : Samples
     """
 
@@ -64,7 +64,8 @@ class NetworkObjective:
             seed=trainer.seed,
             arena=trainer.arena,
         )
-        l2, l1 = options.l2 / total, options.l1 / total
+        divisor = total if options.penalty_of_batch else 1
+        l2, l1 = options.l2 / divisor, options.l1 / divisor
         loss += l2 / 2 * trainer.squares
         for (W, _), (dW, _) in zip(trainer.layers, gradients, strict=True):
             dW += l2 * W
@@ -72,6 +73,15 @@ class NetworkObjective:
                 dW += l1 * np.sign(W)
                 loss += l1 * np.sum(np.abs(W), dtype=float)
         return loss, gradients
+
+    def differentiable(self, named: Callable[[Sequence[Layer]], dict[str, Array]]) -> Differentiable:
+        """Parameters and gradient for :mod:`softline.gradient_check`; `named` gives layers their names."""
+
+        def evaluate() -> tuple[float, dict[str, Array]]:
+            loss, gradients = self.loss_and_gradients()
+            return loss, named(gradients)
+
+        return named(self.trainer.layers), evaluate
 
 
 def _flat(layers: Sequence[Layer]) -> Array:

@@ -1,4 +1,4 @@
-"""Penalised cross-entropy over all rows as a function of the weights, and what searches for its minimum need.
+"""Penalised cross-entropy over all rows as a function of the weights, for searches of its minimum.
 
 The weights are float64 and gradients are summed in it, so that float32 data converge, too.
 """
@@ -18,20 +18,20 @@ from softline._training.column_stats import ColumnStats
 from softline._training.trainer import Trainer, TrainerOptions
 from softline._typing import Array, Differentiable, Layer
 
-# Rows of a batch of the gradient descent before the first step, and batches that there must be.
+# Rows of a batch of the gradient descent before the first step, and fewest batches for it.
 START_BATCH, START_BATCHES = 256, 32
-# Rows for the metric: so many, or so many for each feature.
+# Number of rows from which the metric is estimated, and that number for each feature: the larger counts.
 METRIC_ROWS, METRIC_ROWS_PER_FEATURE = 4096, 2
-# Bytes of probabilities at a time.
+# Bytes of probabilities computed at a time.
 CHUNK_BYTES = 4 << 20
-# A problem is small if it has at most so many weights, and its Hessian takes so many multiply-adds: then
-# Newton's steps take less time than those of L-BFGS. Up to CHEAP_HESSIAN they are worth their time to make
-# sure of the minimum, up to the last limits where L-BFGS is slow.
+# A problem is small if it has at most SMALL_WEIGHTS weights, and its Hessian takes at most SMALL_HESSIAN
+# multiply-adds: then Newton's steps take less time than those of L-BFGS. Up to CHEAP_HESSIAN they are worth
+# their time to make sure of the minimum; up to MOST_WEIGHTS and MOST_HESSIAN, where L-BFGS is slow.
 SMALL_WEIGHTS, SMALL_HESSIAN = 128, 2e7
 CHEAP_HESSIAN = 1e8
 MOST_WEIGHTS, MOST_HESSIAN = 1024, 1e9
 SMALL_WEIGHTS_OF_L1 = 384
-# No larger penalty is told from it: such a weight is zero.
+# Largest penalty: under it, or any larger one, a weight is zero.
 LARGEST_PENALTY = 1e150
 
 
@@ -65,8 +65,7 @@ class Objective:
         What holds the weights of the rows given: that of X, or float64 if offsets and scales are too much
         for float32.
     is_small, has_cheap_hessian, has_hessian : bool
-        Whether the Hessian itself is the best metric from the start, to make sure of the minimum, and where
-        L-BFGS is slow.
+        Whether the Hessian itself is used from the start; to make sure of the minimum; where L-BFGS is slow.
     """
 
     def __init__(
@@ -103,7 +102,7 @@ class Objective:
             holds = self.stats.is_harmless(X.dtype, root=4)
             self.result_dtype = X.dtype if holds else np.dtype(np.float64)
         self.X = Rows(X.array, shift, scale, dtype)
-        # By the very numbers, rounded to `dtype`, that the kernels use.
+        # In float64, but by the numbers that the kernels use, which are rounded to `dtype`.
         self._change = Rows(X.array, self.X.shift, self.X.scale, np.float64) if changes else None
         units: Any = 1.0 if self._change is None else self._change.scale
         units = np.broadcast_to(units, D)
@@ -124,14 +123,14 @@ class Objective:
         self.has_cheap_hessian = self.has_hessian and cost <= CHEAP_HESSIAN
 
     def restricted(self, features: Array) -> Objective:
-        """The objective of weights that are 0 but for those of `features`: Z is (C, len(features) + 1)."""
+        """Objective of the weights of `features` alone, where Z is (C, len(features) + 1)."""
         shift, scale = (None if a is None else a[features] for a in (self.X.shift, self.X.scale))
         X = Rows(np.ascontiguousarray(self.X.array[:, features]), shift, scale, self.X.dtype)
         columns = np.append(features, self.shape[1] - 1)
         return self.with_rows(X, self.l2[columns], self.l1[columns])
 
     def with_rows(self, X: Rows, l2: Array, l1: Array | None = None) -> Objective:
-        """The objective of other features of the same rows."""
+        """Objective of other features of the same rows."""
         other = copy.copy(self)
         other._set_size(len(X), X.shape[1], l1 is not None)
         dtype = np.dtype(np.float64) if other.is_small else X.dtype
@@ -143,30 +142,30 @@ class Objective:
         return other
 
     def expand(self, Z: Array) -> Layer:
-        """W (C, D) and b (C,) of Z, which act on the rows given; for two classes -Z/2 and Z/2."""
+        """Weights W (C, D) and b (C,) of Z, for the rows given; for two classes -Z/2 and Z/2."""
         W, b = self._layer(Z)
         return (W, b) if self._change is None else self._change.weights_for_array(W, b)
 
     def collapse(self, W: Array, b: Array) -> Array:
-        """The Z, float64, of W and b, which act on the rows given; for two classes of one row or of two."""
+        """Z, float64, of W and b for the rows given; for two classes these have one row or two."""
         W, b = W.astype(float), b.astype(float)
         if self._change is not None:
             W, b = self._change.weights_from_array(W, b)
         return self._joined(W, b)
 
     def _joined(self, W: Array, b: Array) -> Array:
-        """The Z, float64, of W and b, which act on `self.X`."""
+        """Z, float64, of W and b for the rows of `self.X`."""
         Z = np.column_stack([W, b]).astype(float)
         return Z[1:] - Z[:1] if len(Z) == 2 else Z
 
     def _layer(self, Z: Array) -> Layer:
-        """W (C, D) and b (C,) of Z, which act on `self.X`."""
+        """Weights W (C, D) and b (C,) of Z, for the rows of `self.X`."""
         if self.n_classes == 2:
             Z = np.vstack([-Z / 2, Z / 2])
         return Z[:, :-1], Z[:, -1]
 
     def _weights(self, Z: Array) -> Layer:
-        """W and b of Z, as the kernels take them."""
+        """Weights W and b of Z, as the kernels take them."""
         self._W[...], b = self._layer(Z)
         return self._W, b.astype(self.X.dtype)
 
@@ -187,18 +186,18 @@ class Objective:
         return value, self._gradient(dW, db, Z)
 
     def pseudo_gradient(self, Z: Array, G: Array) -> Array:
-        """The element of least size of the subdifferential at Z; zero where and only where Z is a minimum."""
+        """Element of least size of the subdifferential at Z; zero if and only if Z is a minimum."""
         if not self.l1.any():
             return G
         return np.where(Z == 0, soft_threshold(G, self.l1), G + self.l1 * np.sign(Z))
 
     def slope(self, Z: Array, G: Array, step: Array) -> float:
-        """Along a step that has led to Z, as seen from where it came; G is the gradient at Z."""
+        """Slope at Z along a step that has led there; G is the gradient at Z."""
         l1 = self.l1 * np.where(Z == 0, -np.abs(step), np.sign(Z) * step)
         return dot(G, step) + float(np.sum(l1))
 
     def differentiable(self, Z: Array) -> Differentiable:
-        """What :mod:`softline.gradient_check` asks of a model, at Z; 0 for the L1 penalty's slope at 0."""
+        """Parameters and gradient at Z for :mod:`softline.gradient_check`; the slope of |0| is 0."""
         columns = {"coef_": np.s_[:, :-1]} | ({"intercept_": np.s_[:, -1]} if self.fit_intercept else {})
 
         def evaluate() -> tuple[float, dict[str, Array]]:
@@ -216,7 +215,7 @@ class Objective:
         return probs
 
     def _design(self) -> Array:
-        """The rows, and a column of ones for the intercept: (N, D + 1), float64; made once."""
+        """Rows with a column of ones for the intercept: (N, D + 1), float64; made once."""
         if self._design_matrix is None:
             n, D = self.X.shape
             self._design_matrix = _kernels.padded(n, D + 1, np.float64)
@@ -237,16 +236,16 @@ class Objective:
 
     @property
     def sample_size(self) -> int:
-        """Rows that the metric is estimated on."""
+        """Number of rows from which the metric is estimated."""
         return min(len(self.rows), max(METRIC_ROWS, METRIC_ROWS_PER_FEATURE * self.X.shape[1]))
 
     @property
     def metric_passes(self) -> float:
-        """How many evaluations of the objective a metric costs, about."""
+        """Cost of a metric, in evaluations of the objective."""
         return self.sample_size * self.X.shape[1] / (4 * len(self.rows) * self.n_classes)
 
     def metric(self, Z: Array, exact: bool) -> AverageCurvature | ExactCurvature:
-        """The curvature at Z: the Hessian itself, or its average over the classes."""
+        """Curvature at Z: the Hessian itself if `exact`, or its average over the classes."""
         if exact:
             probs = self._probabilities(Z, np.arange(len(self.X)))
             return ExactCurvature(
@@ -270,16 +269,15 @@ class Objective:
         )
 
     def first_guess(self) -> Array:
-        """Where a search may begin: after an epoch of gradient descent if that is many steps, else zero.
+        """Start of a search: an epoch of gradient descent if that is many steps, else zero.
 
-        An epoch gains more than as many passes over the data do in any other way, and the metric of what it
-        has learned serves to the end.
+        No other pass over the data gains as much, and the metric at its end serves the whole search.
         """
         zero = np.zeros(self.shape)
         if len(self.rows) < START_BATCH * START_BATCHES:
             return zero
         samples = Samples(self.X, self.codes, self.sample_weight, self.rows)
-        # Two classes have weights -Z/2 and Z/2, whose squares are half Z's.
+        # Two classes have weights -Z/2 and Z/2: their squares sum to half those of Z.
         l2 = float(np.median(self.l2[:-1])) * (2 if self.n_classes == 2 else 1)
         options = TrainerOptions(
             "auto",
@@ -297,7 +295,7 @@ class Objective:
             )
             trainer.find_rate(samples, self.stats)
             loss, _ = trainer.epoch(samples, 0)
-        except ValueError:  # features too large to descend on
+        except ValueError:  # the features are too large to descend
             return zero
         return self._joined(*trainer.layers[0]) if loss < np.log(self.n_classes) else zero
 

@@ -1,4 +1,4 @@
-"""The step of L-BFGS with an L1 penalty: to the minimum of its quadratic model of the loss, with the penalty.
+"""Step of L-BFGS with an L1 penalty: to the minimum of a quadratic model of the loss plus the penalty.
 
 A proximal Newton method (Lee, Sun and Saunders, 2014) that passes over the data once a step: its Hessian is
 the average curvature and what the steps in memory add to that, and coordinate descent finds the minimum
@@ -19,25 +19,19 @@ from softline._typing import Array
 if TYPE_CHECKING:
     from softline._solvers.lbfgs import Memory
 
-# Steps in memory that add to the Hessian.
+# Number of steps in memory that the Hessian uses.
 MOST_PAIRS = 10
-# Coordinate descent ends when no coordinate moves by more than this share of the farthest move of the first
-# round, or after so many rounds: the more features, the dearer, and the fewer.
+# Coordinate descent ends when no coordinate moves by more than DESCENT_TOL of the largest move of the first
+# round, or after a number of rounds that falls with the number of features.
 DESCENT_TOL = 0.05
 FEWEST_ROUNDS, MOST_ROUNDS, ROUNDS_TIMES_FEATURES = 100, 1000, 100_000
-# With the exact Hessian descent and steps on its support alternate until they move no coordinate by more than
-# this share of the farthest, at most so many times.
+# With the exact Hessian, descent and steps on its support alternate until no coordinate moves by more than
+# SUBSPACE_TOL of the largest move in all, at most MOST_SUBSPACES times.
 SUBSPACE_TOL, MOST_SUBSPACES = 1e-3, 20
 
 
 class Hessian:
-    """That of L-BFGS: a metric, and what the steps in memory add (Nocedal and Wright, 2006, section 7.2).
-
-    Parameters
-    ----------
-    metric : AverageCurvature or ExactCurvature
-    memory : Memory
-    """
+    """Hessian of L-BFGS: preconditioner and memory (Nocedal and Wright, 2006, section 7.2)."""
 
     def __init__(self, metric: AverageCurvature | ExactCurvature, memory: Memory) -> None:
         self.metric, self.scale, self.terms = metric, 1.0, []
@@ -52,14 +46,14 @@ class Hessian:
             self.terms += [(1.0, metric.gradient(change) / np.sqrt(slope)), (-1.0, explained)]
 
     def _product(self, U: Array) -> Array:
-        """The Hessian times U, in the coordinates of the metric."""
+        """Product of the Hessian and U, in the coordinates of the preconditioner."""
         out = self.scale * self.metric.product(U)
         for sign, term in self.terms:
             out += sign * dot(term, U) * term
         return out
 
     def minimum(self, Z: Array, G: Array, l1: Array) -> Array:
-        """The minimum V of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|), about."""
+        """Approximate minimum V of G (V - Z) + (V - Z) H (V - Z)/2 + sum(l1 |V|)."""
         metric = self.metric
         V, G, l1 = metric.to_coordinates(Z), metric.gradient(G), metric.penalty(l1)
         terms = np.array([term for _, term in self.terms]).reshape(-1, *V.shape)
@@ -71,7 +65,7 @@ class Hessian:
             return metric.from_coordinates(V)
         first = V.copy()
         for _ in range(MOST_SUBSPACES):
-            # Descent goes on from V, where the slope of the model is another.
+            # The slope of the model at V, from which descent goes on.
             slope = G + metric.product(V - first)
             before = V.copy()
             coordinate_descent(*curvature, slope, l1, V, DESCENT_TOL, FEWEST_ROUNDS)
@@ -85,8 +79,8 @@ class Hessian:
 def minimize_on_support(A: Array, slope: Array, l1: Array, v: Array) -> None:
     """Move what is not zero in v to the minimum of slope d + d A d/2 + sum(l1 |v + d|), a function of d.
 
-    Where features are nearly the same, coordinate descent would take thousands of rounds for it. A
-    coordinate that would change its sign becomes zero. Nothing moves if rounding makes that no descent.
+    Where features are nearly the same, coordinate descent would take thousands of rounds for this. A
+    coordinate that would change its sign becomes zero. Nothing moves if rounding prevents descent.
     """
     before, first, slope = v.copy(), slope, slope.copy()
     while len(support := np.flatnonzero(v)):

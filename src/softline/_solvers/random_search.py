@@ -1,7 +1,7 @@
-"""Optimisation the naive way: guess weights, look at the loss, keep the best.
+"""Random search: guess weights, look at the loss, keep the best.
 
-The first two strategies of CS231n's notes on optimization, for teaching and as baselines: all that gradients
-are worth shows beside them.
+The first two strategies of CS231n's notes on optimization, for teaching and as baselines that show the worth
+of gradients.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from softline import _kernels
 from softline._kernels.rows import Samples
 from softline._typing import Array, Layer
 
-# Candidates scored in a pass over X: at most so many, of at most so many bytes of weights.
+# Most candidates scored in a pass over X, and most bytes of their weights.
 MOST_CANDIDATES, CANDIDATES_BYTES = 100, 16 << 20
 # Steps of a local search, as a share of weights that give scores of variance 1.
 LOCAL_STEP = 0.1
 
 
 class RandomSearch:
-    """Penalised cross-entropy of samples, brought down by guessing: the best of the guesses.
+    """Minimisation of the penalised cross-entropy of samples by guessing.
 
-    A guess is `scale` times standard normal numbers or, if `local`, the best weights so far and such a step:
-    "random search" and "random local search". Guesses are scored many at a time, but the result is that of
-    one after the other: a step drawn but not yet taken when one before it led away is tried from there.
+    A guess is `scale` times standard normal numbers or, if `local`, the best weights so far plus such a step.
+    Guesses are scored many at a time, but the result is that of one after the other: when a step is taken,
+    the steps drawn after it are tried from there.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class RandomSearch:
         All of X takes part, by its weights; y are codes.
     local : bool
     scale : float or None
-        None: weights that give the scores of an average row a variance of 1; of it LOCAL_STEP if `local`.
+        None gives the scores of an average row a variance of 1; if `local`, LOCAL_STEP of that scale.
     alpha, l1_ratio, fit_intercept, n_threads
         As in :class:`softline.SoftmaxClassifier`.
     """
@@ -79,12 +79,12 @@ class RandomSearch:
         rng: np.random.RandomState,
         after_try: Callable[[float, Layer | None, float], bool],
     ) -> str | None:
-        """Guess `max_iter` times, writing better weights into W and b; return what to warn of, or None.
+        """Guess `max_iter` times, writing better weights into W and b; return a warning, or None.
 
-        W (C, D) and b (C,) are where a local search starts; of a random search the first guess, unless they
-        are zeros. `rng` draws (C, D + 1) numbers for a guess, the bias in the last column. `after_try` is
-        called after each guess with the best loss so far, W and b if this guess was the better one, else
-        None, and the seconds that it took; a true result ends the search.
+        W (C, D) and b (C,) are the start of a local search, or the first guess of a random search, unless
+        they are zeros. `rng` draws (C, D + 1) numbers a guess, the bias in the last column. `after_try` is
+        called after each guess with the best loss so far, (W, b) or None if this guess was no better, and the
+        seconds that it took; a true result ends the search.
         """
         local, found_any = self.local, False
         most = max(1, min(MOST_CANDIDATES, CANDIDATES_BYTES // max(1, W.nbytes)))
@@ -116,7 +116,7 @@ class RandomSearch:
                     return None
                 if local and better:
                     break
-            # As many as it took to find a better one; twice as many if there was none.
+            # Next time as many as were needed to find a better one, or twice as many if none was better.
             K = (k + 1 if better else 2 * K) if local else most
         if found_any:
             return None

@@ -1,4 +1,4 @@
-"""Smaller problems with the same minimum, for more features than decide it.
+"""Smaller problems with the same minimum, where there are more features than needed.
 
 With an L1 penalty most features end without weight: the search goes on working sets. With L2 and fewer rows
 than features the weights lie in the space that the rows span: the search goes on its coordinates.
@@ -18,17 +18,17 @@ from softline._solvers.average_curvature import invert_cholesky
 from softline._solvers.objective import Objective
 from softline._typing import Array
 
-# Features of the first working set; a gradient that exceeds its penalty by less than this share of it does
-# not count.
+# Number of features in the first working set. A gradient that exceeds its penalty by less than the share
+# SLIGHT does not count.
 FIRST_FEATURES, SLIGHT = 128, 1e-6
-# Steps on a set while others want to join.
+# Most steps on a set while other features want to join.
 MOST_STEPS = 15
-# Problems with an L1 penalty and no more features are searched at once.
+# With an L1 penalty and no more features than this, all are searched at once.
 NARROW = 256
-# Most rows whose space is searched in; it must halve the features, too. Features whose squares, in units of
-# their penalty, are this much less than those of others would be lost in the rounding of these.
+# Most rows for a search in their space, which must also halve the number of features. And the largest ratio
+# of the squares of two features, in units of their penalties: smaller features would be lost in rounding.
 MOST_ROWS, MOST_SPREAD = 2048, 1e8
-# Features of a block of the products of rows.
+# Number of features in a block of the products of rows.
 BLOCK = 1024
 
 Callback = Callable[[Array, float, int], object]
@@ -37,7 +37,7 @@ Callback = Callable[[Array, float, int], object]
 def minimize(
     objective: Objective, Z: Array, tol: float, max_iter: int, callback: Callback | None = None
 ) -> lbfgs.Result:
-    """As `minimize`, which it calls for a smaller problem where there is one."""
+    """Minimize as :func:`lbfgs.minimize` does, by a smaller problem where there is one."""
     n, D = objective.X.shape
     if D > NARROW and objective.l1[:-1].all():
         return _on_working_sets(objective, Z, tol, max_iter, callback)
@@ -47,7 +47,7 @@ def minimize(
 
 
 def _of_one_size(objective: Objective) -> bool:
-    """Whether all features weigh in in the products of rows, each in units of its penalty."""
+    """Whether no feature, in units of its penalty, is lost in the products of rows."""
     if not objective.l2[:-1].all():
         return False
     squares = objective.stats.squares if objective.X.scale is None else np.ones(objective.X.shape[1])
@@ -59,11 +59,11 @@ def _of_one_size(objective: Objective) -> bool:
 def _on_working_sets(
     objective: Objective, Z: Array, tol: float, max_iter: int, callback: Callback | None
 ) -> lbfgs.Result:
-    """The search on features that have weights and those that most want one, up to twice as many each time.
+    """Search on the features that have weights and those that most want one, up to twice as many each time.
 
-    When a set is done, features outside whose gradient exceeds their penalty join, until there are none: the
-    minimum of the set is then that of all (Tibshirani et al., 2012, "Strong rules for discarding predictors
-    in lasso-type problems", section 7).
+    When a set is done, features outside join if their gradient exceeds their penalty. Once none does, the
+    minimum of the set is that of all (Tibshirani et al., 2012, "Strong rules for discarding predictors in
+    lasso-type problems", section 7).
     """
     n_iter, size, result, ended = 0, FIRST_FEATURES, None, False
     inside = np.any(Z[:, :-1] != 0, axis=0)
@@ -81,13 +81,13 @@ def _on_working_sets(
         start = np.ascontiguousarray(Z[:, columns])
         most = max_iter - n_iter if settled else min(MOST_STEPS, max_iter - n_iter)
         result = lbfgs.minimize(objective.restricted(features), start, tol, most, tell)
-        ended = result.n_iter < most  # as far as it could get
+        ended = result.n_iter < most  # by itself
         Z, n_iter, size = Z.copy(), n_iter + result.n_iter, 2 * size
         Z[:, columns] = result.Z
 
 
 def _telling_all(callback: Callback | None, Z: Array, columns: Array, done: int) -> Callback:
-    """A callback of a search on some columns of Z, after so many steps, that tells of all."""
+    """Callback of a search on some columns of Z, `done` steps from the start, that reports all of Z."""
     of_all = Z.copy()
 
     def tell(part: Array, value: float, n_iter: int) -> object:
@@ -100,7 +100,7 @@ def _telling_all(callback: Callback | None, Z: Array, columns: Array, done: int)
 def _in_row_space(
     objective: Objective, Z: Array, tol: float, max_iter: int, callback: Callback | None
 ) -> lbfgs.Result:
-    """The search for V, where W = V F^-1 X: the scores are V F^T, and |W| is |V|, if F F^T = X X^T.
+    """Search for V, where W = V F^-1 X: the scores are V F^T, and |W| is |V|, if F F^T = X X^T.
 
     A part of W that is orthogonal to all rows would change no score, only the penalty (the representer
     theorem; Hastie and Tibshirani, 2004, "Efficient quadratic regularization for expression arrays").
@@ -117,14 +117,7 @@ def _in_row_space(
 class RowSpace:
     """Coordinates of the space that the rows of an objective span, in units of its penalty.
 
-    Parameters
-    ----------
-    objective : Objective
-
-    Attributes
-    ----------
-    objective : Objective
-        The same, of rows F (N, N).
+    Attribute `objective` is the objective as a function of these coordinates, of rows F (N, N).
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -155,7 +148,7 @@ class RowSpace:
         return np.ascontiguousarray(Rows(X.array[:, here], shift, scale, np.float64)[:])
 
     def coordinates(self, Z: Array) -> Array:
-        """V and b of W and b."""
+        """Coordinates V, and b, of weights W, and b."""
         scores = np.empty((len(self.X), len(Z)))
         _kernels.scores(self.X, None, np.ascontiguousarray(Z[:, :-1]), None, scores, self.objective.n_threads)
         V = np.empty((len(Z), len(scores)))
@@ -163,7 +156,7 @@ class RowSpace:
         return np.column_stack([V, Z[:, -1]])
 
     def weights(self, Z: Array) -> Array:
-        """W and b of V and b."""
+        """Weights W, and b, of coordinates V, and b."""
         shares, n_threads = np.empty((len(self.X), len(Z))), self.objective.n_threads
         _kernels.scores(self.inverse, None, np.ascontiguousarray(Z[:, :-1]), None, shares, n_threads)
         W = np.empty((len(Z), self.X.shape[1]))

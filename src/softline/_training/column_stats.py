@@ -12,7 +12,7 @@ from softline._typing import Array
 
 
 class ColumnStats:
-    """Weighted mean and variance, smallest and largest value of each feature of all rows taken in.
+    """Weighted mean, variance, minimum and maximum of each feature over all rows counted.
 
     Batches are merged as Chan, Golub and LeVeque do ("Updating formulae and a pairwise algorithm for
     computing sample variances", 1979): one pass, no cancellation.
@@ -37,27 +37,23 @@ class ColumnStats:
         self.low, self.high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
 
     def update(self, X: Rows, rows: Array, weight: Array | None, n_threads: int | None = None) -> None:
-        """Take in the rows `rows` of X as they came, weighted by `weight`, (len(rows),) or None."""
+        """Count the rows `rows` of X as they came, weighted by `weight`, (len(rows),) or None."""
         mean, squares, low, high = _kernels.column_stats(Rows(X.array), rows, weight, n_threads)
         added = len(rows) if weight is None else weight.sum(dtype=float)
         self.weight += added
         share = added / self.weight if self.weight > 0 else 0
         delta = mean - self.mean
-        # Not in place: of a model in a memory map they are read-only.
+        # Not in place, because they are read-only in a model from a memory map.
         self.mean = self.mean + share * delta
-        with np.errstate(over="ignore", invalid="ignore"):  # of features that no square can hold
+        with np.errstate(over="ignore", invalid="ignore"):  # features may be too large to be squared
             self.squares = self.squares + (squares + (self.weight - added) * share * delta**2)
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
 
     def standardization(self, center: bool) -> tuple[Array | None, Array]:
-        """(shift, scale) so that (x - shift) * scale has mean 0 (if `center`) and variance 1.
+        """Shift and scale so that (x - shift) * scale has mean 0 (if `center`) and variance 1.
 
-        As scikit-learn's StandardScaler: a constant feature becomes 0, or stays what it is if not centred.
-
-        Raises
-        ------
-        ValueError
-            If the squares of a feature overflow.
+        As in scikit-learn's StandardScaler, a constant feature becomes 0, or stays what it is if not centred.
+        ValueError if the squares of a feature overflow.
         """
         if not np.isfinite(self.squares).all():
             raise ValueError(
@@ -91,7 +87,7 @@ class ColumnStats:
     def conditioning(
         self, X: Rows, rows: Array, weight: Array | None, center: bool, n_threads: int | None = None
     ) -> tuple[Array | None, Array]:
-        """(shift, scale) that give each feature mean 0 (if `center`) and size 1, however large it is.
+        """Shift and scale that give each feature mean 0 (if `center`) and size 1, however large it is.
 
         The size is the deviation, or without centring the root of the mean square. Features that no square
         can hold, of 1e-300 or 1e300, are looked at in their own unit first.

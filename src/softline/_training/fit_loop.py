@@ -1,4 +1,4 @@
-"""The one fit loop: stopping, history, validation, callbacks, progress and Ctrl-C; and epochs of a stream."""
+"""The fit loop: stopping, history, validation, callbacks, progress and Ctrl-C; and epochs of a stream."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from softline._typing import Array, EvalSet, Layer
 if TYPE_CHECKING:
     from softline._training.progress import EpochProgress
 
-# What a fit that Ctrl-C ended early warns of, in scikit-learn's words.
+# Warning of a fit that Ctrl-C ended early, in scikit-learn's words.
 INTERRUPTED = "Training interrupted by user."
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn of what concerns the caller: the first line outside softline and scikit-learn."""
+    """Warn, and name the line of the caller: the first outside softline and scikit-learn."""
     level, frame = 1, sys._getframe()
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("softline", "sklearn"):
         level, frame = level + 1, frame.f_back
@@ -39,14 +39,14 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 @dataclass
 class StoppingRule:
-    """When a fit ends: once what it watches, the lower the better, has stood still for too long.
+    """Rule that ends a fit once the watched value, the lower the better, has stood still for too long.
 
     Attributes
     ----------
     tol : float or None
         Improvements of less than this do not count. None: a fit never stands still.
     patience : float
-        Epochs in a row without improvement that are too many.
+        Number of epochs in a row without improvement that ends the fit.
     ties : bool
         Whether an improvement of exactly `tol` counts: it does in scikit-learn's MLPClassifier.
     best : float, default=inf
@@ -62,7 +62,7 @@ class StoppingRule:
     stale: int = 0
 
     def update(self, value: float) -> bool:
-        """Take in the value of an epoch; return whether it is the least so far."""
+        """Count the value of an epoch; return whether it is the least so far."""
         limit = self.best - (self.tol or 0)
         improved = value < limit or (self.ties and value == limit)
         self.stale = 0 if improved else self.stale + 1
@@ -76,7 +76,7 @@ class StoppingRule:
 
 
 class FitLoop:
-    """Context of the steps of a fit: it tells of them, keeps their history, and ends the fit at Ctrl-C.
+    """Context of the steps of a fit, which reports them, keeps their history, and ends the fit at Ctrl-C.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class FitLoop:
     given : (X, y, sample_weight)
         What `fit` was given, validated.
     samples : Samples
-        What is trained on.
+        Training samples.
     keep : callable
         Puts the present weights onto the model, and returns its fitted attributes.
     accuracy : callable or None
@@ -127,7 +127,7 @@ class FitLoop:
         return interrupted
 
     def tell(self, loss: float, score: float | None, seconds: float) -> None:
-        """Tell the progress bar and the callbacks that an epoch, or a step of all rows, has ended."""
+        """Report the end of an epoch, or of a step of all rows, to the progress bar and the callbacks."""
         model = self.model
         if self.bar is not None:
             self.bar.update(model.n_iter_, loss, score, seconds)
@@ -185,9 +185,9 @@ class FitLoop:
 class TrainsByEpochs(CallbackSupportMixin):
     """Mixin of estimators trained epoch by epoch.
 
-    They have methods `_options()`: how they are trained; `_encode(y, name)`: labels as the kernels take
-    them; `_put(layers)`, which makes layers of weights, for rows as they came, the fitted attributes; and
-    `_epoch_flops(n_rows)`: floating-point operations of an epoch, None if nobody counts.
+    They have methods `_options()`, options of the trainer; `_encode(y, name)`, labels as the kernels take
+    them; `_put(layers)`, which sets the fitted attributes from layers for rows as they came; and
+    `_epoch_flops(n_rows)`, floating-point operations of an epoch, None if unknown.
     """
 
     n_iter_: int
@@ -196,7 +196,7 @@ class TrainsByEpochs(CallbackSupportMixin):
     # None without rows to validate on, and for solvers without a rate.
     validation_scores_: list[float] | Any
     learning_rate_: float | Any
-    # What partial_fit goes on from; None of a model that softline did not train, or that was loaded.
+    # State of partial_fit; None if softline has not trained the model, or if it was loaded.
     _stream: Stream | None = None
 
     @staticmethod
@@ -206,7 +206,7 @@ class TrainsByEpochs(CallbackSupportMixin):
                 raise TypeError(f"{name} must be callable or None; got {callback!r}")
 
     def _progress(self, n_rows: int, dtype: np.dtype[Any]) -> AbstractContextManager[EpochProgress | None]:
-        """The progress of epochs of `n_rows` rows, computed with in `dtype`."""
+        """Progress bar of epochs of `n_rows` rows, computed with in `dtype`; nothing unless `verbose`."""
         if not self.verbose:
             return nullcontext()
         from softline._training.progress import EpochProgress
@@ -219,7 +219,7 @@ class TrainsByEpochs(CallbackSupportMixin):
         return EpochProgress(self.max_iter, n_rows, flops or 0, peak)
 
     def _shared_options(self) -> dict[str, Any]:
-        """Those of the `TrainerOptions` that all such estimators have parameters for."""
+        """Options of the trainer that all these estimators have parameters for."""
         alpha, l1_ratio = float(self.alpha), float(self.l1_ratio)
         return {
             "max_iter": self.max_iter,
@@ -280,7 +280,7 @@ class TrainsByEpochs(CallbackSupportMixin):
         return Samples(X, y, weight, rows), Samples(X, y, None, held_out)
 
     def _strata(self, y: Array) -> Array | None:
-        """Codes of which the rows to validate on are to have their share, or None."""
+        """Codes by which the validation split is stratified, or None."""
         return y.argmax(axis=1) if y.ndim == 2 else y
 
     @property
@@ -297,9 +297,9 @@ class TrainsByEpochs(CallbackSupportMixin):
         resume: bool = False,
         drawn: bool = False,
     ) -> tuple[Trainer, Samples]:
-        """The trainer of a fit, or of a partial_fit that is to `resume` the stream; and what it trains on.
+        """Trainer of a fit, or of a partial_fit that must `resume` the stream; and the samples it trains on.
 
-        `layers` are for rows as they came; or, if they are newly `drawn`, for those that are trained on.
+        `layers` are for rows as they came or, if newly `drawn`, for rows as they are trained on.
         """
         self._stream, X = stream, samples.X
         options: TrainerOptions = self._options()
@@ -317,7 +317,7 @@ class TrainsByEpochs(CallbackSupportMixin):
         return trainer, samples
 
     def _standardised(self, samples: Samples, stats: ColumnStats, center: bool) -> Samples:
-        """The samples, which `stats` takes in, on standardised features if the model wants them."""
+        """Samples, counted in `stats`, with standardised features if the model wants them."""
         X = samples.X
         stats.update(X, samples.rows, samples.weights, self.n_threads)
         if not self.standardize:
@@ -327,7 +327,7 @@ class TrainsByEpochs(CallbackSupportMixin):
     # ---- epochs ----------------------------------------------------------------------------------------
 
     def _train_on(self, trainer: Trainer, samples: Samples) -> None:
-        """Train for one epoch of a stream."""
+        """Train for one epoch on samples of a stream."""
         try:
             loss, seconds = trainer.epoch(samples, self.n_iter_)
             self._after_epoch(trainer, samples)
@@ -338,10 +338,10 @@ class TrainsByEpochs(CallbackSupportMixin):
     def _record(
         self, loss: float, seconds: float, accuracy: Callable[[], float] | None = None
     ) -> float | None:
-        """Put an epoch into the history; return its validation accuracy, None without rows to validate on.
+        """Append an epoch to the history; return its validation accuracy, None without validation rows.
 
-        If Ctrl-C comes meanwhile the accuracy is computed anew before that is raised: as the weights are of
-        this epoch, so is the history.
+        If Ctrl-C interrupts the accuracy, it is computed anew before Ctrl-C is raised, so that the history
+        ends with the epoch of the weights.
         """
         self.n_iter_ += 1
         self.loss_curve_.append(loss)
@@ -360,17 +360,17 @@ class TrainsByEpochs(CallbackSupportMixin):
             self._summarise()
 
     def _after_epoch(self, trainer: Trainer, samples: Samples) -> None:
-        """Do what an estimator does after each epoch of descent, before its history is told."""
+        """Hook after each epoch of descent, before its history is kept."""
 
     def _goes_on(self, trainer: Trainer) -> bool:
-        """Whether descent goes on, in another way, although it stands still."""
+        """Change how to descend, once descent stands still; return whether there is a change left."""
         return False
 
     def _summarise(self, best_score: float | None = None) -> None:
         """Set what follows from the history; `best_score` is that of weights kept by early stopping."""
 
     def _keep(self, trainer: Trainer, X: Rows) -> dict[str, Any]:
-        """Put the weights onto the model, and into the stream what else to go on from; X is as trained on."""
+        """Set the fitted attributes, and keep in the stream what a next call needs; X is as trained on."""
         assert self._stream is not None
         self._put(X.layers_for_array(trainer.model))
         self._stream.remember(trainer, X)
@@ -380,6 +380,6 @@ class TrainsByEpochs(CallbackSupportMixin):
     def _warn_of_max_iter(self) -> None:
         warn(
             f"stopped after max_iter={self.max_iter} epochs while still improving; raise max_iter, or pass "
-            "tol=None to train for exactly so many.",
+            "tol=None to train for exactly that many.",
             ConvergenceWarning,
         )

@@ -1,4 +1,4 @@
-"""What a fit tells while it runs: scikit-learn's callback protocol (since its 1.9), and plain functions."""
+"""Callbacks of a fit: scikit-learn's protocol (since its 1.9), and the arguments of plain functions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ try:
 except ImportError:  # older scikit-learn: estimators have no set_callbacks
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """No callbacks."""
+        """Mixin without any effect."""
 
 
 class IterationHooks:
-    """Tells an estimator's callbacks of its fit and of each iteration; costs nothing where there are none.
+    """Calls of an estimator's callbacks at its fit and at each iteration; no cost where there are none.
 
-    An iteration begins as soon as the one before has ended, so the last begins in vain: as scikit-learn's
-    LogisticRegression has it.
+    As in scikit-learn's LogisticRegression, an iteration begins when the one before ends, so that the last
+    one begins in vain.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class IterationHooks:
         self.iteration.call_on_fit_task_begin(**self.common, reconstruction_attributes=self.fitted())
 
     def next(self) -> bool:
-        """An iteration has ended; true if a callback asks to stop."""
+        """End an iteration; return whether a callback asks to stop."""
         if self.root is None:
             return False
         stop = self.iteration.call_on_fit_task_end(**self.common, reconstruction_attributes=self.fitted())
@@ -64,7 +64,7 @@ class IterationHooks:
         return bool(stop)
 
     def end(self, n_iter: int) -> None:
-        """The fit has ended after `n_iter` iterations."""
+        """End the fit after `n_iter` iterations."""
         if self.root is None:
             return
         if n_iter == 0:
@@ -75,7 +75,7 @@ class IterationHooks:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What a `callback` is told after an epoch.
+    """Argument of a `callback`, after an epoch.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a `batch_callback` is told after a batch.
+    """Argument of a `batch_callback`, after a batch.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Progress bars of long work: live on a terminal, and nowhere else."""
+"""Progress bars, drawn on terminals only."""
 
 from __future__ import annotations
 
@@ -13,25 +13,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class EpochProgress:
-    """Shows on stderr how training goes: a live bar on a terminal, and one line at the end anywhere.
+    """Progress of training on stderr: a live bar on a terminal, and a line at the end anywhere.
 
     The bar vanishes when the `with` block ends, however it ends.
 
     Parameters
     ----------
     max_iter : int
-        Most epochs that will be run.
     n_samples : int
         Rows of an epoch.
     flops : float, default=0
         Floating-point operations of an epoch.
     peak : float or None, default=None
-        Most of them that the machine does in a second; their rate is told beside it.
-
-    Examples
-    --------
-    >>> with EpochProgress(max_iter=100, n_samples=1797) as bar:  # doctest: +SKIP
-    ...     bar.update(1, 0.52, 0.91)
+        Peak of the machine in floating-point operations a second; if given, the rate is shown as a share.
     """
 
     def __init__(self, max_iter: int, n_samples: int, flops: float = 0, peak: float | None = None) -> None:
@@ -52,18 +46,7 @@ class EpochProgress:
         validation_score: float | None = None,
         seconds: float = 0,
     ) -> None:
-        """Tell that an epoch is done.
-
-        Parameters
-        ----------
-        epoch : int
-            Its number, from 1.
-        loss : float
-        validation_score : float or None
-            Validation accuracy, 0..1.
-        seconds : float, default=0
-            That the kernels took for this epoch; needed only with `peak`.
-        """
+        """Show that epoch `epoch`, from 1, is done; `peak` needs `seconds`, the time in the kernels."""
         rows_per_second = epoch * self.n_samples / (time.perf_counter() - self.start)
         self.epoch, self.status = epoch, f"loss {loss:.4f}"
         if validation_score is not None:
@@ -95,26 +78,7 @@ class EpochProgress:
 def track_blocks(
     n_rows: int, what: str, *, size: int = 1000, disable: bool = False
 ) -> Iterator[Iterator[slice]]:
-    """Slices of `size` rows, one after the other; a live bar on stderr tells how many are done.
-
-    Parameters
-    ----------
-    n_rows : int
-    what : str
-        What is done with the rows.
-    size : int, default=1000
-    disable : bool, default=False
-        Whether to show nothing.
-
-    Yields
-    ------
-    blocks : iterator of slices
-
-    Examples
-    --------
-    >>> with track_blocks(len(X), "predicting rows") as blocks:  # doctest: +SKIP
-    ...     labels = [model.predict(X[rows]) for rows in blocks]
-    """
+    """Context with an iterator of slices of `size` rows; a bar on stderr, named `what`, counts them."""
 
     def blocks() -> Iterator[slice]:
         for first in range(0, n_rows, size):
@@ -127,7 +91,7 @@ def track_blocks(
 
 
 def _bar(what: str, disable: bool = False) -> Progress:
-    """A bar that vanishes when it stops: `what` and how many of how many, a description, the time left."""
+    """A bar that vanishes when it stops: `what`, the share done, a description, the time left."""
     console = Console(stderr=True)
     return Progress(
         TextColumn(what + " {task.completed}/{task.total}", markup=False),

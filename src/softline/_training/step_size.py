@@ -1,4 +1,4 @@
-"""The step that suits the data: what ``learning_rate="auto"`` means, and which rate is stable.
+"""Steps that suit the data: the meaning of ``learning_rate="auto"``, and which rate is stable.
 
 Gradient descent is stable while its step is below 2/L, L being the largest curvature of the loss; 1/L is
 the largest step that never increases it. The cross-entropy of a softmax has curvature at most 1/2 in the
@@ -31,16 +31,16 @@ from softline._typing import Array
 # Rows that estimate the curvature, and power iterations: about the cost of one epoch on wide data.
 SAMPLE_ROWS = 4096
 ITERATIONS = 10
-# Rows that tell the median of a feature, and how far its values lie from it.
+# Rows from which the median of a feature, and the spread around it, are estimated.
 SPREAD_ROWS = 256
-# A feature is divided by at most so many times the upper quartile of its deviations.
+# Largest divisor of a feature, in upper quartiles of its deviations.
 SPREADS = 2
-# Rows longer than so many times the median count as that long.
+# Largest length of a row, in medians; longer rows count as that long.
 CUT = 2
 
 
 class AutoStep:
-    """The geometry and the step of ``learning_rate="auto"``, learned from the rows seen so far.
+    """Geometry and step of ``learning_rate="auto"``, learned from the rows seen so far.
 
     Attributes
     ----------
@@ -62,9 +62,9 @@ class AutoStep:
     curvature: float
     curvature_of_row: float
     length: float
-    seen: Array | None  # some of the rows so far, as they came; median and typical deviation of each feature
-    _center: Array
-    _spread: Array
+    seen: Array | None  # some of the rows so far, as they came
+    _center: Array  # median of each feature
+    _spread: Array  # typical deviation of each feature
 
     def __init__(self) -> None:
         self.n_rows = self.n_rows_estimated = 0
@@ -80,14 +80,9 @@ class AutoStep:
         n_threads: int | None = None,
         sample: bool = True,
     ) -> None:
-        """Take in samples, which `stats` has seen as they came; now and then estimate the curvature anew.
+        """Learn from samples, which `stats` has counted; when the rows seen have doubled, estimate curvature.
 
-        That is whenever the rows seen have doubled. `sample` as in :func:`smoothness`.
-
-        Raises
-        ------
-        ValueError
-            If a feature is too large to be squared in the dtype of X.
+        `sample` as in :func:`smoothness`. ValueError if a feature is too large to be squared in X.dtype.
         """
         X, rows, weight = samples.X, samples.rows, samples.weights
         self.n_rows += len(rows)
@@ -95,10 +90,10 @@ class AutoStep:
         new = draw(rows, weight)
         if self.seen is None:
             self.seen = X.array[new]
-        else:  # every row so far is as likely to be among them
+        else:  # reservoir sampling: every row so far is equally likely to be kept
             share = len(rows) / self.n_rows
             taken = np.random.RandomState(self.n_rows % 2**32).random_sample(SPREAD_ROWS) < share
-            seen = self.seen.copy()  # of a model in a memory map it is read-only
+            seen = self.seen.copy()  # because it is read-only in a model from a memory map
             seen[taken] = X.array[new[taken]]
             self.seen = seen
         if doubled:
@@ -138,9 +133,9 @@ class AutoStep:
 
 
 def draw(rows: Array, weight: Array | None) -> Array:
-    """SPREAD_ROWS of the rows, by weight, so that a weight of 2 is the row twice.
+    """Sample of SPREAD_ROWS rows by weight, so that a weight of 2 is the row twice.
 
-    They lie at irregular distances, as rows may follow each other in a rhythm.
+    Their distances are irregular, because the rows may be periodic.
     """
     at = np.arange(SPREAD_ROWS) * ((np.sqrt(5) - 1) / 2) % 1
     if weight is None:
@@ -150,10 +145,9 @@ def draw(rows: Array, weight: Array | None) -> Array:
 
 
 def center_and_spread(seen: Array) -> tuple[Array, Array]:
-    """Median of each feature, and the upper quartile of how far its values lie from it.
+    """Median of each feature, and the upper quartile of the deviations from it.
 
-    Values equal to the median do not count: a rare feature is 0 in most rows, and its scale is that of the
-    others.
+    Values equal to the median do not count, because a rare feature is 0 in most rows.
     """
     n, D = seen.shape
     center, spread = np.empty(D), np.empty(D)
@@ -179,7 +173,7 @@ def smoothness(
     sample: bool = True,
     cut: float = np.inf,
 ) -> tuple[float, float, float]:
-    """L of all rows, L_max of a single one, and the mean length, in the geometry of `shift` and `metric`.
+    """L of all rows, L_max of a single row, and the mean length, in the geometry of `shift` and `metric`.
 
     Rows longer than `cut` times the median, weighted, count as that long.
 
@@ -217,7 +211,7 @@ def smoothness(
     u, g, sum_u = np.empty((n, 1), dtype), np.empty((1, D), dtype), np.empty(1, dtype)
     eigenvalue: Any = 0.0
     for _ in range(ITERATIONS):
-        # Sums by einsum, not by BLAS, whose bits depend on its threads.
+        # Sums by einsum, not by BLAS, because its bits depend on its threads.
         v /= np.sqrt(np.einsum("d,d", v, v))
         w = scale * v[:D]
         offset = bias * v[D] - np.einsum("d,d", w, center)
@@ -238,8 +232,8 @@ def stable_rate(
 ) -> float:
     """1/L(B): the largest step that is safe for batches of `batch_size` of `n_rows` rows (inf: a stream).
 
-    Momentum adds up steps to 1/(1 - momentum) of them: harmless along a curvature that all batches share, for
-    there they turn when it does, but what single rows add to it counts so many times.
+    Momentum adds up 1/(1 - momentum) steps. That is harmless along a curvature that all batches share, but
+    the curvature of single rows counts as many times.
     """
     share = 1.0 if n_rows <= 1 else max(1 / batch_size - 1 / n_rows, 0) / (1 - 1 / n_rows)
     expected = (1 - share) * curvature + share * curvature_of_row / (1 - momentum)
@@ -247,7 +241,7 @@ def stable_rate(
 
 
 def largest_gradient(rate: float, n_classes: int) -> float:
-    """The norm above which the gradient of a batch owes to rows longer than the stable `rate` allows for.
+    """Norm above which the gradient of a batch must come from rows too long for the stable `rate`.
 
     Where no curvature exceeds L the squared norm is at most 2 L (loss - least loss), and training starts at
     a loss of log(n_classes).
@@ -256,5 +250,5 @@ def largest_gradient(rate: float, n_classes: int) -> float:
 
 
 def rate_of_change(change: float, length: float) -> float:
-    """The rate at which a step that moves no weight further changes the average row's scores by `change`."""
+    """Rate that, as the change of every weight, changes the scores of an average row by `change`."""
     return change / length if length > 0 else change

@@ -1,4 +1,4 @@
-"""The arrays that callers bring, as the kernels want them."""
+"""Checks of arrays that callers pass, and conversions for the kernels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from softline._typing import Array
 
 
 def as_rows(X: ArrayLike, name: str = "X", ndim: int = 2) -> Array:
-    """An array of `ndim` axes that the kernels read; a copy in float64 only of a dtype that they do not."""
+    """Array of `ndim` axes that the kernels read; other dtypes are copied to float64."""
     X = np.asarray(X)
     if X.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} axes; got shape {X.shape}")
@@ -34,7 +34,7 @@ def as_labels(y: ArrayLike, n_rows: int) -> Array:
 
 
 def check_weights(W: Array, X: Array) -> None:
-    """Raise unless W (D, C) may weigh the features of X (N, D)."""
+    """Raise unless W (D, C) has a row for each feature of X (N, D)."""
     if W.ndim != 2 or len(W) != X.shape[1]:
         raise ValueError(f"X of shape {X.shape} needs W of shape ({X.shape[1]}, C); got {W.shape}")
     if W.dtype.kind != "f":

@@ -18,7 +18,7 @@ ORIENTATIONS = 9
 def extract_features(
     imgs: Array, feature_fns: Sequence[Callable[[Array], ArrayLike]], verbose: bool = False
 ) -> Array:
-    """Several features of each image, side by side in one row.
+    """Extract several features of each image, side by side in one row.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def extract_features(
     feature_fns : list of callables
         Each makes a vector of an image (H, W, C), which has lost axes of length 1.
     verbose : bool, default=False
-        Tell of every thousandth image.
+        Whether to print a line at every thousandth image.
 
     Returns
     -------
@@ -45,16 +45,16 @@ def extract_features(
 
 
 def rgb2gray(rgb: Array) -> Array:
-    """An image (H, W) of one (H, W, 3): 0.299 red + 0.587 green + 0.144 blue (sic: the course's weights)."""
+    """Grey image (H, W) of (H, W, 3): 0.299 red + 0.587 green + 0.144 blue, the course's weights (sic)."""
     return rgb[..., :3] @ np.array([0.299, 0.587, 0.144])
 
 
 def hog_feature(im: Array) -> Array:
     """Histogram of oriented gradients of an image (H, W) or (H, W, 3) (Dalal and Triggs, 2005).
 
-    The mean magnitude of the gradients, by forward differences, in each cell of 8x8 pixels and each of nine
-    bins of 20 degrees. As in the course, a gradient points at atan2(dy, dx) + 90 degrees, and those outside
-    0..180, which point to the left, are in no bin.
+    Mean magnitude of the gradients, by forward differences, in each cell of 8x8 pixels and each of nine bins
+    of 20 degrees. As in the course, the angle is atan2(dy, dx) + 90 degrees, and gradients with an angle
+    outside 0..180 are in no bin.
 
     Returns
     -------

@@ -43,7 +43,7 @@ def eval_numerical_gradient(
 def eval_numerical_gradient_array(
     f: Callable[[Array], Any], x: Array, df: ArrayLike, h: float = 1e-5
 ) -> Array:
-    """Gradient of sum(df * f(x)) to x, for f whose result is an array of the shape of df."""
+    """Gradient of sum(df * f(x)) to x, for a function f that returns an array of the shape of df."""
     return numerical_gradient(f, x, h, upstream=df)
 
 
@@ -64,7 +64,7 @@ def grad_check_sparse(
     """
     for _ in range(num_checks):
         index = tuple(random.randrange(size) for size in x.shape)
-        place = x[tuple(slice(i, i + 1) for i in index)]  # shares memory with x, which is what f sees
+        place = x[tuple(slice(i, i + 1) for i in index)]  # a view of x, because f sees x
         numerical = numerical_gradient(lambda _: f(x), place, h).item()
         analytic = analytic_grad[index]
         error = relative_error(numerical, analytic)

@@ -1,4 +1,4 @@
-"""Layers that mostly come together: the course's ``layer_utils.py``."""
+"""Pairs of layers: the course's ``layer_utils.py``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["affine_relu_backward", "affine_relu_forward"]
 
 
 def affine_relu_forward(x: Array, w: Array, b: Array) -> tuple[Array, Any]:
-    """An affine layer and a relu; the cache is a pair of theirs."""
+    """Output of an affine layer and a relu, and the pair of their caches."""
     scores, affine_cache = affine_forward(x, w, b)
     out, relu_cache = relu_forward(scores)
     return out, (affine_cache, relu_cache)

@@ -51,7 +51,7 @@ def affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, Any]:
 
 
 def affine_backward(dout: Array, cache: Any) -> tuple[Array, Array, Array]:
-    """Gradients of an affine layer, from that of what follows it.
+    """Gradients of an affine layer, from the gradient to its output.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def affine_backward(dout: Array, cache: Any) -> tuple[Array, Array, Array]:
 
 
 def relu_forward(x: Array) -> tuple[Array, Array]:
-    """max(0, x), and x as the cache of `relu_backward`; x may have any shape."""
+    """Output max(0, x), and x as the cache for `relu_backward`; x may have any shape."""
     return np.maximum(0, x), x
 
 
@@ -123,10 +123,10 @@ def _mean_loss(gradient: Callable[..., None], x: Array, y: Array) -> tuple[float
 
 
 def flat(x: Array) -> Array:
-    """x (N, d_1, ..., d_k) as rows (N, D)."""
+    """Reshape x (N, d_1, ..., d_k) to rows (N, D)."""
     return as_rows(np.reshape(x, (len(x), math.prod(x.shape[1:]))), "x")
 
 
 def dtype_of(*arrays: Array) -> type[np.floating[Any]]:
-    """What the kernels compute in: float32 if all arrays are, else float64."""
+    """Dtype of the computation: float32 if all arrays are, else float64."""
     return np.float32 if all(a.dtype == np.float32 for a in arrays) else np.float64

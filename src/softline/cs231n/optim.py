@@ -17,7 +17,7 @@ __all__ = ["adam", "rmsprop", "sgd", "sgd_momentum"]
 
 
 def sgd(w: Array, dw: Array, config: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-    """w - learning_rate dw.
+    """Step of gradient descent: w - learning_rate dw.
 
     config: learning_rate = 1e-2.
     """
@@ -27,7 +27,7 @@ def sgd(w: Array, dw: Array, config: dict[str, Any] | None = None) -> tuple[Arra
 
 
 def sgd_momentum(w: Array, dw: Array, config: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-    """v = momentum v - learning_rate dw; w + v.
+    """Step with momentum: v = momentum v - learning_rate dw; w + v.
 
     config: learning_rate = 1e-2, momentum = 0.9, velocity = zeros.
     """
@@ -37,8 +37,9 @@ def sgd_momentum(w: Array, dw: Array, config: dict[str, Any] | None = None) -> t
 
 
 def rmsprop(w: Array, dw: Array, config: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-    """cache = decay_rate cache + (1 - decay_rate) dw^2; w - learning_rate dw / (sqrt(cache) + epsilon).
+    """Step of RMSProp: w - learning_rate dw / (sqrt(cache) + epsilon).
 
+    cache = decay_rate cache + (1 - decay_rate) dw^2.
     config: learning_rate = 1e-2, decay_rate = 0.99, epsilon = 1e-8, cache = zeros. (Hinton, 2012.)
     """
     config = _filled(config, learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8, cache=np.zeros_like(w))
@@ -47,8 +48,9 @@ def rmsprop(w: Array, dw: Array, config: dict[str, Any] | None = None) -> tuple[
 
 
 def adam(w: Array, dw: Array, config: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-    """w - learning_rate m / (sqrt(v) + epsilon): running means of dw and dw^2, corrected for their start.
+    """Step of Adam: w - learning_rate m / (sqrt(v) + epsilon).
 
+    m and v are running means of dw and dw^2, corrected for their start.
     config: learning_rate = 1e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, m = v = zeros, t = 0, the
     number of steps taken. (Kingma and Ba, 2015.)
     """

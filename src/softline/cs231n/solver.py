@@ -28,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Solver:
-    """Trains a model that has ``params``, a dict of arrays, and ``loss(X, y=None)``.
+    """Trainer of a model with ``params``, a dict of arrays, and ``loss(X, y=None)``.
 
     Without y, ``model.loss`` returns scores (N, C); with it the loss and a dict of gradients. Batches are
     drawn by np.random.choice, with replacement.
@@ -74,7 +74,7 @@ class Solver:
     y_train: Array
     X_val: Array
     y_val: Array
-    update_rule: Any  # a name, and then its function
+    update_rule: Any  # the name, later the function
     optim_config: dict[str, Any]
     lr_decay: float
     batch_size: int
@@ -99,9 +99,6 @@ class Solver:
         if self.update_rule not in optim.__all__:
             raise ValueError(f"Invalid update_rule {self.update_rule!r}; known: {', '.join(optim.__all__)}")
         self.update_rule = getattr(optim, self.update_rule)
-        self._reset()
-
-    def _reset(self) -> None:
         self.epoch: int = 0
         self.best_val_acc: float = 0
         self.best_params: dict[str, Array] = {}
@@ -124,14 +121,14 @@ class Solver:
     def check_accuracy(
         self, X: Array, y: Array, num_samples: int | None = None, batch_size: int = 100
     ) -> float:
-        """Share of the rows of X whose label y has the highest score.
+        """Accuracy: share of the rows of X in which the label y has the highest score.
 
         Parameters
         ----------
         X : ndarray of shape (N, d_1, ..., d_k)
         y : ndarray of shape (N,)
         num_samples : int or None, default=None
-            If X has more rows, so many of them, drawn with replacement.
+            Number of rows to draw, with replacement, if X has more.
         batch_size : int, default=100
             Rows that are scored at a time.
         """

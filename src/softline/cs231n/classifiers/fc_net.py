@@ -1,4 +1,4 @@
-"""A network of two layers, as the course has it since 2021: a `Solver` trains it."""
+"""Network of two layers, as in the course since 2021: a `Solver` trains it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from softline.cs231n.layers import (
     svm_loss,
 )
 
-# The course's notebooks get the layers from here, too, by `import *`.
+# The layers, too, because the course's notebooks import them from here by `import *`.
 __all__ = [
     "TwoLayerNet",
     "affine_backward",
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class TwoLayerNet(TwoLayers):
-    """Affine, relu, affine, softmax; the loss has the penalty reg/2 sum(W * W).
+    """Network of two layers, affine, relu, affine, softmax; its loss has the penalty reg/2 sum(W * W).
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class TwoLayerNet(TwoLayers):
     ) -> None:
         super().__init__(input_dim, hidden_dim, num_classes, weight_scale)
         self.reg = reg
-        # Column-major, as the kernels read weights: no layer takes a copy.
+        # Column-major, so that the kernels read the weights without a copy.
         self.params = {name: np.asfortranarray(w) for name, w in self.params.items()}
 
     @overload

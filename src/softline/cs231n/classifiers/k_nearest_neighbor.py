@@ -96,11 +96,11 @@ class KNearestNeighbor:
 
 
 def _as_bytes(X: Array) -> Array | None:
-    """X as bytes if it holds only such, as raw pixels do, else None: sums of bytes are exact and fast."""
+    """X as bytes if all values are, as in raw pixels, else None: sums of bytes are exact and fast."""
     if X.dtype == np.uint8:
         return X
     with np.errstate(invalid="ignore"):
-        for rows in (X[:1], X):  # the first row mostly decides
+        for rows in (X[:1], X):  # the first row decides in most cases
             found = rows.astype(np.uint8)
             if not np.array_equal(found, rows):
                 return None

@@ -19,7 +19,7 @@ PRINT_EVERY = 100
 
 
 class LinearClassifier:
-    """Scores X W, with a loss that a subclass defines.
+    """Linear classifier with scores X W, and a loss that a subclass defines.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class LinearClassifier:
         batch_size: int = 200,
         verbose: bool = False,
     ) -> list[float]:
-        """Stochastic gradient descent, from W as it is.
+        """Train by stochastic gradient descent, from W as it is.
 
         Where W is None, it becomes 0.001 np.random.randn(D, max(y) + 1). Batches are drawn with replacement
         by np.random.choice. The losses of `Softmax` and `LinearSVM` run in the kernels, a hundred iterations
@@ -111,7 +111,7 @@ class LinearClassifier:
     ) -> list[float]:
         W = _kernels.padded(self.W.shape[1], self.W.shape[0], np.float64)
         W[...] = self.W.T
-        b = np.zeros(len(W))  # stays 0
+        b = np.zeros(len(W))  # fit_intercept=False leaves it at 0
         loss_history = []
         try:
             for first in range(0, num_iters, PRINT_EVERY):
@@ -136,12 +136,12 @@ class LinearClassifier:
                 loss_history += losses.tolist()
                 if verbose:
                     print(f"iteration {first} / {num_iters}: loss {losses[0]:f}")
-        finally:  # Ctrl-C, too, keeps what was learned
+        finally:  # so that Ctrl-C keeps what was learned
             self.W[...] = W.T
         return loss_history
 
     def predict(self, X: Array) -> Array:
-        """The class of the highest score of each row of X (N, D); the first of equals."""
+        """Class of the highest score of each row of X (N, D); the first of equals."""
         X = as_rows(X)
         if self.W is None:
             raise ValueError("there are no weights yet; call train, or set W")
@@ -171,7 +171,7 @@ class LinearClassifier:
 
 
 class LinearSVM(LinearClassifier):
-    """The multiclass hinge loss: `svm_loss_vectorized`."""
+    """Linear classifier with the multiclass hinge loss: `svm_loss_vectorized`."""
 
     def loss(self, X_batch: Array, y_batch: Array, reg: float) -> tuple[float, Array]:
         """As `svm_loss_vectorized`."""
@@ -179,7 +179,7 @@ class LinearSVM(LinearClassifier):
 
 
 class Softmax(LinearClassifier):
-    """The cross-entropy of softmax probabilities: `softmax_loss_vectorized`."""
+    """Linear classifier with the cross-entropy of softmax probabilities: `softmax_loss_vectorized`."""
 
     def loss(self, X_batch: Array, y_batch: Array, reg: float) -> tuple[float, Array]:
         """As `softmax_loss_vectorized`."""

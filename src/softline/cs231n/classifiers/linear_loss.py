@@ -1,4 +1,4 @@
-"""The loss of a linear classifier, for any kernel."""
+"""Loss of a linear classifier, by the kernel of any loss of scores."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def penalised_loss(
 
 
 def square_norm(W: Array) -> float:
-    """sum(W * W), without a copy."""
+    """Sum of W * W, without a copy."""
     return np.einsum("ij,ij->", W, W)
 
 
 def penalised(dW: Array, W: Array, alpha: float) -> Array:
-    """dW + alpha W, in the layout of W."""
+    """Sum dW + alpha W, in the layout of W."""
     out = alpha * W
     out += dW
     return out

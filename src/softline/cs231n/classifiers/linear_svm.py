@@ -1,4 +1,4 @@
-"""The loss of `LinearSVM`, as a function."""
+"""Loss of `LinearSVM`, as a function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["svm_loss_naive", "svm_loss_vectorized"]
 
 
 def svm_loss_vectorized(W: Array, X: Array, y: Array, reg: float) -> tuple[float, Array]:
-    """The mean multiclass hinge loss, sum_j max(0, s_j - s_y + 1) over j != y, plus reg sum(W * W).
+    """Mean multiclass hinge loss, sum_j max(0, s_j - s_y + 1) over j != y, plus reg sum(W * W).
 
     Parameters and returns are those of `linear_loss.penalised_loss`.
     """

@@ -1,4 +1,4 @@
-"""A network of two layers, as the course had it until 2020: it trains itself."""
+"""Network of two layers, as in the course until 2020: it trains itself."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from softline import _kernels
 from softline._typing import Array
 from softline.cs231n.checks import as_labels, as_rows
+from softline.cs231n.classifiers.linear_classifier import PRINT_EVERY
 from softline.cs231n.classifiers.linear_loss import square_norm
 from softline.cs231n.classifiers.two_layers import LAYERS, TwoLayers
 
@@ -18,12 +19,9 @@ Steps: TypeAlias = tuple[Callable[[Array, float], float], Callable[[], None]]
 
 __all__ = ["TwoLayerNet"]
 
-# Iterations from one printed loss to the next.
-PRINT_EVERY = 100
-
 
 class TwoLayerNet(TwoLayers):
-    """Affine, relu, affine, softmax; the loss has the penalty reg sum(W * W), without 1/2.
+    """Network of two layers, affine, relu, affine, softmax; its loss has the penalty reg sum(W * W).
 
     Parameters
     ----------
@@ -82,7 +80,7 @@ class TwoLayerNet(TwoLayers):
         batch_size: int = 200,
         verbose: bool = False,
     ) -> dict[str, list[float]]:
-        """Stochastic gradient descent; the parameters move in place.
+        """Train by stochastic gradient descent; the parameters change in place.
 
         Batches are drawn with replacement by np.random.choice. Where a subclass has a `loss` of its own, that
         is called for each batch.
@@ -128,12 +126,12 @@ class TwoLayerNet(TwoLayers):
                     train_accs.append(np.mean(self.predict(X[batch]) == y[batch]))
                     val_accs.append(np.mean(self.predict(X_val) == y_val))
                     learning_rate *= learning_rate_decay
-        finally:  # Ctrl-C, too, keeps what was learned
+        finally:  # so that Ctrl-C keeps what was learned
             store()
         return {"loss_history": losses, "train_acc_history": train_accs, "val_acc_history": val_accs}
 
     def _steps_by_loss(self, X: Array, y: Array, reg: float) -> Steps:
-        """Steps by `loss`, which a subclass has overridden; there is nothing to write back."""
+        """Steps by the `loss` of a subclass, which leave nothing to write back."""
 
         def step(batch: Array, learning_rate: float) -> float:
             loss, grads = self.loss(X[batch], y=y[batch], reg=reg)
@@ -161,7 +159,7 @@ class TwoLayerNet(TwoLayers):
         return step, store
 
     def predict(self, X: Array) -> Array:
-        """The class of the highest score of each row of X (N, D); the first of equals."""
+        """Class of the highest score of each row of X (N, D); the first of equals."""
         return self._scores_or_loss(X, None, 0).argmax(axis=1)
 
 

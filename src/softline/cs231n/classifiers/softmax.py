@@ -1,4 +1,4 @@
-"""The loss of `Softmax`, as a function."""
+"""Loss of `Softmax`, as a function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["softmax_loss_naive", "softmax_loss_vectorized"]
 
 
 def softmax_loss_vectorized(W: Array, X: Array, y: Array, reg: float) -> tuple[float, Array]:
-    """The mean cross-entropy of softmax probabilities, plus reg sum(W * W).
+    """Mean cross-entropy of softmax probabilities, plus reg sum(W * W).
 
     Parameters and returns are those of `linear_loss.penalised_loss`.
     """

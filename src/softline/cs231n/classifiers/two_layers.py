@@ -1,4 +1,4 @@
-"""Both networks of two layers: affine, relu, affine, softmax."""
+"""Base of both networks of two layers: affine, relu, affine, softmax."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAYERS = (("W1", "b1"), ("W2", "b2"))
 
 
 class TwoLayers:
-    """Parameters `params`, and their loss. Weights are std np.random.randn, W1 first; biases are 0."""
+    """Parameters `params` and their loss. Weights are std np.random.randn, W1 first; biases are 0."""
 
     def __init__(self, n_inputs: int, n_hidden: int, n_outputs: int, std: float) -> None:
         self.params: dict[str, Array] = {
