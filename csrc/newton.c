@@ -365,6 +365,10 @@ static void plan(softline_newton *p) {
     newton_step(p);
     p->slope = inner(M, p->gradient, p->step) + l1_along(p, p->Z, p->step);
     const double promised = fabs(p->slope) / 2, gap = promised * underestimated(p, promised);
+    if (!isfinite(p->value + gap)) {
+        give_up(p);
+        return;
+    }
     /* Where rounding hides what is left to gain, steps that leave as much to gain are in vain. */
     p->stalled++;
     if (gap < p->gap || p->value < p->best_value - p->slack * fabs(p->best_value)) {
@@ -378,14 +382,14 @@ static void plan(softline_newton *p) {
     p->status = p->gap <= fmax(allowed, hidden) ? SOFTLINE_CONVERGED : SOFTLINE_SEARCHING;
     /* Newton's last step is there: it is taken, too. */
     const int enough = p->gap <= SOFTLINE_NEWTON_AIM * allowed && (was_converged || p->n_iter == 0);
-    p->done = enough || !more;
+    p->done = enough || !more || p->stalled == 10;
     if (p->done) return;
-    if (p->slope < 0 && p->stalled < 10) {
-        p->trials = 0;
-        try_at(p, 1);
-    } else {
+    if (!(p->slope < 0)) {
         give_up(p);
+        return;
     }
+    p->trials = 0;
+    try_at(p, 1);
 }
 
 /* What a pass at the trial has found. */

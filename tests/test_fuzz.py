@@ -113,6 +113,12 @@ def random_arguments(rng, name):
     if name == "loss_gradient":
         return [x, labels(n + 2), weight, array(C, x.shape[1]), array(C), np.empty((C, x.shape[1])),
                 np.empty(C)], threads  # fmt: skip
+    if name == "newton":
+        R = 1 if C <= 2 else C
+        y, D = labels(n + 2, max(C, 2)), x.shape[1]
+        l2, l1 = np.full(D + 1, 0.1), np.full(D + 1, 0.01) if rng.random() < 0.5 else None
+        weight = None if weight is None else weight.astype(float)
+        return [x, y, weight, l2, l1, rng.random() < 0.8, np.zeros((R, D + 1)), 1e-4, 20], threads
     if name == "candidate_losses":
         K = int(rng.integers(0, 4))
         return [x, labels(n + 2), weight, array(K, C, x.shape[1]), array(K, C), np.empty(K)], threads

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from kernel_harness import (
     LONG,
+    THREADS,
     assert_close,
     dtypes,
     isas,
@@ -21,6 +22,7 @@ from kernel_harness import (
 )
 
 from softline import _kernels, optimizers, reference
+from softline._kernels.rows import Rows
 
 ULPS = {np.float32: 6, np.float64: 8 if LONG else 4500}
 # (rows, features, classes): around the widths of registers and tiles, and each number of classes
@@ -1053,6 +1055,102 @@ def test_padded(dtype):
         W = _kernels.padded(3, D, dtype)
         assert W.shape == (3, D) and W.dtype == dtype and not W.any()
         assert W.ctypes.data % 64 == 0 and W.strides[0] % 64 == 0 and W.strides[0] % 4096 != 0
+
+
+# ---- Newton's method ------------------------------------------------------------------------------------
+
+
+@isas
+@pytest.mark.parametrize("l1", [0.0, 0.02])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize(
+    ("n", "D", "C", "dtype"),
+    [
+        (40, 16, 3, np.float64),
+        (100, 1, 2, np.float32),
+        (130, 7, 2, np.uint8),
+        (150, 4, 3, np.float32),
+        (1500, 9, 2, np.float64),
+        (2500, 11, 4, np.uint8),
+        (60, 40, 2, np.float64),
+    ],
+)
+def test_newton(isa, n, D, C, dtype, fit_intercept, l1):
+    rng = np.random.default_rng([n, D])
+    X = rng.integers(0, 9, (n, D)) if dtype == np.uint8 else 3 * rng.standard_normal((n, D))
+    X, y = X.astype(dtype), rng.integers(0, C, n).astype(np.int32)
+    weight = rng.integers(0, 3, n).astype(float) if dtype == np.float32 else None
+    rows = Rows(X, rng.standard_normal(D), rng.uniform(0.2, 0.5, D), np.float64)
+    penalties = np.append(np.full(D, 0.03), 0), None if l1 == 0 else np.append(np.full(D, l1), 0)
+
+    def run(kernels, n_threads=None, callback=None):
+        Z = np.zeros((1 if C == 2 else C, D + 1))
+        arguments = rows, y, weight, *penalties, fit_intercept, Z, 1e-6, 50, n_threads
+        return Z, *kernels.newton(*arguments, ridge=1e-13, callback=callback)
+
+    Z, value, gap, n_iter, status = run(_kernels)
+    exact = run(reference)
+    assert status == exact[4] == "converged"
+    assert value == pytest.approx(exact[1], rel=1e-9) and gap <= 1e-9
+    np.testing.assert_allclose(Z, exact[0], atol=1e-5)
+    assert fit_intercept or not Z[:, -1].any()
+    for n_threads in THREADS:
+        assert run(_kernels, n_threads)[0].tobytes() == Z.tobytes()
+    steps = []
+    told = run(_kernels, 1, lambda Z, value, n_iter: steps.append(n_iter))
+    assert told[0].tobytes() == Z.tobytes() and told[1:] == (value, gap, n_iter, status)
+    assert steps == list(range(1, n_iter + 1))
+
+
+def test_newton_ends_where_it_is_told():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((50, 3)), rng.integers(0, 2, 50).astype(np.int32)
+    Z = np.zeros((1, 4))
+    assert _kernels.newton(X, y, None, np.full(4, 1e-3), None, True, Z, 1e-4, 0)[2:] == (0, "searching")
+    assert not Z.any()
+    value, _, n_iter, _ = _kernels.newton(
+        X, y, None, np.full(4, 1e-3), None, True, Z, 1e-4, 50, callback=lambda Z, value, n_iter: n_iter == 1
+    )
+    assert n_iter == 1 and Z.any() and value < np.log(2)
+    X[0, 0] = np.nan
+    assert _kernels.newton(X, y, None, np.full(4, 1e-3), None, True, 0 * Z, 1e-4, 50)[3] == "stuck"
+
+
+def test_newton_on_classes_that_a_line_separates():
+    # The loss has no minimum but 0, far out, where all probabilities are 0 or 1.
+    X, y = np.array([[-1.0], [1.0]]), np.array([0, 1], np.int32)
+    Z = np.zeros((1, 2))
+    value, _, _, status = _kernels.newton(X, y, None, np.zeros(2), None, True, Z, 1e-4, 100, ridge=1e-14)
+    assert status == "converged" and 0 <= value < 1e-8
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"Z": np.zeros((2, 4))}, "Z must have a row for each class, or one for two classes.*got 2 rows"),
+        ({"Z": np.zeros((0, 4))}, "got 0 rows"),
+        ({"Z": np.zeros((1, 3))}, "Z has 3 columns, expected 4"),
+        ({"max_iter": -1}, "max_iter=-1"),
+        ({"l2": np.zeros(3)}, "l2 has 3 elements, expected 4"),
+        ({"l1": np.zeros(5)}, "l1 has 5 elements, expected 4"),
+        ({"y": np.full(9, 2, np.int32)}, "labels"),
+        ({"sample_weight": np.zeros(9)}, "positive sum"),
+    ],
+)
+def test_newton_refuses(changes, message):
+    call = {
+        "X": np.zeros((9, 3)),
+        "y": np.zeros(9, np.int32),
+        "sample_weight": None,
+        "l2": np.ones(4),
+        "l1": None,
+        "fit_intercept": True,
+        "Z": np.zeros((1, 4)),
+        "tol": 1e-4,
+        "max_iter": 9,
+    }
+    with pytest.raises(ValueError, match=message):
+        _kernels.newton(**call | changes)
 
 
 # ---- several models in one epoch -----------------------------------------------------------------------

@@ -841,12 +841,12 @@ def newton(
         roots = np.sqrt(np.where(np.diagonal(H) > 0, np.diagonal(H), 1))
         A = H / np.outer(roots, roots) + ridge * np.eye(Z.size)
         if not l1.any():
-            step = np.linalg.lstsq(A, -G.reshape(-1) / roots, rcond=None)[0]
+            step = np.linalg.lstsq(A, -G.reshape(-1) / roots, rcond=1e-12)[0]
         else:
             V = (Z.reshape(-1) * roots)[None]
             none: Any = np.zeros((0, *V.shape))
             slope, penalty = G.reshape(1, -1) / roots, np.tile(l1, R) / roots
-            coordinate_descent(A, 1.0, none, np.zeros(0), slope, penalty, V, 1e-12, 100_000)
+            coordinate_descent(A, 1.0, none, np.zeros(0), slope, penalty, V, 1e-6, 1000)
             step = V[0] - Z.reshape(-1) * roots
         step = (step / roots).reshape(Z.shape)
         free = (l2 == 0) & (l1 == 0) & (R > 1)

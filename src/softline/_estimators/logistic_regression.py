@@ -179,8 +179,10 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
                 bar.update(n_iter, value)
             return hooks.next()
 
+        # A small problem is one call, unless someone wants to hear of each step.
+        tell = after_step if self.verbose or hooks.active or not objective.is_small else None
         with EpochProgress(self.max_iter, len(X)) if self.verbose else nullcontext() as bar:
-            result = reductions.minimize(objective, Z, self.tol, self.max_iter, after_step)
+            result = reductions.minimize(objective, Z, self.tol, self.max_iter, tell)
         self._keep(objective, result.Z)
         hooks.end(result.n_iter)
         if not (result.converged or result.stopped):

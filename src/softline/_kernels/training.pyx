@@ -446,8 +446,8 @@ def newton(X, y, sample_weight, l2, l1, fit_intercept, Z, double tol, ptrdiff_t 
     p.n, p.D, p.R, p.C = n, D, of_Z.rows, max(<ptrdiff_t>2, of_Z.rows)
     width, M, pairs = D + 1, p.R * (D + 1), p.R * (p.R + 1) // 2
     if p.R < 1 or p.R == 2 or max_iter < 0:
-        raise ValueError(f"Z must have a row for each class, or one for two classes, and max_iter be at least "
-                         f"0; got {p.R} rows and max_iter={max_iter}")
+        raise ValueError(f"Z must have a row for each class, or one for two classes, and max_iter must be at "
+                         f"least 0; got {p.R} rows and max_iter={max_iter}")
     p.labels = labels_of(y, n, p.C)
     p.scale = 1 / total_weight(sample_weight, n, 8)
     p.row_weight = <double *>optional(sample_weight, "sample_weight", 8, n)

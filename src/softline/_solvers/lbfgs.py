@@ -43,6 +43,10 @@ AIM = 0.05
 MOST_UPHILL = 0.8
 
 
+# What is told of a step: (Z, value, number of steps). A true result ends the search.
+Callback = Callable[[Array, float, int], object]
+
+
 @dataclass(frozen=True)
 class Result:
     """Result of :func:`minimize`.
@@ -143,7 +147,7 @@ def minimize(
     Z: Array,
     tol: float,
     max_iter: int,
-    callback: Callable[[Array, float, int], object] | None = None,
+    callback: Callback | None = None,
 ) -> Result:
     """Step from Z until the estimated gap above the minimum is at most :func:`largest_gap`.
 

@@ -274,7 +274,7 @@ class Objective:
         No other pass over the data gains as much, and the metric at its end serves the whole search.
         """
         zero = np.zeros(self.shape)
-        if len(self.rows) < START_BATCH * START_BATCHES:
+        if self.is_small or len(self.rows) < START_BATCH * START_BATCHES:
             return zero
         samples = Samples(self.X, self.codes, self.sample_weight, self.rows)
         # Two classes have weights -Z/2 and Z/2: their squares sum to half those of Z.

@@ -6,15 +6,15 @@ than features the weights lie in the space that the rows span: the search goes o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from softline import _kernels
 from softline._kernels.rows import Rows
-from softline._solvers import lbfgs
+from softline._solvers import newton
 from softline._solvers.average_curvature import invert_cholesky
+from softline._solvers.lbfgs import Callback, Result
 from softline._solvers.objective import Objective
 from softline._typing import Array
 
@@ -31,19 +31,17 @@ MOST_ROWS, MOST_SPREAD = 2048, 1e8
 # Number of features in a block of the products of rows.
 BLOCK = 1024
 
-Callback = Callable[[Array, float, int], object]
-
 
 def minimize(
     objective: Objective, Z: Array, tol: float, max_iter: int, callback: Callback | None = None
-) -> lbfgs.Result:
+) -> Result:
     """Minimize as :func:`lbfgs.minimize` does, by a smaller problem where there is one."""
     n, D = objective.X.shape
     if D > NARROW and objective.l1[:-1].all():
         return _on_working_sets(objective, Z, tol, max_iter, callback)
     if 2 * n <= D and n <= MOST_ROWS and not objective.l1.any() and _of_one_size(objective):
         return _in_row_space(objective, Z, tol, max_iter, callback)
-    return lbfgs.minimize(objective, Z, tol, max_iter, callback)
+    return newton.minimize(objective, Z, tol, max_iter, callback)
 
 
 def _of_one_size(objective: Objective) -> bool:
@@ -58,7 +56,7 @@ def _of_one_size(objective: Objective) -> bool:
 
 def _on_working_sets(
     objective: Objective, Z: Array, tol: float, max_iter: int, callback: Callback | None
-) -> lbfgs.Result:
+) -> Result:
     """Search on the features that have weights and those that most want one, up to twice as many each time.
 
     When a set is done, features outside join if their gradient exceeds their penalty. Once none does, the
@@ -80,7 +78,7 @@ def _on_working_sets(
         tell = _telling_all(callback, Z, columns, n_iter)
         start = np.ascontiguousarray(Z[:, columns])
         most = max_iter - n_iter if settled else min(MOST_STEPS, max_iter - n_iter)
-        result = lbfgs.minimize(objective.restricted(features), start, tol, most, tell)
+        result = newton.minimize(objective.restricted(features), start, tol, most, tell)
         ended = result.n_iter < most  # by itself
         Z, n_iter, size = Z.copy(), n_iter + result.n_iter, 2 * size
         Z[:, columns] = result.Z
@@ -99,7 +97,7 @@ def _telling_all(callback: Callback | None, Z: Array, columns: Array, done: int)
 
 def _in_row_space(
     objective: Objective, Z: Array, tol: float, max_iter: int, callback: Callback | None
-) -> lbfgs.Result:
+) -> Result:
     """Search for V, where W = V F^-1 X: the scores are V F^T, and |W| is |V|, if F F^T = X X^T.
 
     A part of W that is orthogonal to all rows would change no score, only the penalty (the representer
@@ -110,7 +108,8 @@ def _in_row_space(
     def tell(V: Array, value: float, n_iter: int) -> object:
         return callback is not None and callback(space.weights(V), value, n_iter)
 
-    result = lbfgs.minimize(space.objective, space.coordinates(Z), tol, max_iter, tell)
+    told = None if callback is None else tell
+    result = newton.minimize(space.objective, space.coordinates(Z), tol, max_iter, told)
     return replace(result, Z=space.weights(result.Z))
 
 

@@ -51,6 +51,11 @@ class IterationHooks:
         self.root.call_on_fit_task_begin(**self.common)
         self._begin()
 
+    @property
+    def active(self) -> bool:
+        """Whether there are callbacks to tell."""
+        return self.root is not None
+
     def _begin(self) -> None:
         self.iteration = self.root.subcontext(task_name="iter")
         self.iteration.call_on_fit_task_begin(**self.common, reconstruction_attributes=self.fitted())
