@@ -8,7 +8,7 @@ import numpy as np
 
 from softline import _kernels
 from softline._solvers import lbfgs
-from softline._solvers.exact_curvature import RIDGE
+from softline._solvers.exact_curvature import RIDGE, ExactCurvature
 from softline._solvers.lbfgs import Callback, Result, largest_gap
 from softline._solvers.objective import Objective
 from softline._typing import Array
@@ -48,7 +48,9 @@ def minimize(
         return replace(result, n_iter=done + result.n_iter)
     converged = status == "converged"
     if converged and objective.precision > np.finfo(float).eps and not objective.l1.any():
-        hidden = objective.metric(at, exact=True).hidden_gain(objective(at)[1])
+        hessian = objective.metric(at, exact=True)
+        assert isinstance(hessian, ExactCurvature)
+        hidden = hessian.hidden_gain(objective(at)[1])
         if hidden > largest_gap(tol, value):
             gap, converged = hidden, False
     return Result(at, value, gap, n_iter, converged, stopped)
