@@ -8,6 +8,7 @@ import inspect
 import json
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,9 +120,10 @@ def pytest_collection_modifyitems(items, config):
     swap = SWAPS[name]
     setattr(swap.theirs, name, config.swapped)
     unmatched, private = set(swap.excluded), re.compile(rf"\b({swap.private})\b")
-    items[:] = [item for item in items if re.search(rf"\b{name}\b", inspect.getsource(item.function))]
+    source = cache(inspect.getsource)  # of a function with hundreds of parameters, once
+    items[:] = [item for item in items if re.search(rf"\b{name}\b", source(item.function))]
     for item in items:
-        item.user_properties.append(("private", bool(private.search(inspect.getsource(item.function)))))
+        item.user_properties.append(("private", bool(private.search(source(item.function)))))
         for excluded in {item.name, item.originalname} & set(swap.excluded):
             item.add_marker(pytest.mark.xfail(reason=swap.excluded[excluded], strict=True))
             item.user_properties.append(("excluded", True))
