@@ -252,6 +252,10 @@ def test_another_optimizer_or_fit_starts_afresh(digits):
     assert model._stream.states[0].t == 3 * 6
     model.set_params(optimizer="adam").partial_fit(X, y)
     assert model._stream.states[0].t == 6 and len(model._stream.states[0].W) == 2
+    model.set_params(optimizer="rmsprop").partial_fit(X, y)
+    model.set_params(optimizer="momentum").partial_fit(X, y)  # which remembers as much, but not the same
+    assert model._stream.states[0].t == 6
+    model.set_params(optimizer="adam").partial_fit(X, y)
     model.partial_fit(X.astype(np.float32), y)
     assert model._stream.states[0].t == 12 and model._stream.states[0].W.dtype == np.float32
     model.set_params(warm_start=True).fit(X, y)
