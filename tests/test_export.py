@@ -503,8 +503,10 @@ def test_twins_share_nothing():
         expected = [getattr(estimator, method)(X) for estimator in chain]
         while len(chain) > 1:  # the last is spoilt, and those that it came from are not
             estimator = chain.pop()
-            for array in getattr(estimator, "coefs_", None) or [estimator.coef_]:
-                array[...] = 0
+            for name in ("coef_", "coefs_", "intercept_", "intercepts_"):
+                arrays = getattr(estimator, name, [])
+                for array in arrays if isinstance(arrays, list) else [arrays]:
+                    array[...] = 0
             estimator.classes_[0] = 9
             for source, scores in zip(chain, expected, strict=False):
                 assert np.array_equal(getattr(source, method)(X), scores)

@@ -19,7 +19,7 @@ def cubes(x):
 # ---- numerical_gradient and relative_error ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 0), (2, 3, 2), (99,)])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 0), (2, 3, 2)])
 def test_numerical_gradient(shape):
     x = np.random.default_rng(0).standard_normal(shape)
     before = x.copy()
@@ -41,6 +41,16 @@ def test_numerical_gradient_of_arrays():
     assert relative_error(numerical, x.T @ upstream) < 1e-8
     strided = np.asfortranarray(x)[::2]
     assert relative_error(numerical_gradient(cubes, strided), 3 * strided**2) < 1e-8
+
+
+@pytest.mark.parametrize("method", ["centred", "forward"])
+def test_x_is_restored_to_the_bit(method):
+    """Where a step forth and back would lose digits."""
+    x = np.logspace(-20, 2, 45)
+    before = x.copy()
+    numerical_gradient(cubes, x, 1e-4, method)
+    check_function(cubes, x, 3 * x**2, h=1e-4)
+    assert x.tobytes() == before.tobytes()
 
 
 @pytest.mark.parametrize("method", ["centred", "forward"])
