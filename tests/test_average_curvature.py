@@ -69,6 +69,27 @@ def test_the_diagonal_is_that_of_all_rows():
     assert metric.solve(G)[0, 3] == pytest.approx(1 / (h @ X.array[:, 3] ** 2 / n + 0.1), rel=1e-2)
 
 
+def test_a_sample_of_half_the_rows_weighs_as_much_as_all():
+    """Where every row comes twice, and one of both is in the sample, it is as if all were."""
+    X, h = problem()
+    X, h = Rows(np.repeat(X.array, 2, axis=0)), np.repeat(h, 2)
+    some, every = (
+        metric_of(X, h, sample=np.arange(0, len(X), step), keep_correlations=True) for step in (2, 1)
+    )
+    np.testing.assert_allclose(some.correlations, every.correlations, rtol=1e-12, atol=1e-13)
+
+
+def test_features_that_are_the_same_share_a_step():
+    """The ridge sees to that: without it one of them would take no part."""
+    X, h = problem()
+    X.array[:, 7] = X.array[:, 3]
+    G = np.random.default_rng(1).standard_normal((3, X.shape[1] + 1))
+    G[:, 7] = G[:, 3]
+    step = metric_of(X, h, alpha=0.0).solve(G)
+    np.testing.assert_allclose(step[:, 7], step[:, 3], rtol=1e-4)
+    assert np.abs(step[:, 7]).min() > 0
+
+
 def test_many_features_are_taken_one_by_one(monkeypatch):
     X, h = problem()
     n, D = X.shape

@@ -285,6 +285,32 @@ def test_what_is_read_lies_in_the_memory_that_is_measured(threads):
         assert 2 * parts["L1"] <= 32 << 10 < parts["L2"] <= 1 << 20 < parts["L3"]
 
 
+def test_what_is_measured_is_read_by_every_thread(monkeypatch):
+    levels, read = {"L1": (1 << 14, 4), "L2": (1 << 16, 2)}, []
+
+    def rate(loop, threads, *_):
+        read.append(loop(1, threads))
+        return 5e9
+
+    monkeypatch.setattr(machine_limits, "_best_rate", rate)
+    peaks, bandwidths = machine_limits.measure(levels, 3, quick=True)
+    assert [(peak["dtype"], peak["threads"], peak["gflops"]) for peak in peaks] == [
+        (dtype, threads, 5) for threads in (1, 3) for dtype in ("float32", "float64")
+    ]
+    told = {(row["threads"], row["memory"]): row for row in bandwidths}
+    for threads in (1, 3):
+        for memory, part in machine_limits._parts(levels, threads, True).items():
+            assert told[threads, memory]["bytes"] == part * threads and told[threads, memory]["gbytes"] == 5
+    for row, done in zip(bandwidths, [*read[2:5], *read[7:]], strict=True):
+        assert 0.95 * row["bytes"] < done <= row["bytes"]
+
+
+def test_bytes_to_read_begin_on_a_cache_line():
+    for size in (1, 64, 1000):
+        data = machine_limits._written(size)
+        assert data.ctypes.data % 64 == 0 and size <= data.nbytes <= size + 64 and data.all()
+
+
 def test_times_have_three_digits_and_a_unit():
     assert [bench._time(t) for t in (2.5e-7, 1.234e-5, 9.996e-4, 0.0123, 0.99996, 61.2)] == [
         "0.25 us",

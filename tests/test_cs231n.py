@@ -547,8 +547,9 @@ def test_update_rules():
     rng = np.random.default_rng(0)
     w, dw, again = rng.standard_normal((3, 4, 5))
     config = {"learning_rate": 0.1}
-    next_w, same = optim.sgd(w.copy(), dw, config)
-    assert same is config
+    start = w.copy()
+    next_w, same = optim.sgd(start, dw, config)
+    assert same is config and next_w is start
     np.testing.assert_allclose(next_w, w - 0.1 * dw)
 
     next_w, config = optim.sgd_momentum(w, dw)
@@ -626,6 +627,17 @@ def test_solver_is_that_of_a_numpy_solution(problem, capsys):
     for name, array in best[1].items():
         np.testing.assert_allclose(net.params[name], array, rtol=1e-8, atol=1e-11)
         np.testing.assert_allclose(net.params[name], solver.best_params[name])
+
+
+def test_accuracy_on_as_many_rows_as_there_are_draws_none(problem):
+    data = solver_data(problem)
+    X, y = data["X_train"], data["y_train"]
+    solver = Solver(fc_net.TwoLayerNet(33, 20, 5), data)
+    _, state, *_ = np.random.get_state()
+    assert (
+        solver.check_accuracy(X, y, len(y)) == solver.check_accuracy(X, y) == solver.check_accuracy(X, y, 999)
+    )
+    assert np.array_equal(np.random.get_state()[1], state)
 
 
 @pytest.mark.parametrize("rule", optim.__all__)
@@ -768,6 +780,21 @@ def test_cifar10_as_the_course_has_it(cifar10_dir, monkeypatch):
         assert np.array_equal(data[f"y_{part}"], labels)
     raw = get_CIFAR10_data(5, 5, 5, subtract_mean=False)["X_train"]
     assert raw.dtype == np.float64 and np.array_equal(raw, pixels[:5])
+
+
+@pytest.mark.parametrize("subtract_mean", [True, False])
+def test_parts_of_cifar10(subtract_mean, tmp_path):
+    """As above, of batches of two rows."""
+    records = np.random.default_rng(0).integers(0, 256, (12, 3073), np.uint8)
+    records[:, 0] = np.arange(12) % 10
+    for i, name in enumerate([*(f"data_batch_{j}" for j in range(1, 6)), "test_batch"]):
+        records[2 * i : 2 * i + 2].tofile(tmp_path / f"{name}.bin")
+    data = get_CIFAR10_data(5, 3, 1, subtract_mean, cifar10_dir=tmp_path)
+    mean = records[:5, 1:].mean(axis=0) if subtract_mean else 0
+    for part, rows in (("train", slice(5)), ("val", slice(5, 8)), ("test", slice(10, 11))):
+        images = (records[rows, 1:] - mean).reshape(-1, 3, 32, 32)
+        np.testing.assert_array_equal(data[f"X_{part}"], images)
+        assert data[f"y_{part}"].tolist() == records[rows, 0].tolist()
 
 
 def test_softmax_on_cifar10(cifar10_dir):

@@ -18,6 +18,7 @@ from sklearn import datasets as sklearn_datasets
 from sklearn.model_selection import train_test_split
 
 from softline import SoftmaxClassifier, datasets
+from softline._data import tables
 from softline.datasets import DataError, DataWarning
 
 PARTS = ("X_train", "y_train", "X_val", "y_val", "X_test", "y_test")
@@ -124,6 +125,28 @@ def test_load_by_name_and_by_path(tmp_path, monkeypatch):
     assert_same(datasets.load(path, random_state=5), datasets.load_file(path, random_state=5))
     monkeypatch.chdir(tmp_path)
     assert datasets.load("mine.npz").name == "mine.npz"
+
+
+def test_load_hands_the_seed_on(tmp_path):
+    labels = np.arange(60) % 3
+    write(tmp_path / "mnist", MNIST | {
+        "train-images-idx3-ubyte": idx(np.arange(60 * 6).reshape(60, 2, 3) % 251),
+        "train-labels-idx1-ubyte": idx(labels),
+    })  # fmt: skip
+    for seed in (1, 2):
+        loaded = datasets.load("mnist", data_dir=tmp_path, random_state=seed)
+        assert_same(loaded, datasets.load_mnist(tmp_path, random_state=seed))
+    assert not np.array_equal(loaded.X_val, datasets.load("mnist", data_dir=tmp_path).X_val)
+
+
+@pytest.mark.parametrize("folder", [".", "mnist"])
+def test_the_files_that_load_reads(tmp_path, folder):
+    write(tmp_path / folder, MNIST | {"notes.txt": b""})
+    found = datasets.source_files("mnist", tmp_path)
+    assert {path.resolve() for path in found} == {(tmp_path / folder / name).resolve() for name in MNIST}
+    assert datasets.source_files(tmp_path / "none.csv") == datasets.source_files("digits") == []
+    (tmp_path / "mine.csv").touch()
+    assert datasets.source_files(tmp_path / "mine.csv") == [tmp_path / "mine.csv"]
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
@@ -721,6 +744,19 @@ def test_a_column_that_counts_the_rows_is_no_feature(tmp_path, table, start):
         assert again.label_name == "column 3"
 
 
+def test_few_rows_may_count_by_chance(tmp_path, table, recwarn):
+    """Ten rows that count are told of, and twenty different whole numbers: of fewer nothing is said."""
+    ids = np.random.default_rng(1).permutation(20)
+    for n, column, warned in ((9, np.arange(9), 0), (10, np.arange(10), 1), (19, ids[:19], 0), (20, ids, 1)):
+        table[:n].assign(y=np.arange(n) % 2, n=column)[["n", "a", "y"]].to_csv(
+            tmp_path / "t.csv", index=False
+        )
+        data = datasets.load_file(tmp_path / "t.csv")
+        assert data.feature_names == (["a"] if n == 10 else ["n", "a"])
+        assert len(recwarn) == warned
+        recwarn.clear()
+
+
 def test_an_only_feature_stays(tmp_path):
     pd.DataFrame({"x": np.arange(12), "y": [0, 1] * 6}).to_csv(tmp_path / "t.csv", index=False)
     assert datasets.load_file(tmp_path / "t.csv").feature_names == ["x"]
@@ -858,6 +894,16 @@ def test_npz_damage(tmp_path, arrays, words):
     assert_fails(lambda: datasets.load_file(tmp_path / "data.npz"), "data.npz", *words)
 
 
+def test_the_place_of_a_number_that_is_not_finite(tmp_path, monkeypatch):
+    """In whatever block of rows it is."""
+    monkeypatch.setattr(tables, "CELLS_AT_ONCE", 4)
+    for row in range(8):
+        X = np.ones((8, 2))
+        X[row, 1] = np.inf
+        np.savez(tmp_path / "data.npz", X=X, y=np.arange(8))
+        assert_fails(lambda: datasets.load_file(tmp_path / "data.npz"), f"X[{row}, 1] is inf")
+
+
 def test_npy(tmp_path):
     matrix = np.array([[1, 5, 2], [3, 6, 4]] * 5, np.uint8)
     np.save(tmp_path / "data.npy", matrix)
@@ -978,6 +1024,11 @@ def test_labels_that_int64_does_not_hold(tmp_path):
     labels = 2**63 + np.arange(10, dtype=np.uint64) % 2
     path = save_labels(tmp_path / "data.npz", labels)
     assert set(datasets.load_file(path).y_train) == set(labels)
+    # Nor do floats hold all whole numbers from 2**53 on: from there, they stay what they are.
+    for largest, dtype in ((2**53 - 1, np.int64), (2**53, np.float64)):
+        path = save_labels(tmp_path / "data.npz", np.array([1.0, largest] * 5))
+        data = datasets.load_file(path)
+        assert data.y_train.dtype == dtype and set(data.y_train) == {1, largest}
 
 
 @pytest.mark.parametrize("ending", datasets.FILE_TYPES)
@@ -1010,6 +1061,7 @@ def test_toys_are_reproducible(make):
     assert X.shape == (101, 2)
     assert np.ptp(np.bincount(y)) <= 1
     assert not np.array_equal(y, np.sort(y))  # shuffled
+    assert not np.array_equal(make(101, random_state=1)[1], y)
     for same in (make(101, random_state=0), make(101, random_state=np.random.RandomState(0))):
         np.testing.assert_array_equal(same[0], X)
         np.testing.assert_array_equal(same[1], y)

@@ -83,6 +83,23 @@ def test_a_png_of_moments(capsys, tmp_path):
     assert picture.shape[1] > 2 * picture.shape[0]  # epochs 1 and 2
 
 
+@pytest.mark.parametrize(("epochs", "moments"), [(1, [0]), (2, [0, 1]), (12, [0, 1, 4, 11])])
+def test_the_moments_are_in_order_from_the_first_to_the_last(epochs, moments, monkeypatch):
+    drawn = []
+
+    class Picture:
+        def savefig(self, path):
+            pass
+
+    def figure(toy, X, y, panels, n_columns):
+        drawn.extend((name, models[epoch], n_columns) for name, models, epoch in panels)
+        return Picture(), []
+
+    monkeypatch.setattr(demo, "_figure", figure)
+    demo.draw("a.png", demo.TOYS["blobs"], None, None, {name: range(epochs) for name in demo.MODELS})
+    assert drawn == [(name, epoch, len(moments)) for name in demo.MODELS for epoch in moments]
+
+
 def test_the_same_seed_is_the_same_picture(capsys, tmp_path):
     pictures = []
     for seed in ("1", "1", "2"):

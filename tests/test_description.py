@@ -6,7 +6,7 @@ from sklearn.neural_network import MLPClassifier as SklearnMLPClassifier
 from sklearn.preprocessing import StandardScaler
 
 from softline import SoftmaxClassifier
-from softline._estimators.description import layers_of
+from softline._estimators.description import Description, layers_of
 from softline.linear_model import LeastSquaresClassifier, LogisticRegression
 from softline.neighbors import KNeighborsClassifier
 from softline.neural_network import MLPClassifier
@@ -53,6 +53,18 @@ def test_history():
     assert history["loss_curve"] == model.loss_curve_
     assert history["validation_scores"] == model.validation_scores_
     assert LeastSquaresClassifier().fit(X, Y)._describe().training == {}
+
+
+def test_training_in_words():
+    def training(**history):
+        return Description([], "softmax", history=history).training
+
+    assert training() == training(n_iter=None) == {}
+    assert training(n_iter=np.array([3, 9, 7])) == {"steps": "9"}  # of the model of each class, the most
+    curve = {"n_iter": 3, "loss_curve": [2.0, 1.0, 0.25]}
+    assert training(**curve, learning_rate=0.0125) == {"epochs": "3, loss 0.2500, learning rate 0.0125"}
+    assert training(**curve, learning_rate=None) == {"epochs": "3, loss 0.2500"}
+    assert training(n_iter=3, loss_curve=[], learning_rate=0.1) == {"epochs": "3, learning rate 0.1"}
 
 
 def test_layers_of_scikit_learns_models():

@@ -1,6 +1,7 @@
 """The examples in README.md, in docs/ and in docstrings run, and print what stands there."""
 
 import doctest
+import inspect
 import io
 import os
 import pkgutil
@@ -101,6 +102,36 @@ def test_docstrings(name):
     for test in doctest.DocTestFinder().find(import_module(name)):
         runner.run(test, out=differences.append)
     assert not differences, "".join(differences)
+
+
+def documented(module):
+    """Functions and classes of a module, and methods of these."""
+    for thing in list(vars(module).values()):
+        for own in (thing, *(vars(thing).values() if inspect.isclass(thing) else ())):
+            own = getattr(own, "__func__", own)
+            if callable(own) and getattr(own, "__module__", None) == module.__name__:
+                yield own
+
+
+def test_defaults_are_those_documented():
+    n_checked = 0
+    for name in MODULES:
+        module = import_module(name)
+        for thing in documented(module):
+            parameters = re.search(
+                r"^Parameters\n-+\n(.*?)(^\w+\n-+\n|\Z)", inspect.getdoc(thing) or "", re.M | re.S
+            )
+            told = re.findall(r"^([\w, ]+) : .*?default=(.+)$", parameters[1], re.M) if parameters else []
+            actual = {p.name: p.default for p in inspect.signature(thing).parameters.values()} if told else {}
+            if "kwargs" in actual:
+                actual |= module.DEFAULTS
+            for names, defaults in told:
+                names, defaults = names.split(", "), re.split(", | and ", defaults)
+                defaults = defaults if len(names) == len(defaults) else defaults * len(names)
+                for parameter, default in zip(names, defaults, strict=True):
+                    assert eval(default, vars(module).copy()) == actual[parameter], (thing, parameter)
+                    n_checked += 1
+    assert n_checked > 200
 
 
 def test_readme_on_digits(capsys):

@@ -439,6 +439,13 @@ def test_a_callback_of_the_protocol_stops_the_fit(estimator):
     assert raises.torn_down == 1
 
 
+def test_a_fit_of_no_steps_is_told_of_once():
+    pytest.importorskip("sklearn.callback")
+    told = Stop(after=2)
+    model = LogisticRegression(warm_start=True).fit(X, Y).set_callbacks(told).fit(X, Y)
+    assert model.n_iter_.tolist() == [0] and told.ended == told.torn_down == 1
+
+
 @pytest.mark.parametrize(
     "params", [{}, {"early_stopping": True}, {"standardize": True}, {"learning_rate": 0.01}]
 )

@@ -495,17 +495,22 @@ def test_feature_names_go_along():
 
 def test_twins_share_nothing():
     for name in MODELS:
+        method = "predict_proba" if name != "least squares" else "decision_function"
         model = trained(name)
-        expected = model.predict_proba(X) if name != "least squares" else model.decision_function(X)
         twin = to_sklearn(model)
         back = from_sklearn(twin)
-        for estimator in twin, back:
-            for array in getattr(estimator, "coefs_", None) or [estimator.coef_]:
-                array[...] = 0
+        chain = [model, twin, back]
+        expected = [getattr(estimator, method)(X) for estimator in chain]
+        while len(chain) > 1:  # the last is spoilt, and those that it came from are not
+            estimator = chain.pop()
+            for name in ("coef_", "coefs_", "intercept_", "intercepts_"):
+                arrays = getattr(estimator, name, [])
+                for array in arrays if isinstance(arrays, list) else [arrays]:
+                    array[...] = 0
             estimator.classes_[0] = 9
-        got = model.predict_proba(X) if name != "least squares" else model.decision_function(X)
-        assert np.array_equal(got, expected)
-        assert model.classes_.tolist() == [0, 1, 2]
+            for source, scores in zip(chain, expected, strict=False):
+                assert np.array_equal(getattr(source, method)(X), scores)
+                assert source.classes_.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])

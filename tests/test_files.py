@@ -48,5 +48,8 @@ def test_what_another_writer_is_writing_stays(tmp_path, monkeypatch):
 
 def test_outputs_that_do_not_exist_yet_are_compared_by_place(tmp_path):
     files.check_outputs({"--out": tmp_path / "a", "--report": tmp_path / "b"}, [tmp_path / "c"])
-    with pytest.raises(ValueError, match=r"--out and --report are both .*a; expected two files"):
-        files.check_outputs({"--out": tmp_path / "a", "--report": tmp_path / "." / "a"}, [])
+    for a in (os.path.join(tmp_path, "none", "..", "a"), os.path.relpath(tmp_path / "a")):
+        with pytest.raises(ValueError, match=r"--out and --report are both .*a; expected two files"):
+            files.check_outputs({"--out": tmp_path / "a", "--report": a}, [])
+        with pytest.raises(ValueError, match=r"--out .*a would overwrite .*a, which is read"):
+            files.check_outputs({"--out": a}, [tmp_path / "a"])

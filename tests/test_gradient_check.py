@@ -44,6 +44,16 @@ def test_numerical_gradient_of_arrays():
 
 
 @pytest.mark.parametrize("method", ["centred", "forward"])
+def test_x_is_restored_to_the_bit(method):
+    """Where a step forth and back would lose digits."""
+    x = np.logspace(-20, 2, 45)
+    before = x.copy()
+    numerical_gradient(cubes, x, 1e-4, method)
+    check_function(cubes, x, 3 * x**2, h=1e-4)
+    assert x.tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize("method", ["centred", "forward"])
 def test_x_is_restored_even_when_f_raises(method):
     x = np.arange(3.0)
 

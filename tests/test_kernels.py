@@ -31,7 +31,8 @@ SHAPES += [(33, D, C) for D in (2, 15, 16, 31, 32, 33, 511, 513, 784) for C in (
 SHAPES += [(17, D, C) for D in (3072, 3073) for C in (3, 10, 77)]
 SHAPES += [(300, 40, C) for C in (2, 3, 4, 6, 7, 8, 9, 11, 16, 100)] + [(5, 64, 1000), (2, 3073, 1000)]
 # (features, classes), for kernels that see no rows
-WEIGHTS = sorted({(D, C) for _, D, C in SHAPES} - {(3073, 1000)})
+# Wide ones with many classes would take half of the time.
+WEIGHTS = sorted({(D, C) for _, D, C in SHAPES} - {(3072, 77), (3073, 77), (3073, 1000)} | {(513, 77)})
 
 
 class Problem:

@@ -6,7 +6,7 @@ import pytest
 
 from softline import SoftmaxClassifier, reference
 from softline._kernels.rows import Rows
-from softline._solvers import objective, proximal
+from softline._solvers import lbfgs, objective, proximal
 from softline._solvers.average_curvature import AverageCurvature
 from softline._solvers.lbfgs import InverseHessian, Memory, largest_gap, minimize
 from softline._solvers.objective import Objective
@@ -59,6 +59,45 @@ def test_value_and_gradient(C, fit_intercept):
 
 
 @pytest.mark.parametrize("C", [2, 4])
+def test_the_slope_along_a_step_is_that_on_its_side(C):
+    """Where a step ends at 0, the penalty falls on the way there."""
+    objective = problem(C=C, l1=0.02)
+    Z, step = random_weights(objective), random_weights(objective, 2)[1]
+    Z[:, :5] = 0
+    h = 1e-6
+    before = exact_value(objective, Z - h * step)
+    slope = objective.slope(Z, objective(Z)[1], step)
+    assert slope == pytest.approx((exact_value(objective, Z) - before) / h, rel=1e-4)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("C", [2, 4])
+def test_a_row_that_weighs_two_is_two_rows(C, exact):
+    """To the loss, its gradient and both metrics."""
+    weight = np.random.default_rng(3).integers(0, 4, 400).astype(float)
+    one = problem(C=C, sample_weight=weight, condition=False)
+    rows = np.repeat(np.arange(400), weight.astype(int))
+    two = Objective(Rows(one.X.array[rows]), one.codes[rows], None, C, l2=1e-2, condition=False)
+    Z = random_weights(one)
+    (value, G), (expected, exact_G) = one(Z), two(Z)
+    assert value == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(G, exact_G, atol=1e-12)
+    steps = [objective.metric(Z, exact).solve(G) for objective in (one, two)]
+    for step in steps if C > 2 else []:
+        step[:, -1] -= step[:, -1].mean()  # what all intercepts share is not determined
+    np.testing.assert_allclose(*steps, rtol=1e-5, atol=1e-7 * np.abs(steps[0]).max())
+
+
+@pytest.mark.parametrize("C", [2, 4])
+def test_a_search_on_many_rows_begins_where_descent_ends(C):
+    far = problem(n=9000, C=C, sample_weight=None)
+    Z = far.first_guess()
+    assert Z.shape == far.shape
+    assert far(Z)[0] < 0.9 * np.log(C)
+    assert not problem(C=C).first_guess().any()  # of few rows
+
+
+@pytest.mark.parametrize("C", [2, 4])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_expand_and_collapse(C, fit_intercept):
     objective = problem(C=C)
@@ -93,6 +132,22 @@ def test_the_minimum_of_the_model_without_penalty_is_the_step_of_the_inverse_hes
     metric, memory, G = objective.metric(Z, exact=False), memory_of(objective, 4), objective(Z)[1]
     step = Hessian(metric, memory).minimum(Z, G, objective.l1) - Z
     np.testing.assert_allclose(step, -InverseHessian(metric, memory).solve(G), atol=1e-6 * np.abs(step).max())
+
+
+def test_a_weight_that_would_change_its_sign_becomes_zero():
+    """Exactly; the rest go to the minimum of the model that is left."""
+    rng, crossed = np.random.default_rng(0), 0
+    for _ in range(100):
+        Z, slope, l1 = rng.standard_normal((9, 6)), rng.standard_normal(6), 0.3 * rng.random(6)
+        A, before = Z.T @ Z / 9 + 0.1 * np.eye(6), rng.standard_normal(6) * (rng.random(6) < 0.8)
+        v = before.copy()
+        proximal.minimize_on_support(A, slope, l1, v)
+        assert np.all(np.sign(v) * np.sign(before) >= 0) and not v[before == 0].any()
+        assert np.all((v == 0) | (np.abs(v) > 1e-12))
+        crossed += np.count_nonzero(v == 0) > np.count_nonzero(before == 0)
+        here = v != 0
+        np.testing.assert_allclose((slope + A @ (v - before) + l1 * np.sign(v))[here], 0, atol=1e-12)
+    assert crossed > 20
 
 
 def test_a_step_without_curvature_is_not_remembered():
@@ -198,6 +253,36 @@ def test_the_verdict_of_each_step(small, l1, monkeypatch):
         edge = np.sqrt(factor * first.gap / first.value / 1000)
         if edge < 1e-4:
             assert minimize(far, start(far), edge, 1).converged == (factor > 1)
+
+
+class Steep:
+    """A metric that takes the curvature for a million times what it is, and so promises hardly any gain."""
+
+    def __init__(self, metric):
+        self.metric = metric
+
+    def solve(self, G):
+        return self.metric.solve(G) / 1e6
+
+    def __getattr__(self, name):
+        return getattr(self.metric, name)
+
+
+@pytest.mark.parametrize("failing", [3, 5, 8])
+def test_a_promise_that_no_step_has_confirmed_ends_no_search(failing, monkeypatch):
+    """As after a step that led nowhere, when all that the steps before have taught is forgotten."""
+    monkeypatch.setattr(objective, "SMALL_WEIGHTS", 0)
+    monkeypatch.setattr(objective, "MOST_WEIGHTS", 0)
+    far = problem()
+    least = minimize(far, start(far), 1e-8, 500).value
+    metric, search, searches = Objective.metric, lbfgs.line_search, iter(range(1, 500))
+    monkeypatch.setattr(Objective, "metric", lambda *args: Steep(metric(*args)))
+    monkeypatch.setattr(
+        lbfgs, "line_search", lambda *args: None if next(searches) == failing else search(*args)
+    )
+    result = minimize(far, start(far), 1e-4, 500)
+    assert next(searches) > failing
+    assert result.converged and result.value - least <= largest_gap(1e-4, result.value)
 
 
 def test_the_words_of_what_is_left():

@@ -138,6 +138,7 @@ def test_attributes_of_early_stopping_and_data_frames(tmp_path):
     loaded = round_trip(model, tmp_path)
     assert len(loaded.validation_scores_) == loaded.n_iter_
     assert np.array_equal(loaded.feature_names_in_, model.feature_names_in_)
+    assert loaded.feature_names_in_.dtype == model.feature_names_in_.dtype
     assert np.array_equal(loaded.predict(frame), model.predict(frame))
 
 
@@ -321,9 +322,9 @@ def test_one_changed_bit_anywhere(tmp_path):
         assert_refused(path, "not a complete|not a model|damaged|in format")
 
 
-def forge(path, change):
+def forge(path, change, model=None):
     """Save a model, let `change` edit its header and tensors, and make the checksum right again."""
-    save_model(trained(TEXTS[CODES]), path)
+    save_model(model or trained(TEXTS[CODES]), path)
     with safe_open(path, framework="numpy") as file:
         header = json.loads(file.metadata()["softline"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -401,6 +402,30 @@ FORGERIES = {
 def test_a_forged_file_is_refused(tmp_path, change):
     forge(tmp_path / "m", change)
     assert_refused(tmp_path / "m", "no softline model")
+
+
+def test_layers_that_do_not_fit_are_refused(tmp_path):
+    model = MLPClassifier((4, 4), max_iter=2, random_state=0).fit(X, CODES)
+    for change, match in (
+        ({"coef_1": np.zeros((5, 4))}, "layer 1 of shape .* after one of 4 units"),
+        ({"coef_1": np.zeros((4, 5))}, r"layer 1 of shape .*, but intercept \(4,\)"),
+        ({"coef_1": np.zeros((4, 4), np.float32)}, "layer 1 is float32 and float64, not float64"),
+        ({"coef_2": np.zeros((4, 4)), "intercept_2": np.zeros(4)}, "4 outputs, but classes"),
+    ):
+        forge(tmp_path / "m", lambda header, tensors, change=change: tensors.update(change), model)
+        assert_refused(tmp_path / "m", match)
+
+
+def test_the_same_bytes_as_other_arrays_are_refused(tmp_path):
+    """The checksum is of shapes and types, too."""
+    save_model(trained(), tmp_path / "m")
+    with safe_open(tmp_path / "m", framework="numpy") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for change in (lambda coef: coef.reshape(5, 3), lambda coef: coef.view(np.int64)):
+        changed = tensors | {"coef": np.ascontiguousarray(change(tensors["coef"]))}
+        safetensors.numpy.save_file(changed, tmp_path / "m", metadata)
+        assert_refused(tmp_path / "m", "the checksum does not match")
 
 
 def test_forged_headers(tmp_path):

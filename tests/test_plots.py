@@ -231,7 +231,9 @@ def test_regions_are_what_is_predicted(estimator, X, y):
     display = DecisionRegionsDisplay.from_estimator(estimator, X, y, grid_resolution=20)
     grid = np.column_stack([display.boundary.xx0.ravel(), display.boundary.xx1.ravel()])
     assert grid.shape == (400, 2)
-    assert np.all(grid.min(axis=0) < X.min(axis=0)) and np.all(grid.max(axis=0) > X.max(axis=0))
+    beyond = 0.1 * np.ptp(X, axis=0).max()
+    np.testing.assert_allclose(grid.min(axis=0), X.min(axis=0) - beyond)
+    np.testing.assert_allclose(grid.max(axis=0), X.max(axis=0) + beyond)
     codes = display.surface_.get_array().ravel().astype(int)
     np.testing.assert_array_equal(estimator.classes_[codes], estimator.predict(grid))
     # a pale colour a class
@@ -385,6 +387,14 @@ def test_k_folds_go_through_the_best(grid):
     assert f"schedule={best['schedule']}" in display.ax_.get_title()
 
 
+def test_candidates_that_failed_are_not_the_best(grid):
+    scores = grid["mean_test_score"].copy()
+    best = grid["params"][scores.argmax()]
+    scores[(scores.argmax() + 1) % len(scores)] = np.nan
+    display = KFoldDisplay.from_cv_results(grid | {"mean_test_score": scores}, "learning_rate")
+    assert display.fixed == {"alpha": best["alpha"], "schedule": best["schedule"]}
+
+
 def test_parameters_of_text(grid):
     display = KFoldDisplay.from_cv_results(grid, "schedule")
     assert [tick.get_text() for tick in display.ax_.get_xticklabels()] == ["constant", "cosine"]
@@ -405,6 +415,7 @@ def test_heat_map_of_a_grid(grid):
     assert cells.shape == (2, 3)
     assert [tick.get_text() for tick in display.ax_.get_xticklabels()] == ["1e-05", "0.0001", "0.001"]
     assert [tick.get_text() for tick in display.ax_.get_yticklabels()] == ["0.001", "1"]
+    assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("learning_rate", "alpha")
     (frame,) = display.ax_.patches
     i, j = np.unravel_index(cells.argmax(), cells.shape)
     assert frame.get_xy() == (j - 0.5, i - 0.5)
@@ -419,6 +430,7 @@ def test_heat_map_of_a_random_search(small):
     np.testing.assert_array_equal(display.im_.get_offsets(), expected)
     np.testing.assert_array_equal(display.im_.get_array(), search.cv_results_["mean_test_score"])
     assert (display.ax_.get_xscale(), display.ax_.get_yscale()) == ("log", "log")
+    assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("learning_rate", "alpha")
     assert display.text_ is None
     best = display.ax_.collections[-1].get_offsets()[0]
     assert dict(zip(["learning_rate", "alpha"], best, strict=True)) == search.best_params_

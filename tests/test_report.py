@@ -1,5 +1,7 @@
+import base64
 import csv
 import fcntl
+import io
 import json
 import os
 import re
@@ -11,6 +13,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_iris
 from sklearn.metrics import log_loss
 
@@ -18,6 +21,7 @@ from softline import SoftmaxClassifier, datasets
 from softline._cli.commands import main
 from softline._data.files import write_file
 from softline._kernels import machine_limits
+from softline.linear_model import LogisticRegression
 from softline.report import write_report
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -111,7 +115,7 @@ def test_numbers_are_those_of_the_model(tmp_path):
     data = datasets.load_digits()
     model = SoftmaxClassifier(max_iter=3, tol=None, random_state=0)
     model.fit(data.X_train, data.y_train, eval_set=(data.X_val, data.y_val))
-    write_report(tmp_path / "r.html", model, data, notes=["what was to be said"])
+    write_report(tmp_path / "r.html", model, data, notes=["what was to be said", "a < b"])
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     predicted = model.predict(data.X_test)
     wrong = np.flatnonzero(predicted != data.y_test)
@@ -127,7 +131,7 @@ def test_numbers_are_those_of_the_model(tmp_path):
     zeros = (predicted == 0) & (data.y_test == 0)
     assert f'<th scope="row">0</th><td class="hit" style="--share:{zeros.sum() / 36:.3f}">' in text
     assert f"{sum(model.epoch_seconds_):.3g} s in the kernels" in text
-    assert "what was to be said" in text
+    assert "what was to be said" in text and "a &lt; b" in text
 
 
 def test_many_classes_and_none_wrong(tmp_path):
@@ -140,6 +144,73 @@ def test_many_classes_and_none_wrong(tmp_path):
     many, clean = ((tmp_path / f"{name}.html").read_text(encoding="utf-8") for name in ("many", "clean"))
     assert "The most frequent of all mistakes" in many and "… 28 more" in many
     assert "No class was taken for another" in clean and "None: every test row was right" in clean
+
+
+def page(folder, model, X, y, X_test, y_test, **about):
+    """The page of a model, fitted on X and y, about other rows."""
+    data = datasets.Dataset("small", X, y, X[:0], y[:0], X_test, y_test, **about)
+    write_report(folder / "r.html", model.fit(X, y), data)
+    return (folder / "r.html").read_text(encoding="utf-8")
+
+
+def cells(text, heading):
+    """The rows of cells of the table below a heading."""
+    table = re.search(rf"<h2>{heading}</h2>.*?<tbody>(.*?)</tbody>", text, re.DOTALL)[1]
+    return [[*re.findall(r"<td>(.*?)</td>", row)] for row in table.splitlines() if row]
+
+
+def test_rows_of_a_class_that_the_model_does_not_know(tmp_path):
+    """It is the first of three: its probability is 0, and the others keep theirs."""
+    X, y = np.array([[-2.0], [-1.0], [1.0], [2.0]]), np.array(["b", "b", "c", "c"])
+    X_test, y_test = np.array([[-0.2], [0.6], [1.5], [-1.5], [0.1]]), np.array(["a", "b", "c", "b", "b"])
+    model = LogisticRegression()
+    text = page(tmp_path, model, X, y, X_test, y_test)
+    classes = [[name, re.sub("<.*?>", "", bar), *counts] for name, bar, *counts in cells(text, "Classes")]
+    assert classes == [["a", "0.0%", "1", "0"], ["b", "33.3%", "3", "2"], ["c", "100.0%", "1", "2"]]
+    probability = dict(zip("bc", model.predict_proba(X_test).T, strict=True))
+    margins = {0: probability["b"][0], 1: (probability["c"] - probability["b"])[1]}
+    margins[4] = (probability["c"] - probability["b"])[4]
+    taken_for = {0: "b", 1: "c", 4: "c"}
+    assert cells(text, "Worst mistakes") == [
+        [str(row), y_test[row], label, f"{probability[label][row]:.1%}", f"{X_test[row, 0]:.4g}"]
+        for row, label in sorted(taken_for.items(), key=lambda pair: -margins[pair[0]])
+    ]
+
+
+def test_predictions_that_are_known_are_not_made_again(tmp_path, monkeypatch):
+    X, y = np.array([[0.0], [1.0]] * 3), np.array([0, 1] * 3)
+    model, data = LogisticRegression().fit(X, y), datasets.Dataset("small", X, y, X[:0], y[:0], X, y)
+    monkeypatch.setattr(LogisticRegression, "predict", lambda *_: pytest.fail("predicts"))
+    write_report(tmp_path / "r.html", model, data, predicted=np.array([0, 1, 0, 1, 0, 0]))
+    assert "1 of 6 test rows are wrong" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_the_image_of_two_classes_is_the_second(tmp_path):
+    X = np.array([[0, 1, 0, 1], [1, 0, 1, 0]] * 3, float)
+    y = np.array([0, 1] * 3)
+    names = ["cat", "dog"]
+    text = page(tmp_path, LogisticRegression(), X, y, X, y, image_shape=(2, 2), class_names=names)
+    assert re.findall('alt="(weights of .*?)"', text) == ["weights of dog"]
+    assert "images of 2 x 2" in text
+
+
+def test_the_brightest_pixel_of_the_training_rows_is_white(tmp_path):
+    X, y = np.array([[0.0, 8.0, 0.0, 16.0], [8.0, 0.0, 16.0, 0.0]] * 3), np.array([0, 1] * 3)
+    X_test, y_test = np.array([[0.0, 20.0, 4.0, 16.0]]), np.array([1])  # a mistake
+    text = page(tmp_path, LogisticRegression(), X, y, X_test, y_test, image_shape=(2, 2))
+    source = re.search('src="data:image/png;base64,(.*?)" alt="row 0: 1, taken for 0"', text)[1]
+    with Image.open(io.BytesIO(base64.b64decode(source))) as image:
+        grey = np.asarray(image.convert("L"))
+    np.testing.assert_allclose(grey, [[0, 255], [64, 255]], atol=1)
+
+
+def test_parameters_that_were_changed(tmp_path):
+    X, y = np.array([[0.0], [1.0]] * 3), np.array([0, 1] * 3)
+    text = page(tmp_path, LogisticRegression(C=2, class_weight=None), X, y, X, y)
+    changed, others = re.search("<h2>Parameters</h2>(.*?)<details>(.*?)</details>", text, re.DOTALL).groups()
+    assert re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", changed) == [("C", "2")]
+    assert f"<summary>{others.count('<dt>')} at their defaults</summary>" in others
+    assert others.count("<dt>") == len(LogisticRegression().get_params()) - 1
 
 
 def test_sealed(tmp_path):

@@ -139,6 +139,25 @@ def test_weights_move_between_rows_and_their_array():
     back, b_back = rows.weights_from_array(coef, intercept)
     np.testing.assert_allclose(back, W)
     np.testing.assert_allclose(b_back, b)
+    coef[:, 2] = 7  # what the scale of 0 leaves nothing of
+    back, b_back = rows.weights_from_array(coef, intercept)
+    np.testing.assert_allclose(back, W)
+    np.testing.assert_allclose(b_back, b)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_weights_for_the_array_have_the_dtype_of_those_of_the_rows(dtype):
+    X = np.ones((2, 3), dtype)
+    for rows in (Rows(X), Rows(X, X[0]), Rows(X, X[0], X[0])):
+        layers = rows.layers_for_array([(np.ones((4, 3), dtype), np.ones(4, dtype))])
+        assert {array.dtype for layer in layers for array in layer} == {np.dtype(dtype)}
+
+
+def test_rows_are_aligned():
+    for offset in (0, 1):
+        X = np.frombuffer(bytes(8 + 48), np.uint8)[offset : offset + 48].view(np.float64).reshape(2, 3)
+        rows = Rows(X)
+        assert rows.array.flags.aligned and (rows.array is X) == X.flags.aligned
 
 
 def test_column_stats_of_a_stream_are_those_of_the_whole():

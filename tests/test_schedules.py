@@ -52,6 +52,7 @@ def test_a_schedule_scales_each_step():
     ("schedule", "message"),
     [
         (lambda epoch, max_iter: None, "one for each of the 3 times.*object"),
+        (lambda epoch, max_iter: [1], r"one for each of the 3 times.*shape \(1,\)"),
         (lambda epoch, max_iter: [1, 2], r"one for each of the 3 times.*shape \(2,\)"),
         (lambda epoch, max_iter: np.full(3, np.nan), "finite numbers of at least 0.*gave nan"),
         (lambda epoch, max_iter: -1, "finite numbers of at least 0.*gave -1"),

@@ -1,10 +1,12 @@
 import copy
 import pickle
 import warnings
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from scipy.sparse import coo_array, csr_array
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
@@ -49,6 +51,40 @@ def test_a_second_look_warns(digits):
         warnings.simplefilter("error")
         datasets.sealed(X_test[1:], y_test[1:]).score(first)
         datasets.sealed(X_test, y_test).score(clone(first).fit(X, y))
+
+
+def test_the_first_look_is_the_oldest(digits):
+    _, X_test, _, y_test = digits
+    model, test = RidgeClassifier().fit(X_test, y_test), datasets.sealed(X_test, y_test)
+    test.score(model)
+    (look,) = test.looks
+    model.test_looks_ = [replace(look, date=f"{year}-01-31T12:00:00+00:00") for year in (2021, 2019, 2020)]
+    with pytest.warns(datasets.TestSetWarning, match="look number 5 .* the first on 2019-01-31"):
+        test.score(model)
+
+
+class Constant:
+    """Scores any rows alike."""
+
+    def score(self, X, y):
+        return 0.5
+
+
+def test_other_rows_are_another_test_set():
+    """Of the same bytes, too: other columns of a sparse matrix, other shapes and types."""
+    y, model = np.arange(4), Constant()
+    X, numbers = np.diag([1.0, 2, 3, 4]), np.array([0, 2, 1, 3])
+    sets = [X, X.reshape(4, 2, 2), X.view(np.int64), csr_array(X), csr_array((X.diagonal(), (y, numbers)))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for rows in sets:
+            datasets.sealed(rows, y).score(model)
+        datasets.sealed(X, y[::-1]).score(model)
+    assert len({look.test_set for look in model.test_looks_}) == len(sets) + 1
+    for number, rows in enumerate((X.copy(), np.asfortranarray(X), coo_array(X)), len(sets) + 2):
+        with pytest.warns(datasets.TestSetWarning, match="look number 2|look number 3"):
+            datasets.sealed(rows, y.copy()).score(model)
+        assert len(model.test_looks_) == number
 
 
 def test_a_score_that_fails_is_no_look(digits):

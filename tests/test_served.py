@@ -205,7 +205,16 @@ def test_explain_looks_at_what_reaches_the_last_step():
     assert explain(make_pipeline(StandardScaler(), LogisticRegression()), X, Y).endswith("by softline")
     encoded = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
     assert explain(encoded, X, Y).endswith("X is sparse")
+    assert not hasattr(encoded[0], "categories_")  # a copy was fitted
     assert explain(encoded.fit(X, Y)).endswith("X is sparse")
+
+
+def test_arguments_that_are_not_given_are_not_passed_on(monkeypatch):
+    """An older scikit-learn may not know them."""
+    monkeypatch.setattr(SklearnMLPClassifier, "fit", lambda self, X, y: self)
+    assert MLPClassifier().fit(SPARSE, Y)._left_because == "X is sparse"
+    with pytest.raises(TypeError, match="sample_weight"):
+        MLPClassifier().fit(SPARSE, Y, sample_weight=np.ones(len(Y)))
 
 
 # ---- refused ---------------------------------------------------------------------------------------------

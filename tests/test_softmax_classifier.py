@@ -83,7 +83,7 @@ def test_default_learns_cifar10_without_copying_it(cifar10, form):
         for part in (X, X_test):
             part -= mean
             part /= scale
-    model = SoftmaxClassifier(random_state=0, max_iter=10, standardize=form.endswith("standardize"))
+    model = SoftmaxClassifier(random_state=0, max_iter=5, standardize=form.endswith("standardize"))
     tracemalloc.start()
     model.fit(X, cifar10.y_train)
     peak = tracemalloc.get_traced_memory()[1]

@@ -229,7 +229,7 @@ class TrainingCurveDisplay(_Display):
                 color = COLORS[names.index(name) % len(COLORS)]
                 self.lines_[title, name] = plot_epochs(axis, values, name, color)
             axis.set_ylabel(title)
-            axis.legend()
+            axis.legend(loc="best")  # said: else matplotlib warns where it is slow
         self.axes_, self.figure_ = axes, axes[0].figure
 
 
@@ -506,7 +506,8 @@ class DecisionRegionsDisplay(_Display):
             )
             for code, (color, name) in enumerate(zip(colors, self.class_names, strict=True))
         ]
-        axis.legend(fontsize=8, borderpad=0.3, handletextpad=0.1)  # small, because it covers rows
+        # small, because it covers rows
+        axis.legend(loc="best", fontsize=8, borderpad=0.3, handletextpad=0.1)
         self.ax_, self.figure_ = axis, axis.figure
 
 
@@ -710,7 +711,7 @@ class KFoldDisplay(_Display):
         )
         axis.set(xlabel=self.param_name, ylabel=f"validation {self.score_name}", title=_fixed(self.fixed))
         axis.grid(alpha=0.3)
-        axis.legend()
+        axis.legend(loc="best")
         self.ax_, self.figure_ = axis, axis.figure
 
 

@@ -340,7 +340,7 @@ def _time(model: Any, data: Dataset) -> str:
             axes.axhline(1e3 * least, color=plots.COLORS[1], linestyle="--", label="roofline")
         axes.set_ylabel("milliseconds")
         axes.set_ylim(bottom=0)
-        axes.legend()
+        axes.legend(loc="best")
 
     figure = _svg(f"milliseconds of each epoch: {_ms(min(seconds))} to {_ms(max(seconds))}", draw)
     return f'{_definitions(rows)}<div class="figures">{figure}</div>\n'
