@@ -26,6 +26,9 @@ static ptrdiff_t newton_node(ptrdiff_t R, ptrdiff_t width) {
 /* ---- vectors, matrices --------------------------------------------------------------------------
  */
 
+/* Rows of a matrix that are factorised together. */
+enum { SOLVED_ROWS = 4 };
+
 /* y += a x */
 static void add_scaled(ptrdiff_t n, real a, const real *x, real *y) {
     const vec by = vset1(a);
@@ -45,17 +48,40 @@ static real farthest(ptrdiff_t n, const real *x, const real *y) {
     return most;
 }
 
+/* Rows j to j + rows of A, from column j on, less what the rows above have in common with them:
+ * A[j, d] -= sum of A[i, j] A[i, d] over i < above. */
+INLINE void less_above(const int rows, ptrdiff_t n, real *A, ptrdiff_t above, ptrdiff_t j) {
+    FOR_VECS(n - j, k, m) {
+        vec sum[SOLVED_ROWS];
+        UNROLL(r, rows) sum[r] = vload_n(A + (j + r) * n + j + k, m, 0);
+        for (ptrdiff_t i = 0; i < above; i++) {
+            const real *row = A + i * n + j;
+            const vec x = m == LANES ? vload(row + k) : vload_n(row + k, m, 0);
+            UNROLL(r, rows) sum[r] = vfma(vset1(-row[r]), x, sum[r]);
+        }
+        UNROLL(r, rows) vstore_n(A + (j + r) * n + j + k, sum[r], m);
+    }
+}
+
 /* x := A^-1 x for a symmetric A (n, n), of which the upper triangle is read and overwritten. A
  * coordinate whose pivot is below an ulp of 1, where only rounding is left, becomes 0. */
 static void solve(ptrdiff_t n, real *A, real *x) {
-    for (ptrdiff_t i = 0; i < n; i++) {
-        real *row = A + i * n;
-        const real pivot = row[i] >= DBL_EPSILON ? 1 / sqrt(row[i]) : 0;
-        row[i] = pivot;
-        for (ptrdiff_t k = i + 1; k < n; k++) row[k] *= pivot;
-        for (ptrdiff_t j = i + 1; j < n; j++) add_scaled(n - j, -row[j], row + j, A + j * n + j);
-        x[i] *= pivot;
-        add_scaled(n - i - 1, -x[i], row + i + 1, x + i + 1);
+    for (ptrdiff_t first = 0; first < n; first += SOLVED_ROWS) {
+        const ptrdiff_t last = MIN(first + SOLVED_ROWS, n);
+        if (last - first == SOLVED_ROWS)
+            less_above(SOLVED_ROWS, n, A, first, first);
+        else
+            for (ptrdiff_t j = first; j < last; j++) less_above(1, n, A, first, j);
+        for (ptrdiff_t i = first; i < last; i++) {
+            real *row = A + i * n;
+            const real pivot = row[i] >= DBL_EPSILON ? 1 / sqrt(row[i]) : 0;
+            row[i] = pivot;
+            for (ptrdiff_t k = i + 1; k < n; k++) row[k] *= pivot;
+            for (ptrdiff_t j = i + 1; j < last; j++)
+                add_scaled(n - j, -row[j], row + j, A + j * n + j);
+            x[i] *= pivot;
+            add_scaled(n - i - 1, -x[i], row + i + 1, x + i + 1);
+        }
     }
     for (ptrdiff_t i = n - 1; i >= 0; i--)
         x[i] = (x[i] - inner(n - i - 1, A + i * n + i + 1, x + i + 1)) * A[i * n + i];

@@ -107,10 +107,6 @@ class ExactCurvature:
         A[np.diag_indices_from(A)] -= self.beyond_rounding
         return dot(U, self._solved(A, U)) / 2
 
-    def to_coordinates(self, Z: Array) -> Array:
-        """Coordinates U of Z."""
-        return Z.reshape(1, -1) * self.roots
-
     def from_coordinates(self, U: Array) -> Array:
         """Weights Z of coordinates U."""
         return (U / self.roots).reshape(self.shape)
@@ -118,11 +114,3 @@ class ExactCurvature:
     def gradient(self, G: Array) -> Array:
         """Gradient to U, for a gradient G to Z."""
         return G.reshape(1, -1) / self.roots
-
-    def penalty(self, l1: Array) -> Array:
-        """L1 penalties of U, for those of Z, (D + 1,)."""
-        return np.tile(l1, self.shape[0]) / self.roots[0]
-
-    def product(self, U: Array) -> Array:
-        """Product of the curvature and U, in these coordinates."""
-        return np.einsum("ij,kj->ki", self.correlations, U)

@@ -2,9 +2,8 @@
 
 Limited-memory BFGS (Liu and Nocedal, 1989) with the average curvature over the classes
 (`average_curvature`) as its first guess at the Hessian, not a multiple of the identity. The steps then need
-to learn only how the classes differ from their average: that takes some ten steps instead of hundreds. Where
-the Hessian is affordable the steps are Newton's (`exact_curvature`). With an L1 penalty they are those of
-`proximal`.
+to learn only how the classes differ from their average: that takes some ten steps instead of hundreds. With
+an L1 penalty they are those of `proximal`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import numpy as np
 
 from softline._solvers import proximal
 from softline._solvers.average_curvature import AverageCurvature, dot
-from softline._solvers.exact_curvature import ExactCurvature
 from softline._typing import Array
 
 if TYPE_CHECKING:
@@ -33,8 +31,6 @@ RENEWAL = 4
 MOST_TRIALS = 30
 # Number of steps without gain that ends the search.
 MOST_STALLED = 10
-# Largest number of steps of L-BFGS before Newton's take their place, where the Hessian is affordable.
-PATIENCE = 70
 # Number of recent steps by which the estimate of the gap is corrected.
 RECENT = 5
 # The search ends at this share of the gap that it certifies, because the gap is an estimate.
@@ -110,7 +106,7 @@ class Memory:
 class InverseHessian:
     """Inverse Hessian of L-BFGS: preconditioner and memory (Nocedal and Wright, 2006, section 7.2)."""
 
-    def __init__(self, metric: AverageCurvature | ExactCurvature, memory: Memory) -> None:
+    def __init__(self, metric: AverageCurvature, memory: Memory) -> None:
         self.metric, self.pairs, self.scale = metric, memory.pairs, 1.0
         if self.pairs:
             _, change, slope = self.pairs[-1]
@@ -129,7 +125,7 @@ class InverseHessian:
 
 
 def newton_step(
-    objective: Objective, metric: AverageCurvature | ExactCurvature, memory: Memory, Z: Array, G: Array
+    objective: Objective, metric: AverageCurvature, memory: Memory, Z: Array, G: Array
 ) -> tuple[Array, float]:
     """Step from Z to the minimum of a quadratic model of the objective, and the slope along it."""
     if objective.l1.any():
@@ -154,8 +150,7 @@ def minimize(
     A step minimises a quadratic model of the objective, and the model promises a gain: half the squared
     Newton decrement (Boyd and Vandenberghe, 2004, section 9.5.1). That is the estimate of the gap. It is
     corrected by the last steps: if one gained more than the model had promised, the estimate grows by the
-    same factor. After the first step, a model that no step has confirmed ends no search. Where the Hessian is
-    affordable, the last step is Newton's.
+    same factor. After the first step, a model that no step has confirmed ends no search.
 
     Parameters
     ----------
@@ -173,21 +168,15 @@ def minimize(
     """
     slack = 8 * np.finfo(objective.X.dtype).eps
     memory = Memory(max(FEWEST_PAIRS, min(MOST_PAIRS, PAIRS_BYTES // (2 * Z.nbytes))))
-    metric, renewed, renewing = None, 0, not Z.any()
+    metric, renewed, renewing = objective.metric(Z), 0, not Z.any()
     value, G = objective(Z)
     first = best = Z, value, np.inf
     promises: list[tuple[float, float]] = []  # values before the last steps, and the gains promised
-    n_iter, stalled, stopped, converged, last = 0, 0, False, False, False
-    newton_from = np.inf  # number of the first step that is Newton's
-    if objective.has_hessian:
-        newton_from = 0 if objective.is_small else PATIENCE
+    n_iter, stalled, stopped, converged = 0, 0, False, False
     while np.isfinite(value):
-        if n_iter == newton_from:  # forget the estimates of L-BFGS
-            promises, memory.pairs, best = [], [], (Z, value, np.inf)
-        exact = n_iter >= newton_from
         due = n_iter > 2 * renewed and n_iter - renewed > RENEWAL * objective.metric_passes
-        if metric is None or exact or (renewing and due):
-            metric, renewed = objective.metric(Z, exact), n_iter
+        if renewing and due:
+            metric, renewed = objective.metric(Z), n_iter
         step, slope = newton_step(objective, metric, memory, Z, G)
         promised = abs(slope) / 2
         gap = promised * underestimated(promises, value, promised)
@@ -196,24 +185,17 @@ def minimize(
             best, stalled = (Z, value, gap), 0
         else:
             stalled += 1
-        confirmed = bool(promises) or exact or n_iter == 0
+        confirmed = bool(promises) or n_iter == 0
         allowed = largest_gap(tol, best[1])
         # A gap below rounding counts as none, unless tol = 0 or the search ends by max_iter.
         hidden = slack * abs(best[1]) if tol > 0 and n_iter < max_iter else 0.0
         converged = confirmed and best[2] <= max(allowed, hidden)
-        enough = confirmed and best[2] <= AIM * allowed and (last or not exact or n_iter == 0)
-        if enough and not exact and objective.has_cheap_hessian and newton_from < np.inf:
-            newton_from = n_iter
-            continue
+        enough = confirmed and best[2] <= AIM * allowed
         if enough or stopped or n_iter == max_iter or stalled == MOST_STALLED:
             break
-        last = converged  # Newton's step is computed already, so it is taken, too
         found = None
         if slope < 0:
             found = line_search(objective, Z, value, G, step, slope, slack * abs(value))
-        if found is None and exact:  # the Hessian is rounding: all probabilities are 0 or 1
-            newton_from, metric = np.inf, None
-            continue
         if found is None and memory.pairs:  # the memory misleads here
             memory.pairs, promises = [], []
             continue
@@ -222,16 +204,11 @@ def minimize(
         promises = [*promises, (value, promised)][-RECENT:]
         last_Z, last_G = Z, G
         Z, value, G = found
-        if not exact:
-            memory.add(Z - last_Z, G - last_G)
+        memory.add(Z - last_Z, G - last_G)
         n_iter += 1
         stopped = callback is not None and bool(callback(Z, value, n_iter))
     if not best[1] <= first[1]:  # the gain was rounding
         best = first
-    if converged and isinstance(metric, ExactCurvature) and not objective.l1.any():
-        gap = metric.hidden_gain(G)
-        if gap > largest_gap(tol, best[1]):
-            best, converged = (*best[:2], gap), False
     return Result(*best, n_iter, converged, stopped)
 
 

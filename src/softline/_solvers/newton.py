@@ -1,4 +1,4 @@
-"""Newton's method where the Hessian is cheap, in one compiled call; L-BFGS where it is not, or gets stuck."""
+"""Newton's method where the Hessian can be made, in one compiled call; L-BFGS before it, or in its place."""
 
 from __future__ import annotations
 
@@ -8,49 +8,61 @@ import numpy as np
 
 from softline import _kernels
 from softline._solvers import lbfgs
-from softline._solvers.exact_curvature import RIDGE, ExactCurvature
+from softline._solvers.exact_curvature import RIDGE
 from softline._solvers.lbfgs import Callback, Result, largest_gap
 from softline._solvers.objective import Objective
 from softline._typing import Array
+
+# Steps of L-BFGS after which Newton's take their place.
+PATIENCE = 30
 
 
 def minimize(
     objective: Objective, Z: Array, tol: float, max_iter: int, callback: Callback | None = None
 ) -> Result:
-    """Search from Z as :func:`softline._solvers.lbfgs.minimize` does."""
-    if not objective.is_small:
+    """Search from Z as :func:`softline._solvers.lbfgs.minimize` does.
+
+    A small problem takes Newton's steps from the start. A larger one takes them where L-BFGS is slow, and
+    where they cost little to make sure of its minimum.
+    """
+    if not objective.has_hessian:
         return lbfgs.minimize(objective, Z, tol, max_iter, callback)
-    at, done, stopped = Z.copy(), 0, False
+    done = 0
+    if not objective.is_small:
+        first = lbfgs.minimize(objective, Z, tol, min(PATIENCE, max_iter), callback)
+        Z, done = first.Z, first.n_iter
+        sure = first.converged and not objective.has_cheap_hessian
+        if sure or first.stopped or done == max_iter:
+            return first
+    at, stopped = Z.copy(), False
 
     def tell(Z: Array, value: float, n_iter: int) -> bool:
         nonlocal stopped
         stopped = callback is not None and bool(callback(Z.copy(), value, done + n_iter))
         return stopped
 
-    told = None if callback is None else tell
+    told, weight = None if callback is None else tell, objective.sample_weight
     value, gap, n_iter, status = _kernels.newton(
         objective.X,
         objective.codes,
-        objective.sample_weight,
+        None if weight is None else weight.astype(float, copy=False),
         objective.l2,
         objective.l1 if objective.l1.any() else None,
         objective.fit_intercept,
         at,
         tol,
-        max_iter,
+        max_iter - done,
         objective.n_threads,
         ridge=max(RIDGE * Z.size * np.finfo(float).eps, objective.precision),
         callback=told,
     )
+    done += n_iter
     if status == "stuck":  # a Hessian of rounding, as where all probabilities are 0 or 1
-        done = n_iter
         result = lbfgs.minimize(objective, at, tol, max_iter - done, told)
         return replace(result, n_iter=done + result.n_iter)
     converged = status == "converged"
     if converged and objective.precision > np.finfo(float).eps and not objective.l1.any():
-        hessian = objective.metric(at, exact=True)
-        assert isinstance(hessian, ExactCurvature)
-        hidden = hessian.hidden_gain(objective(at)[1])
+        hidden = objective.hessian(at).hidden_gain(objective(at)[1])
         if hidden > largest_gap(tol, value):
             gap, converged = hidden, False
-    return Result(at, value, gap, n_iter, converged, stopped)
+    return Result(at, value, gap, done, converged, stopped)

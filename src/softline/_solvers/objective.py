@@ -24,10 +24,10 @@ START_BATCH, START_BATCHES = 256, 32
 METRIC_ROWS, METRIC_ROWS_PER_FEATURE = 4096, 2
 # Bytes of probabilities computed at a time.
 CHUNK_BYTES = 4 << 20
-# A problem is small if it has at most SMALL_WEIGHTS weights, and its Hessian takes at most SMALL_HESSIAN
-# multiply-adds: then Newton's steps take less time than those of L-BFGS. Up to CHEAP_HESSIAN they are worth
-# their time to make sure of the minimum; up to MOST_WEIGHTS and MOST_HESSIAN, where L-BFGS is slow.
-SMALL_WEIGHTS, SMALL_HESSIAN = 128, 2e7
+# Newton's steps, of a Hessian that takes so many multiply-adds, take less time than those of L-BFGS from the
+# start if a problem is small, with at most so many weights. Up to CHEAP_HESSIAN they are worth their time to
+# make sure of the minimum, up to the last limits where L-BFGS is slow.
+SMALL_WEIGHTS, SMALL_HESSIAN = 256, 1e8
 CHEAP_HESSIAN = 1e8
 MOST_WEIGHTS, MOST_HESSIAN = 1024, 1e9
 SMALL_WEIGHTS_OF_L1 = 384
@@ -116,7 +116,8 @@ class Objective:
     def _set_size(self, n: int, D: int, has_l1: bool) -> None:
         self.shape = (1 if self.n_classes == 2 else self.n_classes, D + 1)
         n_weights = self.shape[0] * (D + 1)
-        cost = n * n_weights**2
+        pairs = self.shape[0] * (self.shape[0] + 1) / 2
+        cost = n * pairs * (D + 1) ** 2 / 2  # half of a matrix for each pair of classes
         most = SMALL_WEIGHTS_OF_L1 if has_l1 else SMALL_WEIGHTS
         self.is_small = n_weights <= most and cost <= SMALL_HESSIAN
         self.has_hessian = n_weights <= MOST_WEIGHTS and cost <= MOST_HESSIAN
@@ -244,13 +245,15 @@ class Objective:
         """Cost of a metric, in evaluations of the objective."""
         return self.sample_size * self.X.shape[1] / (4 * len(self.rows) * self.n_classes)
 
-    def metric(self, Z: Array, exact: bool) -> AverageCurvature | ExactCurvature:
-        """Curvature at Z: the Hessian itself if `exact`, or its average over the classes."""
-        if exact:
-            probs = self._probabilities(Z, np.arange(len(self.X)))
-            return ExactCurvature(
-                self._design(), probs, self.sample_weight, self.l2, self.precision, self.n_threads
-            )
+    def hessian(self, Z: Array) -> ExactCurvature:
+        """Hessian of the loss at Z."""
+        probs = self._probabilities(Z, np.arange(len(self.X)))
+        return ExactCurvature(
+            self._design(), probs, self.sample_weight, self.l2, self.precision, self.n_threads
+        )
+
+    def metric(self, Z: Array) -> AverageCurvature:
+        """Average curvature over the classes at Z."""
         sample = self.rows
         if self.sample_size < len(self.rows):
             sample = np.sort(np.random.RandomState(0).choice(self.rows, self.sample_size, replace=False))

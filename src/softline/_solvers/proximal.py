@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softline._kernels import cholesky_solve, coordinate_descent
+from softline._kernels import coordinate_descent
 from softline._solvers.average_curvature import AverageCurvature, dot
-from softline._solvers.exact_curvature import ExactCurvature
 from softline._typing import Array
 
 if TYPE_CHECKING:
@@ -25,15 +24,12 @@ MOST_PAIRS = 10
 # round, or after a number of rounds that falls with the number of features.
 DESCENT_TOL = 0.05
 FEWEST_ROUNDS, MOST_ROUNDS, ROUNDS_TIMES_FEATURES = 100, 1000, 100_000
-# With the exact Hessian, descent and steps on its support alternate until no coordinate moves by more than
-# SUBSPACE_TOL of the largest move in all, at most MOST_SUBSPACES times.
-SUBSPACE_TOL, MOST_SUBSPACES = 1e-3, 20
 
 
 class Hessian:
     """Hessian of L-BFGS: preconditioner and memory (Nocedal and Wright, 2006, section 7.2)."""
 
-    def __init__(self, metric: AverageCurvature | ExactCurvature, memory: Memory) -> None:
+    def __init__(self, metric: AverageCurvature, memory: Memory) -> None:
         self.metric, self.scale, self.terms = metric, 1.0, []
         pairs = memory.pairs[-MOST_PAIRS:]
         if pairs:
@@ -59,45 +55,6 @@ class Hessian:
         terms = np.array([term for _, term in self.terms]).reshape(-1, *V.shape)
         signs = np.array([sign for sign, _ in self.terms])
         curvature = metric.correlations, self.scale, terms, signs
-        if not isinstance(metric, ExactCurvature):
-            rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, ROUNDS_TIMES_FEATURES // V.shape[1]))
-            coordinate_descent(*curvature, G, l1, V, DESCENT_TOL, rounds)
-            return metric.from_coordinates(V)
-        first = V.copy()
-        for _ in range(MOST_SUBSPACES):
-            # The slope of the model at V, from which descent goes on.
-            slope = G + metric.product(V - first)
-            before = V.copy()
-            coordinate_descent(*curvature, slope, l1, V, DESCENT_TOL, FEWEST_ROUNDS)
-            slope += metric.product(V - before)
-            minimize_on_support(metric.correlations, slope[0], l1, V[0])
-            if np.abs(V - before).max() <= SUBSPACE_TOL * np.abs(V - first).max():
-                break
+        rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, ROUNDS_TIMES_FEATURES // V.shape[1]))
+        coordinate_descent(*curvature, G, l1, V, DESCENT_TOL, rounds)
         return metric.from_coordinates(V)
-
-
-def minimize_on_support(A: Array, slope: Array, l1: Array, v: Array) -> None:
-    """Move what is not zero in v to the minimum of slope d + d A d/2 + sum(l1 |v + d|), a function of d.
-
-    Where features are nearly the same, coordinate descent would take thousands of rounds for this. A
-    coordinate that would change its sign becomes zero. Nothing moves if rounding prevents descent.
-    """
-    before, first, slope = v.copy(), slope, slope.copy()
-    while len(support := np.flatnonzero(v)):
-        within = A[np.ix_(support, support)]
-        step = -(slope[support] + l1[support] * np.sign(v[support]))
-        cholesky_solve(within.copy(), step)
-        crossing = np.sign(step) * np.sign(v[support]) < 0
-        reach = np.divide(-v[support], step, where=crossing, out=np.full(len(step), np.inf))
-        t = min(1.0, reach.min())
-        v[support] += t * step
-        if t == 1:
-            break
-        v[support[reach == t]] = 0
-        slope += np.einsum("ij,j->i", A[:, support], t * step)  # BLAS's bits depend on its threads
-    d = v - before
-    gain = np.einsum("i,i", first + np.einsum("ij,j->i", A, d) / 2, d) + np.sum(
-        l1 * (np.abs(v) - np.abs(before))
-    )
-    if not gain <= 0:
-        v[:] = before
