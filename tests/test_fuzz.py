@@ -14,6 +14,7 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.neighbors import KDTree
 
 from softline import _kernels, optimizers, reference
 
@@ -135,7 +136,9 @@ def random_arguments(rng, name):
     if name == "distances":
         return [X(), X(), metric, np.empty((n + 2, n + 2))], threads
     assert name == "nearest"
-    return [X(), X(), metric, np.empty((n + 2, k)), np.empty((n + 2, k), np.intp)], threads
+    data = X()
+    options = threads | {"tree": KDTree(data.astype(float), 2)} if D and rng.random() < 0.5 else threads
+    return [X(), data, metric, np.empty((n + 2, k)), np.empty((n + 2, k), np.intp)], options
 
 
 KERNELS = sorted(set(dir(_kernels)) & {name for name in dir(reference) if callable(getattr(reference, name))})

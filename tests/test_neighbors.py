@@ -9,6 +9,7 @@ from kernel_harness import isas
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KDTree
 from sklearn.neighbors import KNeighborsClassifier as SklearnKNeighborsClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -165,6 +166,26 @@ def test_equal_rows_come_in_order(metric, dtype):
     assert not neigh_dist[:2].any()
 
 
+@isas
+@metrics
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+def test_a_tree_finds_the_same_to_the_bit(isa, metric, dtype):
+    """Ties, rows that are equal, queries far away, and numbers whose squares underflow or overflow, too."""
+    for N, n, D, k in ((1, 3, 2, 1), (31, 70, 1, 31), (300, 130, 2, 5), (300, 130, 3, 40), (200, 9, 8, 7),
+                       (200, 9, 11, 7), (90, 5, 16, 3)):  # fmt: skip
+        X, Q = matrix(dtype, N, D), matrix(dtype, n, D, 1)
+        X[N // 2 :] = X[: N - N // 2]
+        for scale in (1, 1e-161, 1e153) if dtype == "float64" else (1,):
+            x, q = (A * np.array(scale, A.dtype) for A in (X, Q))
+            expected = neighbours(q, x, metric, k)
+            tree = KDTree(x, leaf_size=3)
+            for n_threads in (1, 3):
+                found = np.empty((n, k)), np.empty((n, k), np.intp)
+                _kernels.nearest(q, x, metric, *found, n_threads, tree)
+                for a, e in zip(found, expected, strict=True):
+                    assert a.tobytes() == e.tobytes()
+
+
 @metrics
 def test_ever_nearer_rows(metric):
     """Each row is nearer than all before it."""
@@ -200,6 +221,13 @@ def test_kernels_refuse_what_does_not_fit():
         _kernels.nearest(Q, X, "euclidean", np.empty((3, 1)), np.empty((3, 2), np.intp))
     with pytest.raises(TypeError, match="X must be of native float32"):
         all_distances(Q, X.astype(int), "euclidean")
+    out = np.empty((3, 1)), np.empty((3, 1), np.intp)
+    with pytest.raises(TypeError, match="tree must be a KDTree of scikit-learn; got ndarray"):
+        _kernels.nearest(Q, X, "euclidean", *out, None, X)
+    with pytest.raises(ValueError, match=r"tree must be that of X, \(5, 4\); got one of \(4, 4\)"):
+        _kernels.nearest(Q, X, "euclidean", *out, None, KDTree(X[1:]))
+    with pytest.raises(ValueError, match="Q and X must be finite"):
+        _kernels.nearest(Q + np.nan, X, "euclidean", *out, None, KDTree(X))
 
 
 # ---- the classifier against scikit-learn's ---------------------------------------------------------------
@@ -263,6 +291,30 @@ def test_cifar10(cifar10_dir, p):
     part = datasets.load_cifar10(cifar10_dir, validation_fraction=0)
     X, Q = part.X_train[:1000], part.X_test[:20]
     assert_agrees(X, part.y_train[:1000], [Q], [np.uint8, np.float32], p=p)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+@pytest.mark.parametrize("parameters", [{}, {"p": 1, "weights": "distance"}, {"metric": "sqeuclidean"}])
+def test_few_features_are_searched_by_a_tree(parameters, dtype):
+    """With the results of brute force, ties among them."""
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(0, 99, (3000, 2)).astype(dtype), rng.integers(0, 3, 3000)
+    Q = rng.integers(0, 120, (500, 2)).astype(dtype)
+    tree, brute = (KNeighborsClassifier(algorithm=a, **parameters).fit(X, y) for a in ("auto", "brute"))
+    assert tree._search_tree is not None and brute._search_tree is None
+    for queries in (Q, None):
+        for a, b in zip(tree.kneighbors(queries), brute.kneighbors(queries), strict=True):
+            assert a.tobytes() == b.tobytes()
+        assert np.array_equal(tree.predict_proba(queries), brute.predict_proba(queries))
+        assert np.array_equal(tree.predict(queries), brute.predict(queries))
+    again = pickle.loads(pickle.dumps(tree))
+    assert np.array_equal(again.kneighbors(Q)[1], brute.kneighbors(Q)[1])
+
+
+def test_many_features_are_searched_by_brute_force():
+    X = np.random.default_rng(0).standard_normal((2000, 14))
+    assert KNeighborsClassifier().fit(X, X[:, 0] > 0)._search_tree is None
+    assert KNeighborsClassifier().fit(X[:, [0] * 14], X[:, 0] > 0)._search_tree is not None  # along a line
 
 
 @pytest.mark.wheel

@@ -950,11 +950,18 @@ def distances(Q: Array, X: Array, metric: Metric, out: Array, n_threads: int | N
 
 
 def nearest(
-    Q: Array, X: Array, metric: Metric, neigh_dist: Array, neigh_ind: Array, n_threads: int | None = None
+    Q: Array,
+    X: Array,
+    metric: Metric,
+    neigh_dist: Array,
+    neigh_ind: Array,
+    n_threads: int | None = None,
+    tree: Any = None,
 ) -> None:
     """Write the k rows of X nearest to each query: `neigh_dist` (n, k), float64, and `neigh_ind` (n, k).
 
-    Nearest first; of rows at the same distance, as rounded to float64, that of the lowest number.
+    Nearest first; of rows at the same distance, as rounded to float64, that of the lowest number. A tree,
+    scikit-learn's KDTree of X, is another way to the same bits.
     """
     all_distances = np.empty((len(Q), len(X)))
     distances(Q, X, metric, all_distances)

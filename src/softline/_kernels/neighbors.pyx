@@ -12,7 +12,7 @@ The functions have twins in :mod:`softline.reference`.
 """
 
 from cython.parallel cimport prange, threadid
-from libc.math cimport INFINITY, NAN, nextafterf, sqrt
+from libc.math cimport INFINITY, NAN, fabs, nextafterf, sqrt
 from libc.stdint cimport INT32_MAX, PTRDIFF_MAX, int32_t, uint8_t
 from softline._kernels.core cimport (
     SOFTLINE_BYTES_PAD, SOFTLINE_L1, SOFTLINE_L2, check_length, isa, matrix, rows_of, softline_exact,
@@ -134,7 +134,7 @@ cdef inline void sort_heap(double *heap_d, ptrdiff_t *heap_i, ptrdiff_t k) noexc
 
 
 def nearest(Q, X, str metric, double[:, ::1] neigh_dist not None, ptrdiff_t[:, ::1] neigh_ind not None,
-            n_threads=None):
+            n_threads=None, tree=None):
     """Row i of `neigh_dist` and `neigh_ind` (n, k): the rows of X nearest to Q[i], by distance and number."""
     cdef int kind = check_pair(Q, X, metric)
     cdef ptrdiff_t k = neigh_dist.shape[1], first, step
@@ -145,11 +145,15 @@ def nearest(Q, X, str metric, double[:, ::1] neigh_dist not None, ptrdiff_t[:, :
         raise ValueError(f"there are {len(X)} rows, of which {k} cannot be the nearest")
     if k == 0:
         return
-    cdef Search search = Search(Q, X, kind)
-    step = queries_at_a_time(len(Q), X.shape[1], 4)
+    cdef Search search = Search(Q, X, kind) if tree is None else None
+    cdef Boxes boxes = None if tree is None else Boxes(tree, X, kind)
+    step = queries_at_a_time(len(Q), X.shape[1], 4 if tree is None else 8)
     for first in range(0, len(Q), step):
-        search.run(first, min(step, len(Q) - first), neigh_dist[first:first + step],
-                   neigh_ind[first:first + step], n_threads)
+        last = min(first + step, len(Q))
+        if tree is None:
+            search.run(first, last - first, neigh_dist[first:last], neigh_ind[first:last], n_threads)
+        else:
+            boxes.run(Q[first:last], neigh_dist[first:last], neigh_ind[first:last], n_threads)
     if np.max(neigh_ind, initial=0) >= len(X):
         raise ValueError("Q and X must be finite: fewer than k distances from a query are numbers")
     if metric == "euclidean":
@@ -385,6 +389,124 @@ cdef class Search:
             norms = np.einsum("ij,ij->i", converted, converted, dtype=float)
         norms[~(norms <= MOST_NORM)] = np.nan
         return converted, (-self.keep * norms if self.metric == SOFTLINE_L2 else self.loss * np.sqrt(norms))
+
+
+# ---- the k nearest, by a tree --------------------------------------------------------------------------
+
+# Queries of a task, which a thread searches one by one.
+cdef enum:
+    TASK_QUERIES = 64
+    MOST_DEPTH = 64  # of a tree, whose nodes have numbers of so many bits
+
+# scikit-learn's node: its rows are order[first:last].
+cdef struct Node:
+    ptrdiff_t first, last, is_leaf
+    double radius
+
+
+# scikit-learn's KDTree of X. Each node is a box, and no row in it is nearer than the box itself. Differences
+# are rounded monotonically, and sums of them, in whatever order, within a share of themselves: what exceeds
+# the k-th distance by more than that share cannot be among the nearest. The distances of all others are those
+# of `pair`, as by brute force.
+cdef class Boxes:
+    cdef int metric
+    cdef object rows
+    cdef const double[:, ::1] data
+    cdef const ptrdiff_t[::1] order
+    cdef const Node[::1] nodes
+    cdef const double[:, :, ::1] bounds
+
+    def __init__(self, tree, X, metric):
+        from sklearn.neighbors import KDTree  # here, because it takes a second
+        if not isinstance(tree, KDTree):
+            raise TypeError(f"tree must be a KDTree of scikit-learn; got {type(tree).__name__}")
+        self.metric = metric
+        self.data, self.order, self.nodes, self.bounds = tree.get_arrays()
+        if self.data.shape[0] != X.shape[0] or self.data.shape[1] != X.shape[1]:
+            raise ValueError(f"tree must be that of X, {X.shape}; got one of {np.shape(self.data)}")
+        self.rows = Rows(np.asarray(self.data), dtype=np.float64)
+
+    cdef int run(self, Q, double[:, ::1] distances, ptrdiff_t[:, ::1] indices, n_threads) except -1:
+        cdef ptrdiff_t n = len(Q), D = self.data.shape[1], k = distances.shape[1], task, j
+        queries = np.ascontiguousarray(Q, np.float64)
+        cdef const double[:, ::1] q = queries
+        cdef softline_rows Q_rows = rows_of(Rows(queries, dtype=np.float64), 8)
+        cdef softline_rows X_rows = rows_of(self.rows, 8)
+        cdef double visited = min(<double>self.data.shape[0], 100.0 + 4 * k)  # a guess
+        cdef int threads = threads_for(n_threads, n * visited * D)
+        with nogil:
+            for task in prange((n + TASK_QUERIES - 1) // TASK_QUERIES, num_threads=threads,
+                               use_threads_if=threads > 1, schedule="dynamic", chunksize=1):
+                for j in range(task * TASK_QUERIES, min(n, (task + 1) * TASK_QUERIES)):
+                    self.search(&X_rows, &Q_rows, j, &q[j, 0], D, &distances[j, 0], &indices[j, 0], k)
+        return 0
+
+    # The k rows nearest to query j.
+    cdef void search(self, const softline_rows *X, const softline_rows *Q, ptrdiff_t j, const double *q,
+                     ptrdiff_t D, double *heap_d, ptrdiff_t *heap_i, ptrdiff_t k) noexcept nogil:
+        cdef const softline_exact *exact = isa.exact
+        cdef const Node *nodes = &self.nodes[0]
+        cdef const ptrdiff_t *order = &self.order[0]
+        cdef const double *data = &self.data[0, 0]
+        cdef const double *lower = &self.bounds[0, 0, 0]
+        cdef const double *upper = &self.bounds[1, 0, 0]
+        cdef int metric = self.metric
+        cdef ptrdiff_t[MOST_DEPTH] waiting
+        cdef double[MOST_DEPTH] from_waiting
+        cdef ptrdiff_t depth = 1, node, other, i, row
+        cdef double near, far, d, limit = INFINITY
+        cdef double more = 1 + (D + 4) * 2.0 ** -52, slack = D * 2.0 ** -1073  # squares may underflow
+        for i in range(k):
+            heap_d[i] = INFINITY
+            heap_i[i] = PTRDIFF_MAX
+        waiting[0] = 0
+        from_waiting[0] = 0
+        while depth > 0:
+            depth -= 1
+            node = waiting[depth]
+            near = from_waiting[depth]
+            while not near > limit and not nodes[node].is_leaf:
+                node = 2 * node + 1
+                other = node + 1
+                near = from_box(metric, q, lower + node * D, upper + node * D, D)
+                far = from_box(metric, q, lower + other * D, upper + other * D, D)
+                if far < near:
+                    near, far = far, near
+                    node, other = other, node
+                waiting[depth] = other
+                from_waiting[depth] = far
+                depth += 1
+            if near > limit:
+                continue
+            for i in range(nodes[node].first, nodes[node].last):
+                row = order[i]
+                d = from_row(metric, q, data + row * D, D)
+                if d > limit:
+                    continue
+                if D > 2:  # the order of terms matters
+                    d = exact.pair(metric, X, row, Q, j, D)
+                if worse(heap_d[0], heap_i[0], d, row):
+                    replace_worst(heap_d, heap_i, k, d, row)
+                    limit = heap_d[0] * more + slack
+        sort_heap(heap_d, heap_i, k)
+
+
+cdef inline double from_row(int metric, const double *q, const double *x, ptrdiff_t D) noexcept nogil:
+    cdef double total = 0
+    cdef ptrdiff_t d
+    for d in range(D):
+        total += fabs(q[d] - x[d]) if metric == SOFTLINE_L1 else (q[d] - x[d]) * (q[d] - x[d])
+    return total
+
+
+cdef inline double from_box(int metric, const double *q, const double *lower, const double *upper,
+                            ptrdiff_t D) noexcept nogil:
+    cdef double total = 0, gap
+    cdef ptrdiff_t d
+    for d in range(D):
+        gap = max(lower[d] - q[d], 0.0) + max(q[d] - upper[d], 0.0)
+        total += gap if metric == SOFTLINE_L1 else gap * gap
+    return total
 
 
 # ---- all distances of bytes -----------------------------------------------------------------------------
