@@ -98,6 +98,16 @@ def test_unpenalised_with_features_that_repeat_others(n_classes, dtype):
     np.testing.assert_allclose(model.predict_proba(X), distinct.predict_proba(X), atol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_newton_takes_over_where_steps_are_many(dtype):
+    """The 650 weights of digits as they are: rows of any dtype, with weights."""
+    X, y = load_digits(return_X_y=True)
+    weight = np.random.default_rng(0).integers(1, 3, len(y))
+    model = LogisticRegression(tol=1e-5).fit(X.astype(dtype), y, weight)
+    assert 30 < model.n_iter_[0] < 60
+    assert np.abs(gradient(model, np.repeat(X, weight, axis=0), np.repeat(y, weight))).max() < 1e-5
+
+
 def test_separable_and_unpenalised_ends():
     X, y = load_iris(return_X_y=True)
     model = LogisticRegression(C=np.inf).fit(X, y == 0)

@@ -434,7 +434,7 @@ def column_stats(X, idx, weight, n_threads=None):
     return mean.copy(), squares.copy(), low.astype(X.dtype), high.astype(X.dtype)
 
 
-def newton(X, y, sample_weight, l2, l1, fit_intercept, Z, double tol, ptrdiff_t max_iter, n_threads=None, *,
+def newton(X, y, sample_weight, l2, l1, fit_intercept, Z, double tol, max_iter, n_threads=None, *,
            double ridge=0.0, callback=None):
     """Newton's method from Z on; Z becomes the best of where it has been."""
     X = as_rows(X)
@@ -445,14 +445,14 @@ def newton(X, y, sample_weight, l2, l1, fit_intercept, Z, double tol, ptrdiff_t 
     of_Z = matrix(Z, "Z", 8, -1, D + 1, True)
     p.n, p.D, p.R, p.C = n, D, of_Z.rows, max(<ptrdiff_t>2, of_Z.rows)
     width, M, pairs = D + 1, p.R * (D + 1), p.R * (p.R + 1) // 2
-    if p.R < 1 or p.R == 2 or max_iter < 0:
+    if p.R < 1 or p.R == 2 or not max_iter >= 0:
         raise ValueError(f"Z must have a row for each class, or one for two classes, and max_iter must be at "
                          f"least 0; got {p.R} rows and max_iter={max_iter}")
     p.labels = labels_of(y, n, p.C)
     p.scale = 1 / total_weight(sample_weight, n, 8)
     p.row_weight = <double *>optional(sample_weight, "sample_weight", 8, n)
     p.l2, p.l1 = doubles(l2, "l2", width), <double *>optional(l1, "l1", 8, width)
-    p.fit_intercept, p.ridge, p.tol, p.max_iter = bool(fit_intercept), ridge, tol, max_iter
+    p.fit_intercept, p.ridge, p.tol, p.max_iter = bool(fit_intercept), ridge, tol, min(max_iter, 2**62)
     p.slack = 8 * 2.0**-52
     p.best_value = p.gap = INFINITY
     idx = np.arange(n)

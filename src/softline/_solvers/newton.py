@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from softline import _kernels
+from softline._kernels.rows import Rows
 from softline._solvers import lbfgs
 from softline._solvers.exact_curvature import RIDGE
 from softline._solvers.lbfgs import Callback, Result, largest_gap
@@ -41,9 +42,10 @@ def minimize(
         stopped = callback is not None and bool(callback(Z.copy(), value, done + n_iter))
         return stopped
 
-    told, weight = None if callback is None else tell, objective.sample_weight
+    X, weight = objective.X, objective.sample_weight
+    told = None if callback is None else tell
     value, gap, n_iter, status = _kernels.newton(
-        objective.X,
+        Rows(X.array, X.shift, X.scale, np.float64),
         objective.codes,
         None if weight is None else weight.astype(float, copy=False),
         objective.l2,
