@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from softline import SoftmaxClassifier, schedules
+from softline import SoftmaxClassifier, linear_model, schedules
 from softline._estimators.softmax_classifier import DivergenceError
 from softline.reference import SoftmaxClassifierReference
 
@@ -815,3 +815,23 @@ def test_lbfgs_refuses_what_it_does_not_do():
         SoftmaxClassifier(solver="lbfgs").fit(X, y, batch_callback=print)
     with pytest.warns(ConvergenceWarning, match=r"after 1 steps\. The objective.* above its minimum"):
         SoftmaxClassifier(solver="lbfgs", max_iter=1).fit(X, y)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_features", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_many_rows_of_few_features_have_the_scores_of_few_rows(dtype, n_features, n_classes):
+    """To the bit, because NumPy and the kernel add up the same products in the same order."""
+    rng = np.random.default_rng(n_features)
+    X = rng.standard_normal((10_007, n_features)).astype(dtype)
+    y = np.arange(len(X)) % n_classes
+    for model in (SoftmaxClassifier(max_iter=1), linear_model.LogisticRegression()):
+        model.fit(X[:50], y[:50])
+        pieces = [X[first : first + 500] for first in range(0, len(X), 500)]
+        for method in (model.decision_function, model.predict, model.predict_proba):
+            assert method(X).tobytes() == b"".join(method(piece).tobytes() for piece in pieces)
+        assert np.array_equal(model.predict(X), model.classes_[model.predict_proba(X).argmax(axis=1)])
+        X_bad = X.copy()
+        X_bad[9_000, -1] = np.nan
+        with pytest.raises(ValueError, match="Input X contains NaN"):
+            model.predict(X_bad)

@@ -226,11 +226,11 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
         """Whether rows may have several labels."""
         return self._left_because is not None and self._label_binarizer.y_type_.startswith("multilabel")
 
-    def _scores(self, X: Any) -> Floats:
+    def _outputs(self, X: Any) -> Floats:
         if not issparse(X):
-            return super()._scores(X)
-        scores = RidgeClassifier.decision_function(self, X)
-        return scores if scores.ndim == 2 else scores[:, None] * [-0.5, 0.5]
+            return super()._outputs(X)
+        scores: Floats = RidgeClassifier.decision_function(self, X)
+        return scores if scores.ndim == 2 else scores[:, None]
 
     decision_function = as_fitted(LinearPredictor.decision_function)
     predict = as_fitted(LinearPredictor.predict)
