@@ -1,6 +1,6 @@
-"""A pytest plug-in: those of scikit-learn's tests that name a class, run against softline's.
+"""A pytest plug-in: those of scikit-learn's tests that name their class, run against softline's.
 
-The class is swapped while test modules are imported, and only under the name that users import it by:
+The classes are swapped while test modules are imported, and only under the names that users import them by:
 LogisticRegressionCV, for one, keeps its own.
 """
 
@@ -27,6 +27,8 @@ class Swap(NamedTuple):
 
     Attributes
     ----------
+    tests : str
+        The module of scikit-learn's tests of the class.
     theirs, ours : modules
     excluded : dict
         Tests that fail, by name, or by name[parameters] where others pass; each with the reason. One that
@@ -38,6 +40,7 @@ class Swap(NamedTuple):
         If softline's class has another name.
     """
 
+    tests: str
     theirs: object
     ours: object
     excluded: dict
@@ -47,6 +50,7 @@ class Swap(NamedTuple):
 
 SWAPS = {
     "LogisticRegression": Swap(
+        "sklearn.linear_model.tests.test_logistic",
         sklearn.linear_model,
         softline.linear_model,
         {
@@ -72,6 +76,7 @@ SWAPS = {
         r"_logistic_regression_path|_log_reg_scoring_path",
     ),
     "MLPClassifier": Swap(
+        "sklearn.neural_network.tests.test_mlp",
         sklearn.neural_network,
         softline.neural_network,
         {
@@ -95,49 +100,58 @@ SWAPS = {
         },
         r"_loss_grad_lbfgs|_optimizer|_no_improvement_count|_random_state|_label_binarizer",
     ),
-    "KNeighborsClassifier": Swap(sklearn.neighbors, softline.neighbors, {}),
+    "KNeighborsClassifier": Swap(
+        "sklearn.neighbors.tests.test_neighbors", sklearn.neighbors, softline.neighbors, {}
+    ),
     "RidgeClassifier": Swap(
-        sklearn.linear_model, softline.linear_model, {}, our_name="LeastSquaresClassifier"
+        "sklearn.linear_model.tests.test_ridge",
+        sklearn.linear_model,
+        softline.linear_model,
+        {},
+        our_name="LeastSquaresClassifier",
     ),
 }
 
 
 def pytest_addoption(parser):
-    parser.addoption("--swap", choices=SWAPS, help="the class")
-    parser.addoption("--counts", help="file for the counts of outcomes, as JSON")
+    parser.addoption("--counts", help="file for the counts of outcomes by class, as JSON")
     parser.addoption("--half", type=int, help="0 or 1: every other test, beginning with this")
 
 
 def pytest_configure(config):
-    name = config.getoption("swap")
-    swap = SWAPS[name]
-    config.swapped = getattr(swap.theirs, name)
-    setattr(swap.theirs, name, getattr(swap.ours, swap.our_name or name))
+    config.swapped = {name: getattr(swap.theirs, name) for name, swap in SWAPS.items()}
+    for name, swap in SWAPS.items():
+        setattr(swap.theirs, name, getattr(swap.ours, swap.our_name or name))
 
 
 def pytest_collection_modifyitems(items, config):
-    name = config.getoption("swap")
-    swap = SWAPS[name]
-    setattr(swap.theirs, name, config.swapped)
-    unmatched, private = set(swap.excluded), re.compile(rf"\b({swap.private})\b")
+    for name, swap in SWAPS.items():
+        setattr(swap.theirs, name, config.swapped[name])
+    names = {swap.tests: name for name, swap in SWAPS.items()}
+    unmatched = {(name, excluded) for name, swap in SWAPS.items() for excluded in swap.excluded}
     source = cache(inspect.getsource)  # of a function with hundreds of parameters, once
-    items[:] = [item for item in items if re.search(rf"\b{name}\b", source(item.function))]
+    items[:] = [
+        item for item in items if re.search(rf"\b{names[item.module.__name__]}\b", source(item.function))
+    ]
     for item in items:
-        item.user_properties.append(("private", bool(private.search(source(item.function)))))
+        name = names[item.module.__name__]
+        swap = SWAPS[name]
+        private = bool(re.search(rf"\b({swap.private})\b", source(item.function)))
+        item.user_properties += [("class", name), ("private", private)]
         for excluded in {item.name, item.originalname} & set(swap.excluded):
             item.add_marker(pytest.mark.xfail(reason=swap.excluded[excluded], strict=True))
             item.user_properties.append(("excluded", True))
-            unmatched.discard(excluded)
+            unmatched.discard((name, excluded))
     if unmatched:
         raise pytest.UsageError(f"these exclusions match no test: {sorted(unmatched)}")
     items[:] = items[config.getoption("half") :: 2]
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    counts = Counter(
-        f"{'private' if dict(report.user_properties).get('private') else 'public'} {outcome}"
-        for outcome in ("passed", "failed", "error", "skipped", "xfailed")
-        for report in terminalreporter.getreports(outcome)
-        if outcome != "xfailed" or dict(report.user_properties).get("excluded")  # else scikit-learn's own
-    )
+    counts = {name: Counter() for name in SWAPS}
+    for outcome in ("passed", "failed", "error", "skipped", "xfailed"):
+        for report in terminalreporter.getreports(outcome):
+            told = dict(report.user_properties)
+            if outcome != "xfailed" or told.get("excluded"):  # else scikit-learn's own
+                counts[told["class"]][f"{'private' if told['private'] else 'public'} {outcome}"] += 1
     Path(config.getoption("counts")).write_text(json.dumps(counts))
