@@ -3,6 +3,7 @@
 import pickle
 import tracemalloc
 from functools import cache
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from softline import SoftmaxClassifier, _kernels, optimizers
+from softline import SoftmaxClassifier, _kernels, optimizers, schedules
 from softline._estimators.softmax_classifier import DivergenceError
 
 pytestmark = [
@@ -55,6 +56,15 @@ def test_optimizers_are_values(name):
     assert type(optimizer)() == optimizer == pickle.loads(pickle.dumps(optimizer))
     model = SoftmaxClassifier(optimizer=optimizer)
     assert clone(model).get_params()["optimizer"] == optimizer
+
+
+def test_names_are_those_of_the_classes():
+    assert {name: type(one).__name__.lower() for name, one in optimizers.BY_NAME.items()} == {
+        name: name for name in get_args(optimizers.Name)
+    }
+    assert {name: type(one).__name__.lower() for name, one in schedules.BY_NAME.items()} == {
+        name: name.replace("_", "") for name in get_args(schedules.Name)
+    }
 
 
 @pytest.mark.parametrize(

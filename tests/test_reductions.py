@@ -83,9 +83,15 @@ def test_a_callback_ends_either_search():
         assert result.stopped and result.n_iter == 2
 
 
-def test_features_in_units_of_their_deviation_are_of_one_size():
+def test_features_in_units_of_their_deviation_are_of_one_size(monkeypatch):
+    """Only such are searched in the space of the rows, whose products would lose the others."""
     X = problem().X.array * np.logspace(-9, 9, 80)
     y = np.arange(40, dtype=np.int32) % 3
     raw = Objective(Rows(X), y, None, 3, l2=1.0, condition=False)
     scaled = Objective(Rows(X, X.mean(axis=0), 1 / X.std(axis=0)), y, None, 3, l2=1.0)
     assert reductions._of_one_size(scaled) and not reductions._of_one_size(raw)
+    searched, search = [], lbfgs.minimize
+    monkeypatch.setattr(lbfgs, "minimize", lambda o, *args: searched.append(o.shape) or search(o, *args))
+    for far in (raw, scaled):
+        reductions.minimize(far, np.zeros(far.shape), 1e-4, 1)
+    assert searched == [(3, 81), (3, 41)]
