@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from softline._kernels.rows import Rows
-from softline._solvers import lbfgs, reductions
+from softline._solvers import lbfgs, newton, reductions
 from softline._solvers.objective import Objective
 
 
@@ -29,7 +29,7 @@ def test_the_minimum_is_that_of_the_whole_search(n, l1, C, monkeypatch):
     """And each step is told of: its number, all the weights, and the value at these."""
     far = problem(n=n, C=C, l1=l1)
     zero = np.zeros(far.shape)
-    whole = lbfgs.minimize(far, zero, 1e-8, 2000)
+    whole = newton.minimize(far, zero, 1e-8, 2000)
     told = []
 
     def tell(Z, value, n_iter):
@@ -37,8 +37,8 @@ def test_the_minimum_is_that_of_the_whole_search(n, l1, C, monkeypatch):
         assert value == pytest.approx(far(Z)[0], rel=1e-9)
 
     searched = []
-    search = lbfgs.minimize
-    monkeypatch.setattr(lbfgs, "minimize", lambda o, *args: searched.append(o.shape) or search(o, *args))
+    search = newton.minimize
+    monkeypatch.setattr(newton, "minimize", lambda o, *args: searched.append(o.shape) or search(o, *args))
     result = reductions.minimize(far, zero, 1e-8, 2000, tell)
     assert whole.converged and result.converged
     assert {shape[1] < far.shape[1] for shape in searched} == {True}
@@ -52,7 +52,7 @@ def test_the_penalty_of_a_feature_is_in_its_units():
     """In the space of the rows, where features are scaled and their penalties are not alike."""
     far = problem(units=np.logspace(-2, 2, 80), condition=True)
     far.l2[:-1] *= np.logspace(-1, 1, 80)
-    whole = lbfgs.minimize(far, np.zeros(far.shape), 1e-9, 2000)
+    whole = newton.minimize(far, np.zeros(far.shape), 1e-9, 2000)
     result = reductions._in_row_space(far, np.zeros(far.shape), 1e-9, 2000, None)
     assert whole.converged and result.value == pytest.approx(whole.value, rel=1e-8)
     np.testing.assert_allclose(result.Z, whole.Z, atol=1e-4 * np.abs(whole.Z).max())
@@ -63,7 +63,7 @@ def test_a_search_of_few_steps_tells_what_is_left(l1, monkeypatch):
     """Features that still want to join count, too: the minimum of a first few is far above that of all."""
     monkeypatch.setattr(reductions, "FIRST_FEATURES", 2)
     far, zero = problem(l1=l1), np.zeros((3, 81))
-    least = lbfgs.minimize(far, zero, 1e-9, 2000).value
+    least = newton.minimize(far, zero, 1e-9, 2000).value
     for most in range(1, 60):
         result = reductions.minimize(far, zero, 1e-4, most)
         assert result.n_iter <= most
@@ -90,8 +90,8 @@ def test_features_in_units_of_their_deviation_are_of_one_size(monkeypatch):
     raw = Objective(Rows(X), y, None, 3, l2=1.0, condition=False)
     scaled = Objective(Rows(X, X.mean(axis=0), 1 / X.std(axis=0)), y, None, 3, l2=1.0)
     assert reductions._of_one_size(scaled) and not reductions._of_one_size(raw)
-    searched, search = [], lbfgs.minimize
-    monkeypatch.setattr(lbfgs, "minimize", lambda o, *args: searched.append(o.shape) or search(o, *args))
+    searched, search = [], newton.minimize
+    monkeypatch.setattr(newton, "minimize", lambda o, *args: searched.append(o.shape) or search(o, *args))
     for far in (raw, scaled):
         reductions.minimize(far, np.zeros(far.shape), 1e-4, 1)
     assert searched == [(3, 81), (3, 41)]
