@@ -88,6 +88,21 @@ def test_singular_problems_have_the_solution_of_least_norm(shape, alpha):
     np.testing.assert_allclose(model.decision_function(X).mean(axis=0), targets.mean(axis=0), atol=1e-8)
 
 
+@pytest.mark.parametrize("shape", [(30, 300), (40, 40), (2, 5)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_wide_problems_without_penalty_have_the_solution_of_least_norm(shape, weighted):
+    """Centred rows are linearly dependent, in a known way."""
+    rng = np.random.default_rng(0)
+    X, y = 7 + rng.standard_normal(shape), np.arange(shape[0]) % 2
+    weight = rng.random(shape[0]) if weighted else np.ones(shape[0])
+    model = LeastSquaresClassifier(alpha=0.0).fit(X, y, weight if weighted else None)
+    mean, target = np.average(X, axis=0, weights=weight), np.average(2.0 * y - 1, weights=weight)
+    root = np.sqrt(weight)
+    exact = np.linalg.pinv(root[:, None] * (X - mean), rcond=1e-10) @ (root * (2 * y - 1 - target))
+    np.testing.assert_allclose(model.coef_[0], exact, rtol=1e-9, atol=1e-9 * np.abs(exact).max())
+    np.testing.assert_allclose(model.intercept_, target - exact @ mean, atol=1e-7)
+
+
 def test_ill_conditioned_problems_keep_their_digits():
     """Normal equations alone would lose all of them."""
     rng = np.random.default_rng(0)

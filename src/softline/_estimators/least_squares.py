@@ -175,7 +175,7 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
             targets = targets - mean_target
         if root is not None:
             targets = targets * root
-        problem = _Ridge(X.array, mean, root, targets, float(self.alpha))
+        problem = _Ridge(X.array, mean, root, targets, float(self.alpha), self.fit_intercept)
         W = problem.solve()
         self.coef_ = np.ascontiguousarray(W, X.dtype)
         self.intercept_ = (mean_target - W @ mean).astype(X.dtype)
@@ -249,10 +249,14 @@ class _Ridge:
     T : (N, C) array
         Targets, weighted.
     alpha : float
+    centred : bool
+        Whether `mean` is that of the rows, and T has weighted columns of mean 0.
     """
 
-    def __init__(self, X: Array, mean: Array, root: Array | None, T: Array, alpha: float) -> None:
-        self.X, self.mean, self.root, self.T, self.alpha = X, mean, root, T, alpha
+    def __init__(
+        self, X: Array, mean: Array, root: Array | None, T: Array, alpha: float, centred: bool
+    ) -> None:
+        self.X, self.mean, self.root, self.T, self.alpha, self.centred = X, mean, root, T, alpha, centred
 
     def _block(self, rows: slice, columns: slice) -> Array:
         """Block of A, float64."""
@@ -263,7 +267,7 @@ class _Ridge:
         """Weights W (C, D) at the minimum."""
         N, D = self.X.shape
         every, n_blocks = slice(None), -(-8 * N * D // BLOCK_BYTES)
-        if N >= D:  # (A^T A + alpha) W^T = A^T T, by blocks of rows
+        if N > D:  # (A^T A + alpha) W^T = A^T T, by blocks of rows
             gram, right = np.zeros((D, D), order="F"), np.zeros((D, self.T.shape[1]))
             for rows in _pieces(N, n_blocks):
                 A = self._block(rows, every)
@@ -275,6 +279,9 @@ class _Ridge:
         gram = np.zeros((N, N), order="F")
         for columns in _pieces(D, n_blocks):
             gram = blas.dsyrk(1.0, self._block(every, columns), 1.0, gram, lower=1, overwrite_c=1)
+        if self.centred:  # root^T A = 0 and root^T T = 0: a multiple of root root^T does not change V
+            root = np.ones((N, 1)) if self.root is None else self.root
+            gram += np.tril(np.trace(gram) / N / np.sum(root**2) * root * root.T)
         V = self._solve_positive(gram, self.T)
         if V is None:
             return self._decompose()
