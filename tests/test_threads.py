@@ -62,6 +62,7 @@ ARGUMENTS = {
     "gradients": (X, y, weight, idx, layers, copy.deepcopy(layers), 1 / N),
     "epoch": (X, y, weight, idx, layers, rates, 64, rates, rates.astype(np.float32)),
     "loss_gradient": (X, y, weight, W, b, dW.astype(float), db.astype(float)),
+    "newton": (X[:, :5], y, None, np.full(6, 0.01), np.full(6, 0.001), True, np.zeros((C, 6)), 1e-4, 20),
     "candidate_losses": (X, y, weight, np.stack([W, dW]), np.stack([b, db]), np.empty(2)),
     "distances": (X[:20], X, "euclidean", np.empty((20, N))),
     "nearest": (X_bytes[:20], X_bytes, "euclidean", np.empty((20, 3)), np.empty((20, 3), np.intp)),
