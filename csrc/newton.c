@@ -17,12 +17,6 @@
 
 #ifdef SOFTLINE_DOUBLE
 
-INLINE ptrdiff_t newton_pairs(ptrdiff_t R) { return R * (R + 1) / 2; }
-
-static ptrdiff_t newton_node(ptrdiff_t R, ptrdiff_t width) {
-    return 1 + R * width + newton_pairs(R) * width * width;
-}
-
 /* ---- vectors, matrices --------------------------------------------------------------------------
  */
 
@@ -41,10 +35,10 @@ static real inner(ptrdiff_t n, const real *x, const real *y) {
     return vsum(sum);
 }
 
-/* The largest |x - y|, of y NULL the largest |x|. */
+/* The largest |x - y|. */
 static real farthest(ptrdiff_t n, const real *x, const real *y) {
     real most = 0;
-    for (ptrdiff_t i = 0; i < n; i++) most = fmax(most, fabs(x[i] - (y ? y[i] : 0)));
+    for (ptrdiff_t i = 0; i < n; i++) most = fmax(most, fabs(x[i] - y[i]));
     return most;
 }
 
@@ -459,7 +453,7 @@ static void newton(void *operands, softline_team *team, int thread) {
     softline_newton *p = operands;
     softline_worker w = softline_join(team, thread);
     const ptrdiff_t blocks = STEPS(p->n, SOFTLINE_BLOCK), tasks = STEPS(blocks, p->task_blocks);
-    const ptrdiff_t size = newton_node(p->R, p->D + 1);
+    const ptrdiff_t size = softline_newton_node(p->R, p->D + 1);
     while (!p->done) {
         for (ptrdiff_t task; softline_next_task(&w, tasks, &task);) {
             const ptrdiff_t first = task * p->task_blocks,

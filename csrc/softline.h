@@ -268,6 +268,10 @@ typedef struct softline_stats {
  * newton.c. M = R * (D + 1) of them. */
 enum { SOFTLINE_NEWTON_ROWS = 128, SOFTLINE_NEWTON_RECENT = 5, SOFTLINE_NEWTON_SUBSPACES = 20 };
 enum { SOFTLINE_SEARCHING, SOFTLINE_CONVERGED, SOFTLINE_STUCK };
+/* Doubles of a node: the loss, R rows of a gradient, a matrix for each pair of rows. */
+static inline ptrdiff_t softline_newton_node(ptrdiff_t R, ptrdiff_t width) {
+    return 1 + R * width + R * (R + 1) / 2 * width * width;
+}
 /* The search ends at this share of what it certifies. */
 #define SOFTLINE_NEWTON_AIM 0.05
 typedef struct softline_newton {

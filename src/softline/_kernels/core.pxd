@@ -149,6 +149,7 @@ cdef extern from "softline.h" nogil:
         SOFTLINE_SEARCHING
         SOFTLINE_CONVERGED
         SOFTLINE_STUCK
+    ptrdiff_t softline_newton_node(ptrdiff_t R, ptrdiff_t width)
     ctypedef struct softline_newton:
         const softline_rows *X
         const ptrdiff_t *idx

@@ -14,8 +14,8 @@ from softline._kernels.core cimport (
     SOFTLINE_OUTPUTS, SOFTLINE_SEARCHING, SOFTLINE_STATS_FEATURES, SOFTLINE_STATS_ROWS, SOFTLINE_STUCK,
     SOFTLINE_TARGETS, aligned, check_length, doubles, labels_of, matrix, optional, real_bytes, rows_in,
     rows_of, run, softline_candidates, softline_epoch, softline_layer, softline_matrix, softline_newton,
-    softline_packed, softline_part, softline_pass, softline_rates, softline_rows, softline_slab,
-    softline_stats, table, threads_for, threads_for_epoch, vector,
+    softline_newton_node, softline_packed, softline_part, softline_pass, softline_rates, softline_rows,
+    softline_slab, softline_stats, table, threads_for, threads_for_epoch, vector,
 )
 from softline._kernels.dense cimport (
     activation_code, check_dropout, check_smoothing, checked, layers_of, line, real_of, rule_of, seed_of,
@@ -438,13 +438,13 @@ def newton(X, y, sample_weight, l2, l1, fit_intercept, Z, double tol, max_iter, 
            double ridge=0.0, callback=None):
     """Newton's method from Z on; Z becomes the best of where it has been."""
     X = as_rows(X)
-    cdef ptrdiff_t n = X.shape[0], D = X.shape[1], M, blocks, size, tasks, width, pairs
+    cdef ptrdiff_t n = X.shape[0], D = X.shape[1], M, blocks, size, tasks, width
     cdef softline_newton p
     cdef softline_matrix of_Z
     memset(&p, 0, sizeof(p))
     of_Z = matrix(Z, "Z", 8, -1, D + 1, True)
     p.n, p.D, p.R, p.C = n, D, of_Z.rows, max(<ptrdiff_t>2, of_Z.rows)
-    width, M, pairs = D + 1, p.R * (D + 1), p.R * (p.R + 1) // 2
+    width, M = D + 1, p.R * (D + 1)
     if p.R < 1 or p.R == 2 or not max_iter >= 0:
         raise ValueError(f"Z must have a row for each class, or one for two classes, and max_iter must be at "
                          f"least 0; got {p.R} rows and max_iter={max_iter}")
@@ -461,8 +461,8 @@ def newton(X, y, sample_weight, l2, l1, fit_intercept, Z, double tol, max_iter, 
     p.X = &rows
 
     blocks = (n + SOFTLINE_BLOCK - 1) // SOFTLINE_BLOCK
-    size = 1 + M + pairs * width * width
-    cdef double operations = <double>n * pairs * width * width
+    size = softline_newton_node(p.R, width)
+    cdef double operations = <double>n * size
     cdef int threads = <int>min(<ptrdiff_t>threads_for(n_threads, operations), blocks)
     tasks = tasks_of(blocks, threads, size, &p.task_blocks, &p.depth)
     p.room_size = SOFTLINE_NEWTON_ROWS // 8 * softline_packed(width + 8, 8)

@@ -1,7 +1,6 @@
-"""Hessian of a problem of few weights: with this preconditioner the steps of `lbfgs` are Newton's.
+"""Hessian of a problem of few weights, as NumPy makes it: what a minimum that `newton` has found may hide.
 
-It has the methods of `AverageCurvature`. There all classes share a matrix (D, D); here the weights of all
-classes lie in one row, so that coordinates U are (1, C (D + 1)).
+The weights of all classes lie in one row, so that coordinates U are (1, C (D + 1)).
 """
 
 from __future__ import annotations
