@@ -16,6 +16,10 @@
 
 #include "passes.c"
 
+#include "descent.c"
+
+#include "columns.c"
+
 #include "newton.c"
 
 static void part_scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col,

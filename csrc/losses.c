@@ -58,6 +58,19 @@ static void cross_entropy_gradient(real *S, ptrdiff_t n, ptrdiff_t K, const int3
     entropy(S, n, K, y, weight, losses);
 }
 
+/* Probabilities of a strip of n scores (C, L) in place, and the sum of the losses, weighted. */
+INLINE double strip_probs(real *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y, const real *weight) {
+    real own[64 / sizeof(real)] = {0}, losses[64 / sizeof(real)];
+    vec largest, sum;
+    double total = 0;
+    for (ptrdiff_t r = 0; r < n; r++) own[r] = S[y[r] * LANES + r];
+    strip_exp(S, C, 1, &largest, &sum);
+    vstore(losses, vsub(vlog(sum), vsub(vload(own), largest)));
+    for (ptrdiff_t c = 0; c < C; c++) vstore(S + c * LANES, vdiv(vload(S + c * LANES), sum));
+    for (ptrdiff_t r = 0; r < n; r++) total += weight[r] * losses[r];
+    return total;
+}
+
 static void hinge_gradient(real *S, ptrdiff_t n, ptrdiff_t K, const int32_t *y, const real *weight,
                            real *losses) {
     real own[64 / sizeof(real)] = {0}, sums[64 / sizeof(real)];

@@ -17,85 +17,8 @@
 
 #ifdef SOFTLINE_DOUBLE
 
-/* ---- vectors, matrices --------------------------------------------------------------------------
- */
-
-/* Rows of a matrix that are factorised together. */
-enum { SOLVED_ROWS = 4 };
-
-/* y += a x */
-static void add_scaled(ptrdiff_t n, real a, const real *x, real *y) {
-    const vec by = vset1(a);
-    FOR_VECS(n, i, m) vstore_n(y + i, vfma(by, vload_n(x + i, m, 0), vload_n(y + i, m, 0)), m);
-}
-
-static real inner(ptrdiff_t n, const real *x, const real *y) {
-    vec sum = vset1(0);
-    FOR_VECS(n, i, m) sum = vfma(vload_n(x + i, m, 0), vload_n(y + i, m, 0), sum);
-    return vsum(sum);
-}
-
-/* The largest |x - y|. */
-static real farthest(ptrdiff_t n, const real *x, const real *y) {
-    real most = 0;
-    for (ptrdiff_t i = 0; i < n; i++) most = fmax(most, fabs(x[i] - y[i]));
-    return most;
-}
-
-/* Rows j to j + rows of A, from column j on, less what the rows above have in common with them:
- * A[j, d] -= sum of A[i, j] A[i, d] over i < above. */
-INLINE void less_above(const int rows, ptrdiff_t n, real *A, ptrdiff_t above, ptrdiff_t j) {
-    FOR_VECS(n - j, k, m) {
-        vec sum[SOLVED_ROWS];
-        UNROLL(r, rows) sum[r] = vload_n(A + (j + r) * n + j + k, m, 0);
-        for (ptrdiff_t i = 0; i < above; i++) {
-            const real *row = A + i * n + j;
-            const vec x = m == LANES ? vload(row + k) : vload_n(row + k, m, 0);
-            UNROLL(r, rows) sum[r] = vfma(vset1(-row[r]), x, sum[r]);
-        }
-        UNROLL(r, rows) vstore_n(A + (j + r) * n + j + k, sum[r], m);
-    }
-}
-
-/* x := A^-1 x for a symmetric A (n, n), of which the upper triangle is read and overwritten. A
- * coordinate whose pivot is below an ulp of 1, where only rounding is left, becomes 0. */
-static void solve(ptrdiff_t n, real *A, real *x) {
-    for (ptrdiff_t first = 0; first < n; first += SOLVED_ROWS) {
-        const ptrdiff_t last = MIN(first + SOLVED_ROWS, n);
-        if (last - first == SOLVED_ROWS)
-            less_above(SOLVED_ROWS, n, A, first, first);
-        else
-            for (ptrdiff_t j = first; j < last; j++) less_above(1, n, A, first, j);
-        for (ptrdiff_t i = first; i < last; i++) {
-            real *row = A + i * n;
-            const real pivot = row[i] >= DBL_EPSILON ? 1 / sqrt(row[i]) : 0;
-            row[i] = pivot;
-            for (ptrdiff_t k = i + 1; k < n; k++) row[k] *= pivot;
-            for (ptrdiff_t j = i + 1; j < last; j++)
-                add_scaled(n - j, -row[j], row + j, A + j * n + j);
-            x[i] *= pivot;
-            add_scaled(n - i - 1, -x[i], row + i + 1, x + i + 1);
-        }
-    }
-    for (ptrdiff_t i = n - 1; i >= 0; i--)
-        x[i] = (x[i] - inner(n - i - 1, A + i * n + i + 1, x + i + 1)) * A[i * n + i];
-}
-
 /* ---- the pass ----------------------------------------------------------------------------------
  */
-
-/* Probabilities of a strip of n scores (C, L) in place, and the sum of the losses, weighted. */
-static double strip_probs(real *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y, const real *weight) {
-    real own[64 / sizeof(real)] = {0}, losses[64 / sizeof(real)];
-    vec largest, sum;
-    double total = 0;
-    for (ptrdiff_t r = 0; r < n; r++) own[r] = S[y[r] * LANES + r];
-    strip_exp(S, C, 1, &largest, &sum);
-    vstore(losses, vsub(vlog(sum), vsub(vload(own), largest)));
-    for (ptrdiff_t c = 0; c < C; c++) vstore(S + c * LANES, vdiv(vload(S + c * LANES), sum));
-    for (ptrdiff_t r = 0; r < n; r++) total += weight[r] * losses[r];
-    return total;
-}
 
 /* What a thread needs for a chunk of a block. */
 typedef struct newton_room {
@@ -230,74 +153,6 @@ static void scaled_hessian(softline_newton *p, const double *sums) {
                 A[i * M + j] /= roots[i] * roots[j];
 }
 
-/* V becomes the minimum of slope (V - Z) + (V - Z) A (V - Z)/2 + sum(l1 |V|), one coordinate at a
- * time; slopes follow. As coordinate_descent of the reference. */
-static void descend(ptrdiff_t M, const real *A, const real *l1, real *slope, real *V, double tol,
-                    ptrdiff_t most_rounds) {
-    double enough = 0;
-    int every = 1;
-    for (ptrdiff_t round = 0; round < most_rounds; round++) {
-        double most = 0;
-        for (ptrdiff_t i = 0; i < M; i++) {
-            if (!every && V[i] == 0) continue;
-            const double curvature = A[i * M + i], free = curvature * V[i] - slope[i];
-            const double best = copysign(fmax(fabs(free) - l1[i], 0), free) / curvature;
-            const double moved = best - V[i];
-            if (moved == 0) continue;
-            V[i] = best;
-            add_scaled(M, moved, A + i * M, slope);
-            most = fmax(most, fabs(moved) * sqrt(curvature));
-        }
-        if (round == 0) enough = tol * most;
-        if (most > enough)
-            every = 0;
-        else if (every)
-            break;
-        else
-            every = 1;
-    }
-}
-
-/* Moves what is not 0 in V to the minimum of slope d + d A d/2 + sum(l1 |V + d|), a function of d:
- * where features are nearly the same, coordinate descent would take thousands of rounds for it. A
- * coordinate that would change its sign becomes 0. Nothing moves if rounding makes that no descent.
- * `slope` follows; room: M * M + 4 M. */
-static void minimize_on_support(ptrdiff_t M, const real *A, const real *l1, real *slope, real *V,
-                                real *room) {
-    real *within = room, *step = within + M * M, *before = step + M, *first = before + M;
-    ptrdiff_t *support = (ptrdiff_t *)(first + M), count;
-    for (ptrdiff_t i = 0; i < M; i++) before[i] = V[i], first[i] = slope[i];
-    for (;;) {
-        double t = 1;
-        count = 0;
-        for (ptrdiff_t i = 0; i < M; i++)
-            if (V[i] != 0) support[count++] = i;
-        if (count == 0) break;
-        for (ptrdiff_t i = 0; i < count; i++) {
-            const ptrdiff_t at = support[i];
-            for (ptrdiff_t j = i; j < count; j++) within[i * count + j] = A[at * M + support[j]];
-            step[i] = -(slope[at] + copysign(l1[at], V[at]));
-        }
-        solve(count, within, step);
-        for (ptrdiff_t i = 0; i < count; i++)
-            if (step[i] * V[support[i]] < 0) t = fmin(t, -V[support[i]] / step[i]);
-        for (ptrdiff_t i = 0; i < count; i++) {
-            const ptrdiff_t at = support[i];
-            const double moved =
-                step[i] * V[at] < 0 && -V[at] / step[i] == t && t < 1 ? -V[at] : t * step[i];
-            V[at] += moved;
-            add_scaled(M, moved, A + at * M, slope);
-        }
-        if (t == 1) break;
-    }
-    double gain = 0;
-    for (ptrdiff_t i = 0; i < M; i++)
-        gain +=
-            (first[i] + slope[i]) / 2 * (V[i] - before[i]) + l1[i] * (fabs(V[i]) - fabs(before[i]));
-    if (gain <= 0) return;
-    for (ptrdiff_t i = 0; i < M; i++) V[i] = before[i], slope[i] = first[i];
-}
-
 /* The step from Z to the minimum of the model of the objective there. */
 static void newton_step(softline_newton *p) {
     const ptrdiff_t width = p->D + 1, M = p->R * width;
@@ -321,8 +176,12 @@ static void newton_step(softline_newton *p) {
         }
         for (ptrdiff_t i = 0; i < M; i++) p->step[i] = V[i] / p->roots[i] - p->Z[i];
     }
-    /* What is added to all classes alike changes nothing but a penalty: where there is none,
-     * rounding must not become a step. */
+}
+
+/* What is added to all classes alike changes nothing but a penalty: where there is none, rounding
+ * must not become a step. */
+static void without_common_step(softline_newton *p) {
+    const ptrdiff_t width = p->D + 1;
     for (ptrdiff_t d = 0; d < width && p->R > 1; d++) {
         if (p->l2[d] > 0 || (p->l1 && p->l1[d] > 0)) continue;
         double mean = 0;
@@ -382,11 +241,25 @@ static double underestimated(const softline_newton *p, double promised) {
 /* The state that a step has led to: whether the search is over, else where to try next. */
 static void plan(softline_newton *p) {
     const ptrdiff_t M = p->R * (p->D + 1);
-    newton_step(p);
+    if (p->by_columns)
+        step_by_columns(p);
+    else
+        newton_step(p);
+    without_common_step(p);
     p->slope = inner(M, p->gradient, p->step) + l1_along(p, p->Z, p->step);
-    const double promised = fabs(p->slope) / 2, gap = promised * underestimated(p, promised);
-    if (!isfinite(p->value + gap)) {
+    const double promised = fabs(p->slope) / 2;
+    const double dual_gap =
+        p->l1 ? softline_duality_gap(p->R, p->D + 1, p->Z, p->value, p->gradient, p->l2, p->l1)
+              : INFINITY;
+    if (p->boost == 1) p->lower = fmax(p->lower, p->value - dual_gap);
+    const double gap = p->by_columns ? p->value - p->lower : promised * underestimated(p, promised);
+    if (!isfinite(p->value + promised)) {
         give_up(p);
+        return;
+    }
+    if (p->boost > 1) {
+        p->trials = 0;
+        try_at(p, 1);
         return;
     }
     /* Where rounding hides what is left to gain, steps that leave as much to gain are in vain. */
@@ -400,8 +273,10 @@ static void plan(softline_newton *p) {
     /* A gap that rounding hides is none; tol = 0 asks for all. */
     const double hidden = p->tol > 0 && more ? p->slack * fabs(p->best_value) : 0;
     p->status = p->gap <= fmax(allowed, hidden) ? SOFTLINE_CONVERGED : SOFTLINE_SEARCHING;
-    /* Newton's last step is there: it is taken, too. */
-    const int enough = p->gap <= SOFTLINE_NEWTON_AIM * allowed && (was_converged || p->n_iter == 0);
+    /* A duality gap is certain. Else Newton's last step is there: it is taken, too. */
+    const int enough = p->by_columns ? p->gap <= allowed
+                                     : p->gap <= SOFTLINE_NEWTON_AIM * allowed &&
+                                           (was_converged || p->n_iter == 0);
     p->done = enough || !more || p->stalled == 10;
     if (p->done) return;
     if (!(p->slope < 0)) {
@@ -412,17 +287,46 @@ static void plan(softline_newton *p) {
     try_at(p, 1);
 }
 
+/* The objective at the trial. */
+static double value_at_trial(const softline_newton *p, const double *sums) {
+    const ptrdiff_t width = p->D + 1;
+    double value = p->scale * sums[0];
+    for (ptrdiff_t i = 0; i < p->R * width; i++) {
+        const real z = p->trial[i];
+        value += p->l2[i % width] * z * z / 2 + (p->l1 ? p->l1[i % width] * fabs(z) : 0);
+    }
+    return value;
+}
+
+/* The L1 penalty is `boost` times as large as it will be, a power of 2: large first, so that few
+ * weights are not zero on the way to the minimum. It halves from step to step. */
+static void lower_penalty(softline_newton *p) {
+    const ptrdiff_t width = p->D + 1, M = p->R * width;
+    double boost = fmax(1, p->boost / 2);
+    if (p->n_iter == 0) {
+        double wanted = 1;
+        int begun = 0; /* from weights that may be near the minimum */
+        for (ptrdiff_t i = 0; i < M; i++) {
+            begun |= p->Z[i] != 0;
+            if (p->l1[i % width] > 0)
+                wanted = fmax(wanted, fabs(p->gradient[i]) / p->l1[i % width]);
+        }
+        while (!begun && 4 * boost <= wanted && boost < SOFTLINE_MOST_BOOST) boost *= 2;
+    }
+    if (p->n_iter == p->max_iter) boost = 1;
+    for (ptrdiff_t d = 0; d < width; d++) p->l1[d] *= boost / p->boost;
+    p->boost = boost;
+}
+
 /* What a pass at the trial has found. */
 static void decide(softline_newton *p, double *sums) {
     const ptrdiff_t width = p->D + 1, M = p->R * width;
-    double value = p->scale * sums[0];
     for (ptrdiff_t i = 0; i < M; i++) {
         const ptrdiff_t d = i % width;
-        const real z = p->trial[i];
-        p->trial_gradient[i] = p->scale * sums[1 + i] + p->l2[d] * z;
+        p->trial_gradient[i] = p->scale * sums[1 + i] + p->l2[d] * p->trial[i];
         if (d == p->D && !p->fit_intercept) p->trial_gradient[i] = 0;
-        value += p->l2[d] * z * z / 2 + (p->l1 ? p->l1[d] * fabs(z) : 0);
     }
+    double value = value_at_trial(p, sums);
     if (p->trials >= 0 && !accepts(p, value, p->slack * fabs(p->value))) {
         /* the minimum of the parabola through what is known */
         const double bend = value - p->value - p->t * p->slope;
@@ -445,7 +349,11 @@ static void decide(softline_newton *p, double *sums) {
         p->paused = 1;
         return;
     }
-    scaled_hessian(p, sums);
+    if (p->by_columns && (p->n_iter == 0 || p->boost > 1)) {
+        lower_penalty(p);
+        p->value = value_at_trial(p, sums);
+    }
+    if (!p->by_columns) scaled_hessian(p, sums);
     plan(p);
 }
 
@@ -454,6 +362,13 @@ static void newton(void *operands, softline_team *team, int thread) {
     softline_worker w = softline_join(team, thread);
     const ptrdiff_t blocks = STEPS(p->n, SOFTLINE_BLOCK), tasks = STEPS(blocks, p->task_blocks);
     const ptrdiff_t size = softline_newton_node(p->R, p->D + 1);
+    if (p->by_columns) { /* one thread */
+        turn(p);
+        while (!p->done) {
+            pass_by_columns(p);
+            decide(p, p->nodes);
+        }
+    }
     while (!p->done) {
         for (ptrdiff_t task; softline_next_task(&w, tasks, &task);) {
             const ptrdiff_t first = task * p->task_blocks,

@@ -272,6 +272,37 @@ enum { SOFTLINE_SEARCHING, SOFTLINE_CONVERGED, SOFTLINE_STUCK };
 static inline ptrdiff_t softline_newton_node(ptrdiff_t R, ptrdiff_t width) {
     return 1 + R * width + R * (R + 1) / 2 * width * width;
 }
+/* How many times as large the L1 penalty is at most where a search by columns begins. */
+#define SOFTLINE_MOST_BOOST (1 << 20)
+/* Doubles of the room of a search by columns: see columns_room in columns.c. */
+static inline ptrdiff_t softline_columns_room(ptrdiff_t n, ptrdiff_t D, ptrdiff_t R,
+                                              ptrdiff_t most) {
+    const ptrdiff_t ld = n + 8, M = R * (D + 1);
+    return (D + 1 + 4 * R + 3) * ld + softline_packed(D + 8, 8) + 8 * (8 + R) + 4 * M +
+           2 * most * most + 8 * most;
+}
+/* How far `value` at Z (R, width) is above the minimum at most, G being the gradient of all but the
+ * L1 penalty: see duality_gap of the reference. */
+static inline double softline_duality_gap(ptrdiff_t R, ptrdiff_t width, const double *Z,
+                                          double value, const double *G, const double *l2,
+                                          const double *l1) {
+    double wanted = 1, loss = value, gap = 0;
+    for (ptrdiff_t i = 0; i < R * width; i++) {
+        const double first = l1[i % width], second = l2[i % width], z = Z[i];
+        if (first > 0 && second == 0) wanted = fmax(wanted, fabs(G[i]) / first);
+        loss -= first * fabs(z) + second * z * z / 2;
+    }
+    for (ptrdiff_t i = 0; i < R * width; i++) {
+        const double first = l1[i % width], second = l2[i % width], z = Z[i];
+        const double slope = (G[i] - second * z) / wanted, over = fmax(fabs(slope) - first, 0);
+        gap += slope * z + first * fabs(z) + second * z * z / 2;
+        if (second > 0)
+            gap += over * over / (2 * second);
+        else if (!(first > 0))
+            gap += fabs(slope) * (1 + fabs(z));
+    }
+    return fmax(0, gap + (1 - 1 / wanted) * loss);
+}
 /* The search ends at this share of what it certifies. */
 #define SOFTLINE_NEWTON_AIM 0.05
 typedef struct softline_newton {
@@ -281,14 +312,17 @@ typedef struct softline_newton {
     const int32_t *labels;    /* (n) */
     const double *row_weight; /* (n), or NULL */
     double scale;             /* 1 / the sum of the weights */
-    const double *l2, *l1;    /* (D + 1); l1 may be NULL */
-    int fit_intercept;
-    double ridge, slack; /* on a diagonal of 1; how far a value of 1 may be off by rounding */
+    const double *l2;         /* (D + 1) */
+    double *l1, boost;        /* (D + 1), or NULL; how many times as large it is for now */
+    int fit_intercept, by_columns;
+    ptrdiff_t most_support; /* most weights, by columns, for a Hessian of theirs */
+    double ridge, slack;    /* on a diagonal of 1; how far a value of 1 may be off by rounding */
     double tol;
     ptrdiff_t max_iter, until; /* most steps, and how many may be taken before the call returns */
     /* where the search is, from call to call */
     double *Z, *best; /* (M): where it is, and the best so far */
     double value, best_value, gap;
+    double lower; /* with l1: what the minimum is at least */
     double values[SOFTLINE_NEWTON_RECENT], gains[SOFTLINE_NEWTON_RECENT]; /* of the last steps */
     ptrdiff_t n_iter, stalled, trials;
     double t, slope;

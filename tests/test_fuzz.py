@@ -119,7 +119,9 @@ def random_arguments(rng, name):
         y, D = labels(n + 2, max(C, 2)), x.shape[1]
         l2, l1 = np.full(D + 1, 0.1), np.full(D + 1, 0.01) if rng.random() < 0.5 else None
         weight = None if weight is None else weight.astype(float)
-        return [x, y, weight, l2, l1, rng.random() < 0.8, np.zeros((R, D + 1)), 1e-4, 20], threads
+        if l1 is not None and rng.random() < 0.5:
+            threads["by_columns"] = True
+        return [x, y, weight, l2, l1, rng.random() < 0.8, np.zeros((R, D + 1)), 1e-4, 40], threads
     if name == "candidate_losses":
         K = int(rng.integers(0, 4))
         return [x, labels(n + 2), weight, array(K, C, x.shape[1]), array(K, C), np.empty(K)], threads
@@ -128,6 +130,10 @@ def random_arguments(rng, name):
         A, K = (A.T @ A / (2 * D + 1) + np.eye(D)).astype(real), int(rng.integers(3))
         return [A, 1.5, 0.1 * array(K, C, D, dtype=float), np.ones(K), array(C, D, dtype=float),
                 np.ones(D), array(C, D, dtype=float), 1e-3, 20], {}  # fmt: skip
+    if name == "duality_gap":
+        penalties = (np.abs(array(D, dtype=float)) * (rng.random(D) < 0.5) for _ in range(2))
+        Z, G = (array(C, D, dtype=float) for _ in range(2))
+        return [np.ascontiguousarray(Z), 9.0, np.ascontiguousarray(G), *penalties], {}
     if name == "cholesky_solve":
         A = rng.standard_normal((2 * D + 1, D))
         return [A.T @ A / (2 * D + 1) + np.eye(D), array(D, dtype=float)], {}

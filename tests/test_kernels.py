@@ -4,6 +4,7 @@ The twin runs on the same numbers in a longer type. A sum of terms t is right wi
 place of sum(|t|): no order of summation can promise less for terms that cancel.
 """
 
+import itertools
 from functools import cache
 
 import numpy as np
@@ -1062,7 +1063,7 @@ def test_padded(dtype):
 
 
 @isas
-@pytest.mark.parametrize("l1", [0.0, 0.02])
+@pytest.mark.parametrize(("l1", "by_columns"), [(0.0, False), (0.02, False), (0.02, True)])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize(
     ("n", "D", "C", "dtype"),
@@ -1076,7 +1077,7 @@ def test_padded(dtype):
         (60, 40, 2, np.float64),
     ],
 )
-def test_newton(isa, n, D, C, dtype, fit_intercept, l1):
+def test_newton(isa, n, D, C, dtype, fit_intercept, l1, by_columns):
     rng = np.random.default_rng([n, D])
     X = rng.integers(0, 9, (n, D)) if dtype == np.uint8 else 3 * rng.standard_normal((n, D))
     X, y = X.astype(dtype), rng.integers(0, C, n).astype(np.int32)
@@ -1087,7 +1088,7 @@ def test_newton(isa, n, D, C, dtype, fit_intercept, l1):
     def run(kernels, n_threads=None, callback=None):
         Z = np.zeros((1 if C == 2 else C, D + 1))
         arguments = rows, y, weight, *penalties, fit_intercept, Z, 1e-6, 50, n_threads
-        return Z, *kernels.newton(*arguments, ridge=1e-13, callback=callback)
+        return Z, *kernels.newton(*arguments, ridge=1e-13, by_columns=by_columns, callback=callback)
 
     Z, value, gap, n_iter, status = run(_kernels)
     exact = run(reference)
@@ -1101,6 +1102,58 @@ def test_newton(isa, n, D, C, dtype, fit_intercept, l1):
     told = run(_kernels, 1, lambda Z, value, n_iter: steps.append(n_iter))
     assert told[0].tobytes() == Z.tobytes() and told[1:] == (value, gap, n_iter, status)
     assert steps == list(range(1, n_iter + 1))
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.01])
+@pytest.mark.parametrize(("n", "D", "C"), [(30, 100, 2), (20, 50, 4), (65, 200, 3)])
+def test_newton_by_columns_of_more_features_than_rows(n, D, C, l2):
+    rng = np.random.default_rng([n, D])
+    X, y = rng.standard_normal((n, D)), rng.integers(0, C, n).astype(np.int32)
+    X[:, 1] = X[:, 0]  # which of the two has the weight is open
+    penalties = np.append(np.full(D, l2), 0), np.append(np.full(D, 1e-3), 0)
+
+    def run(most, by_columns):
+        Z = np.zeros((1 if C == 2 else C, D + 1))
+        found = _kernels.newton(
+            X, y, None, *penalties, True, Z, 1e-5, most, ridge=1e-13, by_columns=by_columns
+        )
+        return Z, *found
+
+    Z, value, gap, _, status = run(200, True)
+    assert status == "converged" and gap <= 1e-7 * value
+    assert value == pytest.approx(run(200, False)[1], rel=1e-6)
+    assert np.count_nonzero(Z) < Z.size / 2 or l2
+    # Where it is cut short, with a larger penalty still, value and gap are of the penalty given.
+    early = run(3, True)
+    assert early[3:] == (3, "searching")
+    assert early[1] > value > early[1] - early[2]
+
+
+@pytest.mark.parametrize("C", [1, 3])
+def test_duality_gap(C):
+    rng = np.random.default_rng(C)
+    Z, G = rng.standard_normal((2, C, 7))
+    Z[:, 2] = 0
+    for l2, l1 in itertools.product((np.zeros(7), rng.random(7)), repeat=2):
+        gap = _kernels.duality_gap(Z, 30.0, G, l2, l1)
+        assert gap == pytest.approx(reference.duality_gap(Z, 30.0, G, l2, l1), rel=1e-13) and gap > 0
+    with pytest.raises(ValueError, match="G has 6 columns, expected 7"):
+        _kernels.duality_gap(Z, 30.0, np.ascontiguousarray(G[:, 1:]), l2, l1)
+
+
+def test_duality_gap_bounds_how_far_the_minimum_is():
+    rng = np.random.default_rng(1)
+    X, y = rng.standard_normal((60, 8)), rng.integers(0, 3, 60).astype(np.int32)
+    for l2, l1 in ((0.0, 0.02), (0.05, 0.02), (0.05, 0.0)):
+        penalties = np.append(np.full(8, l2), 0), np.append(np.full(8, l1), 0)
+        least = np.inf
+        for most in (50, 4, 1, 0):
+            Z = np.zeros((3, 9))
+            value, gap, *_ = reference.newton(X, y, None, *penalties, True, Z, 1e-9, most)
+            least = min(least, value)
+            if l1:
+                assert value - least <= gap + 1e-15
+        assert reference.newton(X, y, None, *penalties, True, Z, 1e-9, 50)[1] < 1e-8
 
 
 def test_newton_ends_where_it_is_told():
@@ -1136,6 +1189,7 @@ def test_newton_on_classes_that_a_line_separates():
         ({"l1": np.zeros(5)}, "l1 has 5 elements, expected 4"),
         ({"y": np.full(9, 2, np.int32)}, "labels"),
         ({"sample_weight": np.zeros(9)}, "positive sum"),
+        ({"by_columns": True}, "by_columns=True needs l1"),
     ],
 )
 def test_newton_refuses(changes, message):

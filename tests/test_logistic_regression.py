@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from scipy import sparse
+from scipy.special import logsumexp
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine, make_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
@@ -225,11 +226,14 @@ def test_dtypes(dtype):
     np.testing.assert_allclose(model.predict_proba(X), exact.predict_proba(X.astype(float)), atol=2e-3)
 
 
-def objective_of(model, X, y):
-    scores = X.astype(float) @ model.coef_.T.astype(float) + model.intercept_
-    scores -= scores.max(axis=1, keepdims=True)
-    losses = np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(y)), y]
-    return losses.mean() + np.sum(model.coef_.astype(float) ** 2) / (2 * model.C * len(y))
+def objective_of(model, X, y, l1_ratio=0):
+    """Mean loss, and the penalty over C n, in float64."""
+    W = model.coef_.astype(float)
+    scores = X.astype(float) @ W.T + model.intercept_
+    scores = np.column_stack([np.zeros(len(X)), scores]) if len(W) == 1 else scores
+    losses = logsumexp(scores, axis=1) - scores[np.arange(len(y)), y]
+    penalty = l1_ratio * np.abs(W).sum() + (1 - l1_ratio) / 2 * np.sum(W**2)
+    return losses.mean() + penalty / (model.C * len(y))
 
 
 @pytest.fixture(scope="module")
@@ -386,3 +390,33 @@ def test_pickle_holds_no_kernel_state():
 def test_signature_is_scikit_learns():
     assert LogisticRegression().get_params() == SklearnLogisticRegression().get_params()
     assert issubclass(LogisticRegression, SklearnLogisticRegression)
+
+
+@pytest.mark.parametrize(
+    ("n", "D", "n_classes", "solver_used"),
+    [
+        (200, 5, 2, "newton"),
+        (60, 400, 2, "newton-cd"),
+        (60, 300, 4, "newton-cd"),
+        (400, 60, 8, "newton-cd"),
+        (1500, 6000, 2, "of working sets"),
+    ],
+)
+@pytest.mark.parametrize("l1_ratio", [1, 0.5])
+def test_dual_gap_bounds_the_distance_to_the_minimum(n, D, n_classes, solver_used, l1_ratio):
+    rng = np.random.default_rng(D)
+    X, y = rng.standard_normal((n, D)).astype(np.float32), rng.integers(0, n_classes, n)
+    X[:, 0] += y
+    C = 100 / n
+    model = LogisticRegression(C=C, solver="saga", **mixing(l1_ratio)).fit(X, y)
+    exact = LogisticRegression(C=C, solver="saga", tol=1e-7, max_iter=10_000, **mixing(l1_ratio)).fit(X, y)
+    assert model.solver_used_.endswith(solver_used)
+    value, least = (objective_of(m, X, y, l1_ratio) for m in (model, exact))
+    assert 0 <= model.dual_gap_ <= 1e-3 * value and exact.dual_gap_ <= 1e-5 * value
+    assert value - least <= model.dual_gap_ + 1e-6 * value
+
+
+def test_without_l1_there_is_no_dual_gap():
+    X, y = load_iris(return_X_y=True)
+    assert not hasattr(LogisticRegression().fit(X, y), "dual_gap_")
+    assert LogisticRegression().fit(X, y).solver_used_ == "newton"

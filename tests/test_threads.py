@@ -78,8 +78,9 @@ ARGUMENTS = {
         20,
     ),
     "cholesky_solve": (np.eye(D) + 0.5, np.ones(D)),
+    "duality_gap": (np.ones((C, D)), 9.0, np.ones((C, D)), np.zeros(D), np.full(D, 0.5)),
 }
-SERIAL = {"coordinate_descent", "cholesky_solve"}
+SERIAL = {"coordinate_descent", "cholesky_solve", "duality_gap"}
 
 
 def call(name, n_threads):

@@ -69,7 +69,7 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
         Changes nothing.
     solver : {"lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga"}, default="lbfgs"
     max_iter : int, default=100
-        Most steps of L-BFGS.
+        Most steps of the search.
     verbose : int, default=0
         1 shows a progress bar.
     warm_start : bool, default=False
@@ -85,7 +85,15 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
     intercept_ : (C,) or (1,) ndarray
     classes_ : (C,) ndarray
     n_iter_ : (1,) ndarray of int32
-        Steps of L-BFGS; not counted is the epoch of gradient descent that a fit of many rows begins with.
+        Steps of the search; not counted is the epoch of gradient descent that a fit of many rows begins with.
+    solver_used_ : str
+        What took them, chosen by the shape of X and the penalty: "lbfgs"; "newton", where the Hessian of all
+        weights is small; "lbfgs, newton", one after the other; "newton-cd", Newton's steps by coordinate
+        descent, where an L1 penalty leaves most weights at zero. "of row space" where there are at least
+        twice as many features as rows; "of working sets" where an L1 penalty chooses among many features.
+    dual_gap_ : float
+        Only with an L1 penalty: how far the objective, the mean loss and the penalty over C n, is above its
+        minimum at most, whatever `tol` is (the duality gap).
     n_features_in_ : int
     feature_names_in_ : (D,) ndarray of str
         Only where X has them.
@@ -188,6 +196,10 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
         if not (result.converged or result.stopped):
             self._warn(result)
         self.n_iter_ = np.array([result.n_iter], np.int32)
+        self.solver_used_ = result.solver
+        if objective.l1.any():
+            gap = result.dual_gap
+            self.dual_gap_ = objective.duality_gap(result.Z, *objective(result.Z)) if gap is None else gap
         return self
 
     def _objective(

@@ -17,6 +17,7 @@ from softline.reference import cross_entropy as cross_entropy
 from softline.reference import cross_entropy_gradient as cross_entropy_gradient
 from softline.reference import distances as distances
 from softline.reference import dropout as dropout
+from softline.reference import duality_gap as duality_gap
 from softline.reference import epoch as epoch
 from softline.reference import gradient as gradient
 from softline.reference import gradients as gradients

@@ -150,6 +150,9 @@ cdef extern from "softline.h" nogil:
         SOFTLINE_CONVERGED
         SOFTLINE_STUCK
     ptrdiff_t softline_newton_node(ptrdiff_t R, ptrdiff_t width)
+    ptrdiff_t softline_columns_room(ptrdiff_t n, ptrdiff_t D, ptrdiff_t R, ptrdiff_t most)
+    double softline_duality_gap(ptrdiff_t R, ptrdiff_t width, const double *Z, double value,
+                                const double *G, const double *l2, const double *l1)
     ctypedef struct softline_newton:
         const softline_rows *X
         const ptrdiff_t *idx
@@ -158,13 +161,15 @@ cdef extern from "softline.h" nogil:
         const double *row_weight
         double scale
         const double *l2
-        const double *l1
-        int fit_intercept
+        double *l1
+        double boost
+        int fit_intercept, by_columns
+        ptrdiff_t most_support
         double ridge, slack, tol
         ptrdiff_t max_iter, until
         double *Z
         double *best
-        double value, best_value, gap
+        double value, best_value, gap, lower
         ptrdiff_t n_iter, trials
         int status, done, paused
         double *trial

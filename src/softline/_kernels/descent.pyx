@@ -3,7 +3,7 @@
 """Loops of the solvers over features: coordinate descent, and Cholesky's factorisation in a fixed order."""
 
 from libc.math cimport copysign, fabs, fmax, sqrt
-from softline._kernels.core cimport check_length
+from softline._kernels.core cimport check_length, softline_duality_gap
 
 import numpy as np
 
@@ -88,6 +88,19 @@ cdef int descend(const real[:, ::1] A, double scale, const double[:, :, ::1] T, 
             else:
                 every = True
     return 0
+
+
+def duality_gap(const double[:, ::1] Z not None, double value, const double[:, ::1] G not None,
+                const double[::1] l2 not None, const double[::1] l1 not None):
+    """How far the objective of `newton` is above its minimum at most: `value` at Z, where G is its gradient."""
+    cdef ptrdiff_t R = Z.shape[0], width = Z.shape[1]
+    check_length("G", G.shape[0], R, "rows")
+    check_length("G", G.shape[1], width, "columns")
+    check_length("l2", l2.shape[0], width, "elements")
+    check_length("l1", l1.shape[0], width, "elements")
+    if R * width == 0:
+        return 0.0
+    return softline_duality_gap(R, width, &Z[0, 0], value, &G[0, 0], &l2[0], &l1[0])
 
 
 def cholesky_solve(double[:, ::1] A not None, double[::1] b not None):

@@ -13,7 +13,8 @@ from softline._kernels.core cimport (
     SOFTLINE_BLOCK, SOFTLINE_CONVERGED, SOFTLINE_HINGE, SOFTLINE_LABELS, SOFTLINE_NEWTON_ROWS,
     SOFTLINE_OUTPUTS, SOFTLINE_SEARCHING, SOFTLINE_STATS_FEATURES, SOFTLINE_STATS_ROWS, SOFTLINE_STUCK,
     SOFTLINE_TARGETS, aligned, check_length, doubles, labels_of, matrix, optional, real_bytes, rows_in,
-    rows_of, run, softline_candidates, softline_epoch, softline_layer, softline_matrix, softline_newton,
+    rows_of, run, softline_candidates,
+    softline_columns_room, softline_epoch, softline_layer, softline_matrix, softline_newton,
     softline_newton_node, softline_packed, softline_part, softline_pass, softline_rates, softline_rows,
     softline_slab, softline_stats, table, threads_for, threads_for_epoch, vector,
 )
@@ -37,6 +38,8 @@ cdef ptrdiff_t CANDIDATE_BYTES = 2 << 20
 # Tasks of a pass for each thread, unless their sums together were larger than these bytes.
 cdef ptrdiff_t TASKS_PER_THREAD = 16
 cdef ptrdiff_t NODE_BYTES = 64 << 20
+# Most weights with a Hessian of their own in a search by columns.
+cdef ptrdiff_t MOST_SUPPORT = 512
 
 STATUSES = {SOFTLINE_SEARCHING: "searching", SOFTLINE_CONVERGED: "converged", SOFTLINE_STUCK: "stuck"}
 LOSSES = {"cross_entropy": SOFTLINE_LABELS, "hinge": SOFTLINE_HINGE, "outputs": SOFTLINE_OUTPUTS}
@@ -435,10 +438,10 @@ def column_stats(X, idx, weight, n_threads=None):
 
 
 def newton(X, y, sample_weight, l2, l1, fit_intercept, Z, double tol, max_iter, n_threads=None, *,
-           double ridge=0.0, callback=None):
+           double ridge=0.0, by_columns=False, callback=None):
     """Newton's method from Z on; Z becomes the best of where it has been."""
     X = as_rows(X)
-    cdef ptrdiff_t n = X.shape[0], D = X.shape[1], M, blocks, size, tasks, width
+    cdef ptrdiff_t n = X.shape[0], D = X.shape[1], M, H, blocks, size, tasks, width
     cdef softline_newton p
     cdef softline_matrix of_Z
     memset(&p, 0, sizeof(p))
@@ -451,28 +454,39 @@ def newton(X, y, sample_weight, l2, l1, fit_intercept, Z, double tol, max_iter, 
     p.labels = labels_of(y, n, p.C)
     p.scale = 1 / total_weight(sample_weight, n, 8)
     p.row_weight = <double *>optional(sample_weight, "sample_weight", 8, n)
-    p.l2, p.l1 = doubles(l2, "l2", width), <double *>optional(l1, "l1", 8, width)
+    optional(l1, "l1", 8, width)
+    l1 = None if l1 is None else np.array(l1)  # changes for a while
+    p.l2, p.l1, p.boost = doubles(l2, "l2", width), <double *>optional(l1, "l1", 8, width), 1
     p.fit_intercept, p.ridge, p.tol, p.max_iter = bool(fit_intercept), ridge, tol, min(max_iter, 2**62)
     p.slack = 8 * 2.0**-52
     p.best_value = p.gap = INFINITY
+    p.lower = -INFINITY
     idx = np.arange(n)
     p.idx = rows_in(idx, n)
     cdef softline_rows rows = rows_of(X, 8)
     p.X = &rows
 
+    if by_columns and l1 is None:
+        raise ValueError("by_columns=True needs l1; got None")
+    p.by_columns = bool(by_columns)
+    p.most_support = min(M, MOST_SUPPORT)
     blocks = (n + SOFTLINE_BLOCK - 1) // SOFTLINE_BLOCK
-    size = softline_newton_node(p.R, width)
+    H = 0 if by_columns else M  # rows of a Hessian of all weights
+    size = 1 + M if by_columns else softline_newton_node(p.R, width)
     cdef double operations = <double>n * size
-    cdef int threads = <int>min(<ptrdiff_t>threads_for(n_threads, operations), blocks)
+    cdef int threads = 1 if by_columns else <int>min(<ptrdiff_t>threads_for(n_threads, operations), blocks)
     tasks = tasks_of(blocks, threads, size, &p.task_blocks, &p.depth)
-    p.room_size = SOFTLINE_NEWTON_ROWS // 8 * softline_packed(width + 8, 8)
-    p.room_size += SOFTLINE_NEWTON_ROWS * (line(width, 8) + p.C + p.R + 8 + 1)
+    if by_columns:
+        p.room_size = softline_columns_room(n, D, p.R, p.most_support)
+    else:
+        p.room_size = SOFTLINE_NEWTON_ROWS // 8 * softline_packed(width + 8, 8)
+        p.room_size += SOFTLINE_NEWTON_ROWS * (line(width, 8) + p.C + p.R + 8 + 1)
     vectors = [np.zeros(M) for _ in range(6)]
     p.best, p.trial, p.gradient, p.trial_gradient, p.step, p.roots = (
         doubles(vectors[0], "", M), doubles(vectors[1], "", M), doubles(vectors[2], "", M),
         doubles(vectors[3], "", M), doubles(vectors[4], "", M), doubles(vectors[5], "", M))
-    at, hessian, copy = np.array(Z).reshape(-1), np.empty(M * M), np.empty(M * (M + 4))
-    p.Z, p.hessian, p.copy = doubles(at, "", M), doubles(hessian, "", M * M), doubles(copy, "", M * (M + 4))
+    at, hessian, copy = np.array(Z).reshape(-1), np.empty(H * H), np.empty(H * (H + 4))
+    p.Z, p.hessian, p.copy = doubles(at, "", M), doubles(hessian, "", H * H), doubles(copy, "", H * (H + 4))
     scratch = np.empty(5 * M)
     p.vectors = doubles(scratch, "", 5 * M)
     nodes, stack = np.empty(tasks * size), np.empty(threads * p.depth * size)
@@ -491,4 +505,5 @@ def newton(X, y, sample_weight, l2, l1, fit_intercept, Z, double tol, max_iter, 
             stopped = True
             break
     Z[...] = (at if stopped else vectors[0]).reshape(Z.shape)
-    return (p.value if stopped else p.best_value), p.gap, p.n_iter, STATUSES[p.status]
+    value = p.value if stopped else p.best_value
+    return value, (p.gap if l1 is None else value - p.lower), p.n_iter, STATUSES[p.status]

@@ -59,6 +59,11 @@ class Result:
         Whether `gap` is at most :func:`largest_gap`.
     stopped : bool
         Whether the callback ended the search.
+    solver : str
+        What took the steps: "lbfgs"; "newton"; "lbfgs, newton", one after the other; "newton-cd", Newton's by
+        coordinate descent. After it the smaller problem, "of working sets" or "of row space", if any.
+    dual_gap : float or None
+        Largest that the gap can be, of an L1 penalty, where the search knows it.
     """
 
     Z: np.ndarray
@@ -67,6 +72,8 @@ class Result:
     n_iter: int
     converged: bool
     stopped: bool
+    solver: str = "lbfgs"
+    dual_gap: float | None = None
 
     def shortfall(self, tol: float) -> str:
         """Sentence about the gap."""

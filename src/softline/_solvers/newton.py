@@ -56,15 +56,17 @@ def minimize(
         max_iter - done,
         objective.n_threads,
         ridge=max(RIDGE * Z.size * np.finfo(float).eps, objective.precision),
+        by_columns=objective.by_columns,
         callback=told,
     )
+    solver = "newton-cd" if objective.by_columns else "lbfgs, newton" if done else "newton"
     done += n_iter
     if status == "stuck":  # a Hessian of rounding, as where all probabilities are 0 or 1
         result = lbfgs.minimize(objective, at, tol, max_iter - done, told)
-        return replace(result, n_iter=done + result.n_iter)
+        return replace(result, n_iter=done + result.n_iter, solver=f"{solver}, lbfgs")
     converged = status == "converged"
     if converged and objective.precision > np.finfo(float).eps and not objective.l1.any():
         hidden = objective.hessian(at).hidden_gain(objective(at)[1])
         if hidden > largest_gap(tol, value):
             gap, converged = hidden, False
-    return Result(at, value, gap, done, converged, stopped)
+    return Result(at, value, gap, done, converged, stopped, solver, gap if objective.l1.any() else None)

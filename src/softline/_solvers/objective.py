@@ -31,6 +31,9 @@ SMALL_WEIGHTS, SMALL_HESSIAN = 256, 1e8
 CHEAP_HESSIAN = 1e8
 MOST_WEIGHTS, MOST_HESSIAN = 1024, 1e9
 SMALL_WEIGHTS_OF_L1 = 384
+# With an L1 penalty a search goes by columns where there are fewer rows than features, or more weights than
+# for the Hessian, and no more than so many products of a row's element and a class.
+MOST_BY_COLUMNS = 8e6
 # Largest penalty: under it, or any larger one, a weight is zero.
 LARGEST_PENALTY = 1e150
 
@@ -65,7 +68,9 @@ class Objective:
         What holds the weights of the rows given: that of X, or float64 if offsets and scales are too much
         for float32.
     is_small, has_cheap_hessian, has_hessian : bool
-        Whether the Hessian itself is used from the start; to make sure of the minimum; where L-BFGS is slow.
+        Whether Newton's steps are used from the start; to make sure of the minimum; where L-BFGS is slow.
+    by_columns : bool
+        Whether they go by coordinate descent, for sparse weights.
     """
 
     def __init__(
@@ -119,8 +124,10 @@ class Objective:
         pairs = self.shape[0] * (self.shape[0] + 1) / 2
         cost = n * pairs * (D + 1) ** 2 / 2  # half of a matrix for each pair of classes
         most = SMALL_WEIGHTS_OF_L1 if has_l1 else SMALL_WEIGHTS
-        self.is_small = n_weights <= most and cost <= SMALL_HESSIAN
-        self.has_hessian = n_weights <= MOST_WEIGHTS and cost <= MOST_HESSIAN
+        products = self.shape[0] * n * (D + 1)
+        self.by_columns = has_l1 and (n <= D or n_weights > most) and products <= MOST_BY_COLUMNS
+        self.is_small = self.by_columns or (n_weights <= most and cost <= SMALL_HESSIAN)
+        self.has_hessian = self.by_columns or (n_weights <= MOST_WEIGHTS and cost <= MOST_HESSIAN)
         self.has_cheap_hessian = self.has_hessian and cost <= CHEAP_HESSIAN
 
     def restricted(self, features: Array) -> Objective:
@@ -191,6 +198,10 @@ class Objective:
         if not self.l1.any():
             return G
         return np.where(Z == 0, soft_threshold(G, self.l1), G + self.l1 * np.sign(Z))
+
+    def duality_gap(self, Z: Array, value: float, G: Array) -> float:
+        """How far the value at Z is above the minimum at most; G is the gradient there."""
+        return _kernels.duality_gap(Z, value, G, self.l2, self.l1)
 
     def slope(self, Z: Array, G: Array, step: Array) -> float:
         """Slope at Z along a step that has led there; G is the gradient at Z."""

@@ -37,7 +37,7 @@ def minimize(
 ) -> Result:
     """Minimize as :func:`lbfgs.minimize` does, by a smaller problem where there is one."""
     n, D = objective.X.shape
-    if D > NARROW and objective.l1[:-1].all():
+    if D > NARROW and objective.l1[:-1].all() and not objective.by_columns:
         return _on_working_sets(objective, Z, tol, max_iter, callback)
     if 2 * n <= D and n <= MOST_ROWS and not objective.l1.any() and _of_one_size(objective):
         return _in_row_space(objective, Z, tol, max_iter, callback)
@@ -71,7 +71,14 @@ def _on_working_sets(
         violating = np.flatnonzero(~inside & (wanted > SLIGHT))
         settled = not len(violating)
         if result is not None and (result.stopped or n_iter == max_iter or (settled and ended)):
-            return replace(result, Z=Z, n_iter=n_iter, converged=result.converged and settled)
+            return replace(
+                result,
+                Z=Z,
+                n_iter=n_iter,
+                converged=result.converged and settled,
+                solver=f"{result.solver} of working sets",
+                dual_gap=None,
+            )
         inside[violating[np.argsort(-wanted[violating], kind="stable")[:size]]] = True
         features = np.flatnonzero(inside)
         columns = np.append(features, objective.shape[1] - 1)
@@ -110,7 +117,7 @@ def _in_row_space(
 
     told = None if callback is None else tell
     result = newton.minimize(space.objective, space.coordinates(Z), tol, max_iter, told)
-    return replace(result, Z=space.weights(result.Z))
+    return replace(result, Z=space.weights(result.Z), solver=f"{result.solver} of row space")
 
 
 class RowSpace:
