@@ -110,6 +110,12 @@ def random_arguments(rng, name):
         if rng.random() < 0.5:
             options |= {"clip_norm": 0.5, "max_norm": 1.5, "l1s": alphas / 10, "label_smoothing": 0.1}
         scales = np.full(batches, 1 / B, real)
+        if rng.random() < 0.3:  # several epochs
+            E = int(rng.integers(1, 4))
+            order, rates, alphas, scales = (np.concatenate([a] * E) for a in (order, rates, alphas, scales))
+            options |= {"starts": array(E, sum(W.size for W, _ in stack))}
+            if "l1s" in options:
+                options["l1s"] = alphas / 10
         return [x, labels(n + 2), weight, order, stack, rates, B, alphas, scales], options
     if name == "loss_gradient":
         return [x, labels(n + 2), weight, array(C, x.shape[1]), array(C), np.empty((C, x.shape[1])),

@@ -603,9 +603,10 @@ def epoch(
     dropout: float = 0.0,
     seed: int = 0,
     square_norms: Array | None = None,
+    starts: Array | None = None,
     arena: Arena | None = None,
 ) -> Array:
-    """One pass of mini-batch descent over the rows `order` of X, in place on the layers.
+    """One pass of mini-batch descent over the rows `order` of X, in place on the layers; or several.
 
     A linear classifier is a network of one layer.
 
@@ -654,6 +655,9 @@ def epoch(
         Of dropout, uint32; the step number t of the states goes into it.
     square_norms : (number of batches,) float64 array or None
         Overwritten with sum(W * W) of all W before each step, for losses with their penalty.
+    starts : (number of epochs, number of weights) float array or None
+        With it `order` is that of several epochs, one after the other, of as many rows each, and so are the
+        numbers of the batches. Overwritten with the weights before each epoch, of all W one after the other.
     arena : softline._kernels.Arena or None
         Room for buffers, kept from call to call; not needed here.
 
@@ -662,6 +666,8 @@ def epoch(
     losses : (number of batches,) float64 array
         Of each batch before its step, without the penalty: the sum over its rows of scale, weight and loss.
     """
+    if starts is not None:
+        return _epochs(**locals())
     if np.ndim(learning_rates) == 2:
         return _epoch_of_models(**locals())
     dWs = [(np.empty_like(W), np.empty_like(b)) for W, b in layers]
@@ -705,6 +711,18 @@ def epoch(
             if averages and state is not None:
                 _average(W, b, state, cast(Any, optimizer).t0, fit_intercept)
     return np.array(losses)
+
+
+def _epochs(starts: Array, order: Array, layers: Sequence[Layer], **others: Any) -> Array:
+    """Epochs one by one: what :func:`epoch` does for several at once."""
+    of_batches = ("learning_rates", "alphas", "scales", "l1s", "square_norms")
+    by_epoch = {name: np.split(others[name], len(starts)) for name in of_batches if others[name] is not None}
+    losses = []
+    for i, rows in enumerate(np.split(order, len(starts))):
+        starts[i] = np.concatenate([W.ravel() for W, _ in layers])
+        own = {name: numbers[i] for name, numbers in by_epoch.items()}
+        losses.append(epoch(order=rows, layers=layers, **others | own))
+    return np.concatenate(losses)
 
 
 def _epoch_of_models(

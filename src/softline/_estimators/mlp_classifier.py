@@ -595,9 +595,13 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
                 return optimizers.SGD()
         return optimizers.get(self.solver)
 
-    def _after_epoch(self, trainer: Trainer, samples: Samples) -> None:
-        self.t_ += len(samples)
-        if self.learning_rate == "invscaling" and self.solver != "adam":
+    @property
+    def _keeps_rate(self) -> bool:
+        return self.learning_rate != "invscaling" or self.solver == "adam"
+
+    def _after_epochs(self, trainer: Trainer, n_rows: int) -> None:
+        self.t_ += n_rows
+        if not self._keeps_rate:
             self._set_rate(trainer, self.learning_rate_init / (self.t_ + 1) ** self.power_t)
 
     def _goes_on(self, trainer: Trainer) -> bool:
@@ -640,7 +644,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             nonlocal start, reached
             seconds, loss = time.perf_counter() - start, float(intermediate_result.fun)
             objective.vector = reached = intermediate_result.x.copy()
-            loop.tell(loss, self._record(loss, seconds, loop.accuracy), seconds)
+            loop.tell(loss, self._record([loss], seconds, loop.accuracy), seconds)
             start = time.perf_counter()
             if loop.stopped:
                 raise StopIteration

@@ -404,7 +404,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             if weights is not None:
                 self._put([X.weights_for_array(*(a.astype(X.dtype) for a in weights))])
                 score = None
-            loop.tell(value, self._record(value, seconds, loop.accuracy), seconds)
+            loop.tell(value, self._record([value], seconds, loop.accuracy), seconds)
             return loop.stopped
 
         to_score = None if validation is None else accuracy
