@@ -13,7 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from softline import _kernels
-from softline._estimators._sklearn import Interval, StrOptions, fit_context
+from softline._estimators._sklearn import Interval, StrOptions, fit_context, names_of_parameters
 from softline._estimators.description import Description, Output, history_of, layers_of
 from softline._estimators.labels import check_labels, check_targets, n_columns
 from softline._kernels.rows import Rows, in_row_order, kernels_read
@@ -75,6 +75,19 @@ def as_numbers(X: Array, converted_to: Any) -> Array:
     return X.astype(np.float64)
 
 
+def need_no_check(X: Any, y: Any) -> bool:
+    """Whether scikit-learn's checks of X and labels y would find nothing, warn of nothing and convert nothing.
+
+    Of whole numbers that lie close together: scikit-learn warns where there are more classes than half the
+    rows, if these are more than 20.
+    """
+    if not (type(X) is type(y) is np.ndarray and X.ndim == 2 and y.ndim == 1 and y.dtype.kind in "biu"):
+        return False
+    if not (len(X) == len(y) > 0 and X.shape[1] > 0):
+        return False
+    return len(y) <= 20 or int(y.max()) - int(y.min()) < len(y) // 2
+
+
 class LinearPredictor:
     """Mixin of estimators that predict by `coef_`, `intercept_` and `classes_`; networks override `_scores`.
 
@@ -94,6 +107,10 @@ class LinearPredictor:
 
         def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
 
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        return list(names_of_parameters(cls))
+
     @overload
     def _validate(self, X: Any, *, reset: bool) -> Rows: ...
 
@@ -108,10 +125,15 @@ class LinearPredictor:
         converted = convert_to(X)
         options = {"dtype": converted, "ensure_all_finite": False}
         if not isinstance(y, str):
-            soft = self._takes_targets and n_columns(y) > 1
-            X, y = validate_data(self, X, y, reset=reset, multi_output=soft, **options)
-            if not soft:
-                y = check_labels(y)
+            soft = False
+            if converted is None and need_no_check(X, y) and (reset or self._has_seen(X)):
+                self.n_features_in_ = X.shape[1]
+                vars(self).pop("feature_names_in_", None)
+            else:
+                soft = self._takes_targets and n_columns(y) > 1
+                X, y = validate_data(self, X, y, reset=reset, multi_output=soft, **options)
+                if not soft:
+                    y = check_labels(y)
             X = Rows(in_row_order(as_numbers(X, converted)))
             zeros, scores = np.zeros((1, X.shape[1]), X.dtype), np.empty((len(X), 1), X.dtype)
             _kernels.scores(X, None, zeros, None, scores, self.n_threads)
@@ -119,10 +141,14 @@ class LinearPredictor:
                 self._raise_if_not_finite(X)
             return X, self._check_matrix(y, X.dtype, reset) if soft else y
         if not (converted is None and type(X) is np.ndarray and X.ndim == 2 and len(X) > 0) or (
-            X.shape[1] != getattr(self, "n_features_in_", None) or hasattr(self, "feature_names_in_")
+            not self._has_seen(X)
         ):
             X = as_numbers(validate_data(self, X, reset=reset, **options), converted)
         return Rows(X)
+
+    def _has_seen(self, X: Array) -> bool:
+        """Whether the model was fitted to arrays of as many features, without names."""
+        return X.shape[1] == getattr(self, "n_features_in_", None) and not hasattr(self, "feature_names_in_")
 
     def _check_matrix(self, y: Array, dtype: np.dtype[Any], reset: bool) -> Array:
         """Check a matrix y, which has a column for each class."""

@@ -198,6 +198,7 @@ class Trainer:
         self.noisy, self.least_loss = False, np.inf
         self.seed = int(rng.randint(2**32, dtype=np.uint32)) if options.dropout > 0 else 0
         self.arena = _kernels.Arena()
+        self.at_once = MOST_AT_ONCE  # epochs, fewer after the rate had to be lowered
         self.orders: list[Array] = []  # of the rows, drawn for epochs to come
         self.last_order: Array | None = None
         self.after_batch: Callable[[int, float, float], object] | None = None
@@ -272,7 +273,7 @@ class Trainer:
         _write(self.model, layers)
 
     def epochs(self, samples: Samples, first: int, most: int = 1) -> tuple[list[float], float]:
-        """Run up to `most` epochs, from number `first` (from 0); return their losses, and the seconds of each.
+        """Run up to `most` epochs, from number `first` (from 0); return their losses, and seconds for each.
 
         They are fewer if they take long, or if the learning rate is lowered after one of them. The loss is
         the mean over an epoch, each batch before its update, and the penalty of the weights that the epoch
@@ -284,7 +285,7 @@ class Trainer:
             If a loss or a weight of the first epoch is not finite. Whatever is raised, layers and states are
             as before.
         """
-        n, count = len(samples), self._at_once(samples, most)
+        n, rate, count = len(samples), self.rate, self._count(samples, most)
         go_back = self._way_back()
         try:
             losses, seconds = self._batches(samples, first, count)
@@ -303,16 +304,18 @@ class Trainer:
         done = self._follow(means) if well else 1
         if done < count:  # the others would have been at another rate
             go_back()
+            self.at_once = done
             return self.epochs(samples, first, done)
+        self.at_once = 1 if self.rate < rate else max(self.at_once, 2 * count)
         del self.orders[:count]
         return means, seconds / count
 
-    def _at_once(self, samples: Samples, most: int) -> int:
+    def _count(self, samples: Samples, most: int) -> int:
         """Number of epochs, up to `most`, that are run without a look at their losses."""
         if self.after_batch is not None or self.options.schedule not in schedules.BY_NAME.values():
             return 1
         flops = epoch_flops(len(samples), *(W.size for W, _ in self.layers))
-        return int(max(1, min(most, MOST_AT_ONCE, min(FLOPS_AT_ONCE, CALL_FLOPS) // flops)))
+        return int(max(1, min(most, self.at_once, MOST_AT_ONCE, min(FLOPS_AT_ONCE, CALL_FLOPS) // flops)))
 
     def _way_back(self) -> Callable[[], None]:
         """Function that makes layers, states and learning rate what they are now."""
@@ -329,7 +332,7 @@ class Trainer:
         return go_back
 
     def _follow(self, losses: list[float]) -> int:
-        """Lower the rate after the first epoch whose loss has risen; return the number of epochs until then."""
+        """Lower the rate after the first epoch whose loss has risen; return the number of epochs to it."""
         for done, loss in enumerate(losses, 1):
             risen = self.noisy and loss > RISEN * self.least_loss
             self.least_loss = min(loss, self.least_loss)
@@ -357,7 +360,7 @@ class Trainer:
         return self.orders[0] if count == 1 else np.concatenate(self.orders[:count])
 
     def _batches(self, samples: Samples, first: int, count: int) -> tuple[Array, float]:
-        """Losses of the batches of epochs, with the penalty; fewer if an epoch is ended early; the seconds."""
+        """Losses of the batches of epochs, with the penalty, fewer if one is ended early; and the seconds."""
         options, n = self.options, len(samples)
         batch_size, order = options.batch_of(n), self._next_orders(samples.rows, count)
         times = np.add.outer(np.arange(first, first + count), np.arange(0, n, batch_size) / n).ravel()
