@@ -76,7 +76,7 @@ def as_numbers(X: Array, converted_to: Any) -> Array:
 
 
 def need_no_check(X: Any, y: Any) -> bool:
-    """Whether scikit-learn's checks of X and labels y would find nothing, warn of nothing and convert nothing.
+    """Whether scikit-learn's checks of X and labels y would raise, warn of and convert nothing.
 
     Of whole numbers that lie close together: scikit-learn warns where there are more classes than half the
     rows, if these are more than 20.

@@ -153,6 +153,21 @@ class Stream:
                 state.iterate = layer
 
 
+@dataclass(frozen=True)
+class BatchNumbers:
+    """Numbers of each batch of some epochs, one after the other, as the kernels take them.
+
+    Attributes
+    ----------
+    rows, alphas, l1s, scales : (number of batches,) arrays
+    """
+
+    rows: Array
+    alphas: Array
+    l1s: Array
+    scales: Array
+
+
 class Trainer:
     """Layers of weights, W (n_out, n_in) and b (n_out,), and the epochs that move them.
 
@@ -199,6 +214,8 @@ class Trainer:
         self.seed = int(rng.randint(2**32, dtype=np.uint32)) if options.dropout > 0 else 0
         self.arena = _kernels.Arena()
         self.at_once = MOST_AT_ONCE  # epochs, fewer after the rate had to be lowered
+        self.runs_together = options.schedule in schedules.BY_NAME.values()
+        self.numbers: dict[tuple[int, int], BatchNumbers] = {}
         self.orders: list[Array] = []  # of the rows, drawn for epochs to come
         self.last_order: Array | None = None
         self.after_batch: Callable[[int, float, float], object] | None = None
@@ -285,7 +302,7 @@ class Trainer:
             If a loss or a weight of the first epoch is not finite. Whatever is raised, layers and states are
             as before.
         """
-        n, rate, count = len(samples), self.rate, self._count(samples, most)
+        rate, count = self.rate, self._count(samples, most)
         go_back = self._way_back()
         try:
             losses, seconds = self._batches(samples, first, count)
@@ -299,8 +316,8 @@ class Trainer:
             go_back()
             raise
         # Means not by BLAS, whose bits depend on its threads.
-        of_epochs, sizes = losses.reshape(count, -1), self._sizes(n)[: len(losses)]
-        means = (np.add.reduce(of_epochs * sizes, axis=1) / sizes.sum()).tolist()
+        sizes = self._numbers(samples, 1).rows[: len(losses)]
+        means = (np.add.reduce(losses.reshape(count, -1) * sizes, axis=1) / np.add.reduce(sizes)).tolist()
         done = self._follow(means) if well else 1
         if done < count:  # the others would have been at another rate
             go_back()
@@ -312,7 +329,7 @@ class Trainer:
 
     def _count(self, samples: Samples, most: int) -> int:
         """Number of epochs, up to `most`, that are run without a look at their losses."""
-        if self.after_batch is not None or self.options.schedule not in schedules.BY_NAME.values():
+        if most == 1 or self.after_batch is not None or not self.runs_together:
             return 1
         flops = epoch_flops(len(samples), *(W.size for W, _ in self.layers))
         return int(max(1, min(most, self.at_once, MOST_AT_ONCE, min(FLOPS_AT_ONCE, CALL_FLOPS) // flops)))
@@ -341,10 +358,16 @@ class Trainer:
                 return done
         return len(losses)
 
-    def _sizes(self, n_rows: int) -> Array:
-        """Numbers of rows of the batches of an epoch."""
-        batch_size = self.options.batch_of(n_rows)
-        return np.minimum(batch_size, np.arange(n_rows, 0, -batch_size))
+    def _numbers(self, samples: Samples, count: int) -> BatchNumbers:
+        """Numbers of the batches of `count` epochs; with `penalty_of_batch`, for batches of weight 1."""
+        n, options = len(samples), self.options
+        if (n, count) not in self.numbers:
+            batch_size = options.batch_of(n)
+            rows = np.tile(np.minimum(batch_size, np.arange(n, 0, -batch_size)), count)
+            alphas, l1s = np.full(len(rows), float(options.l2)), np.full(len(rows), float(options.l1))
+            scales = samples.X.dtype.type(1 / (samples.mean_weight or 1)) / rows.astype(samples.X.dtype)
+            self.numbers[n, count] = BatchNumbers(rows, alphas, l1s, scales)
+        return self.numbers[n, count]
 
     def _next_orders(self, rows: Array, count: int) -> Array:
         """Orders of the rows of the next epochs, one after the other.
@@ -359,58 +382,73 @@ class Trainer:
             self.orders.append(self.last_order)
         return self.orders[0] if count == 1 else np.concatenate(self.orders[:count])
 
+    def _rates(self, n_rows: int, first: int, count: int) -> Array:
+        """Learning rates of the batches of epochs."""
+        options = self.options
+        starts = np.arange(0, n_rows, options.batch_of(n_rows)) / n_rows
+        if options.schedule == schedules.BY_NAME["constant"]:
+            return np.full(count * len(starts), self.rate)
+        times = np.add.outer(np.arange(first, first + count), starts).ravel()
+        return self.rate * schedules.multipliers(options.schedule, times, options.max_iter)
+
     def _batches(self, samples: Samples, first: int, count: int) -> tuple[Array, float]:
         """Losses of the batches of epochs, with the penalty, fewer if one is ended early; and the seconds."""
-        options, n = self.options, len(samples)
+        options, n, dtype = self.options, len(samples), samples.X.dtype
         batch_size, order = options.batch_of(n), self._next_orders(samples.rows, count)
-        times = np.add.outer(np.arange(first, first + count), np.arange(0, n, batch_size) / n).ravel()
-        rates = self.rate * schedules.multipliers(options.schedule, times, options.max_iter)
-        flops = epoch_flops(len(order), *(W.size for W, _ in self.layers))
-        n_calls = len(rates) if self.after_batch is not None else math.ceil(flops / CALL_FLOPS)
+        rates, numbers = self._rates(n, first, count), self._numbers(samples, count)
+        if options.penalty_of_batch:
+            totals = batch_weights(samples.row_weight, order, batch_size, count)
+            scales = (1 / totals).astype(dtype)
+            numbers = BatchNumbers(numbers.rows, numbers.alphas / totals, numbers.l1s / totals, scales)
+        sizes = [W.size for W, _ in self.layers]
+        starts = np.empty((count, sum(sizes)), self.layers[0][0].dtype)
+        n_calls = len(rates)
+        if self.after_batch is None:
+            n_calls = math.ceil(epoch_flops(len(order), *sizes) / CALL_FLOPS)
         n_batches = math.ceil(len(rates) / n_calls)  # of a call
-        starts = np.empty((count, sum(W.size for W, _ in self.layers)), self.layers[0][0].dtype)
         losses = []
         start = time.perf_counter()
         for batch in range(0, len(rates), n_batches):
-            rows = order if n_calls == 1 else order[batch * batch_size : (batch + n_batches) * batch_size]
-            found = self._descend(samples, rows, rates[batch : batch + n_batches], starts)
+            some = slice(batch, batch + n_batches)
+            rows = order if n_calls == 1 else order[some.start * batch_size : some.stop * batch_size]
+            found = self._descend(samples, rows, rates[some], numbers, some, starts)
             if batch == 0:
                 penalties = np.repeat(self._penalties(starts), len(rates) // count)
                 if options.penalty_of_batch:
-                    penalties /= batch_weights(samples.row_weight, order, batch_size, count)
-            losses.append(penalties[batch : batch + n_batches] + found)
+                    penalties /= totals
+            losses.append(penalties[some] + found)
             if self.after_batch is not None and self.after_batch(batch, losses[-1][0], rates[batch]):
                 break
-        return np.concatenate(losses), time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        return losses[0] if n_calls == 1 else np.concatenate(losses), seconds
 
     def _penalties(self, starts: Array) -> Array:
         """Penalties of weights, those of all layers in each row of `starts`."""
         l2, l1, at = self.options.l2, self.options.l1, 0
-        squares, sizes = np.zeros(len(starts)), np.zeros(len(starts))
+        squares, sizes = 0.0, 0.0
         with np.errstate(over="ignore"):
             for W, _ in self.layers:
                 of_layer = starts[:, at : at + W.size]
                 at += W.size
-                squares += np.add.reduce(np.square(of_layer, dtype=float), axis=1)
+                squares = squares + np.add.reduce(np.square(of_layer, dtype=float), axis=1)
                 if l1:
-                    sizes += [np.sum(np.abs(weights), dtype=float) for weights in of_layer]
+                    sizes = sizes + np.array([np.sum(np.abs(weights), dtype=float) for weights in of_layer])
         return l2 / 2 * squares + l1 * sizes if l1 else l2 / 2 * squares
 
-    def _descend(self, samples: Samples, order: Array, rates: Array, starts: Array) -> Array:
-        """Step on batches of epochs, one for each row of `starts`, which becomes their first weights.
+    def _descend(
+        self,
+        samples: Samples,
+        order: Array,
+        rates: Array,
+        numbers: BatchNumbers,
+        some: slice,
+        starts: Array,
+    ) -> Array:
+        """Step on some of the batches; return the loss of each before its step, without penalty.
 
-        Returns the loss of each batch before its step, without penalty.
+        They are of an epoch for each row of `starts`, which becomes its first weights.
         """
-        options, dtype, count = self.options, samples.X.dtype, len(starts)
-        n = len(order) // count
-        batch_size = options.batch_of(len(samples))
-        alphas, l1s = np.full(len(rates), float(options.l2)), np.full(len(rates), float(options.l1))
-        if options.penalty_of_batch:
-            totals = batch_weights(samples.row_weight, order, batch_size, count)
-            alphas, l1s, scales = alphas / totals, l1s / totals, (1 / totals).astype(dtype)
-        else:
-            sizes = np.tile(self._sizes(n), count)
-            scales = dtype.type(1 / (samples.mean_weight or 1)) / sizes.astype(dtype)
+        options = self.options
         return _kernels.epoch(
             samples.X,
             samples.y,
@@ -418,15 +456,15 @@ class Trainer:
             order,
             self.layers,
             rates,
-            batch_size,
-            alphas,
-            scales,
+            options.batch_of(len(samples)),
+            numbers.alphas[some],
+            numbers.scales[some],
             options.n_threads,
             loss=loss_of(samples.y),
             label_smoothing=options.label_smoothing,
             optimizer=options.optimizer,
             states=self.states,
-            l1s=l1s,
+            l1s=numbers.l1s[some],
             clip_norm=self.clip_norm,
             max_norm=options.max_norm,
             shift=self.shift,
