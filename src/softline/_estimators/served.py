@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
-from sklearn.pipeline import Pipeline
 
 from softline._estimators._sklearn import constraints_of, make_constraint
 from softline._estimators.labels import n_columns
@@ -207,6 +206,8 @@ def explain(
     >>> explain(LogisticRegression(), csr_array(X))
     'LogisticRegression is fitted by scikit-learn, because X is sparse'
     """
+    from sklearn.pipeline import Pipeline  # late, because estimators do not need it
+
     if isinstance(estimator, Pipeline):
         if X is not None and len(estimator.steps) > 1:
             X = clone(estimator[:-1]).fit_transform(X, y)

@@ -209,16 +209,17 @@ def smoothness(
 
     v: Array = np.random.RandomState(0).standard_normal(D + 1)
     u, g, sum_u = np.empty((n, 1), dtype), np.empty((1, D), dtype), np.empty(1, dtype)
-    eigenvalue: Any = 0.0
+    # Sums by einsum, not by BLAS, because its bits depend on its threads.
+    eigenvalue: Any = np.sqrt(np.einsum("d,d", v, v))
     for _ in range(ITERATIONS):
-        # Sums by einsum, not by BLAS, because its bits depend on its threads.
-        v /= np.sqrt(np.einsum("d,d", v, v))
+        v /= eigenvalue
         w = scale * v[:D]
         offset = bias * v[D] - np.einsum("d,d", w, center)
         _kernels.scores(X, rows, w[None].astype(dtype), np.array([offset], dtype), u, n_threads)
         u *= share
         _kernels.gradient(X, rows, u, g, sum_u, n_threads)
-        v = np.append(scale * (g[0] - center * sum_u[0]), bias * sum_u[0])
+        v[:D] = scale * (g[0] - center * sum_u[0])
+        v[D] = bias * sum_u[0]
         eigenvalue = np.sqrt(np.einsum("d,d", v, v))
         if eigenvalue == 0:
             break
