@@ -100,9 +100,27 @@ def test_epochs_in_one_call_are_those_of_a_call_each(model, weighed):
     assert together.random_state.randint(2**31) == one_by_one.random_state.randint(2**31)
 
 
+@pytest.mark.parametrize("batch_size", [1, 5, 20])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_epochs_in_one_call_end_where_the_rate_is_lowered(batch_size):
+    """By a few rows that are much longer than the others."""
+    long, y = np.random.default_rng(0).standard_normal((300, 5)), Y[:300] % 3
+    long[::40] *= 300
+    models = [
+        SoftmaxClassifier(batch_size=batch_size, random_state=np.random.RandomState(0)) for _ in range(2)
+    ]
+    rates = []
+    models[0].fit(long, y, callback=lambda epoch: rates.append(epoch.model.learning_rate_))
+    models[1].fit(long, y)
+    assert len(set(rates)) > 2 and models[1].learning_rate_ == rates[-1]
+    assert models[0].loss_curve_ == models[1].loss_curve_
+    assert np.array_equal(models[0].coef_, models[1].coef_)
+    assert models[0].random_state.randint(2**31) == models[1].random_state.randint(2**31)
+
+
 def test_epochs_in_one_call_end_where_one_diverges():
     """With the history and the weights before it."""
-    models = [SoftmaxClassifier(learning_rate=rate, batch_size=30, random_state=0) for rate in (3e38, 3e38)]
+    models = [SoftmaxClassifier(learning_rate=3e38, batch_size=30, random_state=0) for _ in range(2)]
     for model, callback in zip(models, (None, heard), strict=True):
         with pytest.raises(DivergenceError, match="in epoch"):
             model.fit(X[:300].astype(np.float32), Y[:300], callback=callback)

@@ -109,7 +109,7 @@ class LinearPredictor:
 
     @classmethod
     def _get_param_names(cls) -> list[str]:
-        return list(names_of_parameters(cls))
+        return list(names_of_parameters(cast(Any, cls)))
 
     @overload
     def _validate(self, X: Any, *, reset: bool) -> Rows: ...
@@ -117,7 +117,7 @@ class LinearPredictor:
     @overload
     def _validate(self, X: Any, y: ArrayLike, *, reset: bool) -> tuple[Rows, Array]: ...
 
-    def _validate(self, X: Any, y: ArrayLike = "no_validation", *, reset: bool) -> Rows | tuple[Rows, Array]:
+    def _validate(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Rows | tuple[Rows, Array]:
         """X as Rows, in its own dtype where the kernels read it; and y if there is one.
 
         With y, X is checked to be finite; without, that is left to the scores, which NaN and infinity reach.

@@ -424,7 +424,7 @@ class Trainer:
     def _penalties(self, starts: Array) -> Array:
         """Penalties of weights, those of all layers in each row of `starts`."""
         l2, l1, at = self.options.l2, self.options.l1, 0
-        squares, sizes = 0.0, 0.0
+        squares = sizes = np.zeros(len(starts))
         with np.errstate(over="ignore"):
             for W, _ in self.layers:
                 of_layer = starts[:, at : at + W.size]
