@@ -722,11 +722,15 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             self._raise_if_not_finite(X)
         return scores
 
-    def _scores(self, X: Any) -> Floats:
-        """Scores (N, C); their softmax is the probabilities."""
+    def _codes(self, X: Any) -> Array:
+        scores = self._outputs(X)
+        return scores[:, 0] > 0 if self.n_outputs_ == 1 else scores.argmax(axis=1)
+
+    def _probabilities(self, X: Any, log: bool = False) -> Floats:
         scores = self._outputs(X)
         if self.n_outputs_ == 1:
-            return scores * np.array([-0.5, 0.5], scores.dtype)
+            scores = scores * np.array([-0.5, 0.5], scores.dtype)
+        (_kernels.log_softmax if log else _kernels.softmax)(scores, self.n_threads)
         return scores
 
     def decision_function(self, X: MatrixLike) -> Floats:

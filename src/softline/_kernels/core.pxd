@@ -37,6 +37,12 @@ cdef extern from "softline.h" nogil:
         SOFTLINE_ADAM
         SOFTLINE_AVERAGE
     enum:
+        SOFTLINE_SCORES
+        SOFTLINE_PROBABILITIES
+        SOFTLINE_LOGARITHMS
+        SOFTLINE_CLASSES
+        SOFTLINE_TASK_STRIPS
+    enum:
         SOFTLINE_IDENTITY
         SOFTLINE_RELU
         SOFTLINE_LEAKY_RELU
@@ -216,6 +222,8 @@ cdef extern from "softline.h" nogil:
         int n_layers
         double *squares
         unsigned char *finite
+        int wanted
+        ptrdiff_t *classes
         ptrdiff_t strips
         void *shared
         void *room
@@ -229,7 +237,7 @@ cdef extern from "softline.h" nogil:
         softline_work *candidates
         softline_work *column_stats
         softline_work *newton
-        softline_work *scores
+        softline_work *predictions
         softline_work *softmax
         softline_work *losses
         softline_work *gradient
@@ -299,6 +307,7 @@ cdef const softline_kernels *table(ptrdiff_t real) noexcept nogil
 cdef int check_length(str name, ptrdiff_t given, ptrdiff_t wanted, str why) except -1
 cdef softline_matrix matrix(A, str name, ptrdiff_t real, ptrdiff_t rows, ptrdiff_t columns,
                             bint written=*) except *
+cdef void *contiguous(a, str name, bint floats, ptrdiff_t item, ptrdiff_t n, bint written) except? NULL
 cdef void *vector(a, str name, ptrdiff_t real, ptrdiff_t n, bint written=*) except? NULL
 cdef void *optional(a, str name, ptrdiff_t real, ptrdiff_t n, bint written=*) except? NULL
 cdef double *doubles(a, str name, ptrdiff_t n, bint written=*) except? NULL
