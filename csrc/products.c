@@ -242,8 +242,8 @@ static void load_strip(const real *M, ptrdiff_t ldm, const ptrdiff_t *idx, ptrdi
         }
 }
 
-/* Where short rows lie one after the other, whole registers are written, and what is beyond a row is
- * overwritten by the next: masked stores are slow. */
+/* Where short rows lie one after the other, whole registers are written, and what is beyond a row
+ * is overwritten by the next: masked stores are slow. */
 static void store_strip(const real *S, ptrdiff_t n, ptrdiff_t K, real *M, ptrdiff_t ldm) {
     const ptrdiff_t last_whole = K < REG_LANES && ldm == K ? n * K - REG_LANES : -1;
     if (K == 1 && ldm == 1) {

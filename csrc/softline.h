@@ -353,7 +353,7 @@ typedef struct softline_kernels {
     softline_work *newton;       /* softline_newton; of doubles alone */
     /* of a softline_call: */
     softline_work *predictions; /* out, or classes, from the scores X idx A^T + b; finite; room */
-    softline_work *softmax;  /* A in place, its logarithm if `log`; room K * L */
+    softline_work *softmax;     /* A in place, its logarithm if `log`; room K * L */
     softline_work *losses;   /* losses of scores A; with weight, out = the gradient; room 2 K L */
     softline_work *gradient; /* out = A^T X idx, db = column sums of A; shared: A in strips */
     softline_work *step;     /* A and b (db) by the gradient B, b; shared: drift */

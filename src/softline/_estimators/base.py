@@ -68,9 +68,22 @@ def as_numbers(X: Array, converted_to: Any) -> Array:
     return X.astype(np.float64)
 
 
+def is_plain(model: Any, X: Any) -> bool:
+    """Whether X is an array that a fitted model takes as it is: nothing to convert, no names to compare."""
+    return bool(
+        type(X) is np.ndarray
+        and X.ndim == 2
+        and len(X) > 0
+        and X.shape[1] == getattr(model, "n_features_in_", None)
+        and not hasattr(model, "feature_names_in_")
+        and kernels_read(X.dtype)
+    )
+
+
 class LinearPredictor:
-    """Mixin of estimators that predict by `coef_`, `intercept_` and `classes_`; networks override
-    `_outputs`, `_codes` and `_probabilities`.
+    """Mixin of estimators that predict by `coef_`, `intercept_` and `classes_`.
+
+    Networks override `_outputs`, `_codes` and `_probabilities`.
 
     `coef_` (C, D) has a row a class; or, as scikit-learn has it for two classes, one row: the log-odds of
     ``classes_[1]``.
@@ -111,9 +124,7 @@ class LinearPredictor:
             if not _kernels.scores(X, None, zeros, None, scores, self.n_threads):  # 0 times infinity is NaN
                 self._raise_if_not_finite(X)
             return X, self._check_matrix(y, X.dtype, reset) if soft else y
-        if not (converted is None and type(X) is np.ndarray and X.ndim == 2 and len(X) > 0) or (
-            X.shape[1] != getattr(self, "n_features_in_", None) or hasattr(self, "feature_names_in_")
-        ):
+        if not is_plain(self, X):
             X = as_numbers(validate_data(self, X, reset=reset, **options), converted)
         return Rows(X)
 
