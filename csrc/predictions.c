@@ -1,4 +1,6 @@
 /* Predictions: the scores of rows, and what is made of them while they are in cache. */
+#include <string.h>
+
 #include "elements.h"
 #include "simd.h"
 #include "softline.h"
@@ -59,10 +61,11 @@ static void column_scores(const real *columns, ptrdiff_t D, const real *W, ptrdi
 
 /* ---- what is made of scores ------------------------------------------------------------------ */
 
-/* The number of the largest of K scores of each row, the first of equal ones; NaN counts as the
+/* The names of the largest of K scores of each row, the first of equal ones; NaN counts as the
  * largest, as in NumPy. */
-static void largest_scores(const real *S, ptrdiff_t n, ptrdiff_t K, ptrdiff_t *numbers) {
-    bits lanes[64 / sizeof(real)];
+static void largest_scores(const real *S, ptrdiff_t n, ptrdiff_t K, const char *names,
+                           ptrdiff_t name_bytes, char *classes) {
+    bits numbers[64 / sizeof(real)];
     UNROLL(i, REGS) {
         reg largest = r_load(S + i * REG_LANES);
         mask number = {0};
@@ -72,9 +75,13 @@ static void largest_scores(const real *S, ptrdiff_t n, ptrdiff_t K, ptrdiff_t *n
             largest = r_select(larger, s, largest);
             number = (larger & ((mask){0} + (bits)k)) | (~larger & number);
         }
-        memcpy(lanes + i * REG_LANES, &number, sizeof number);
+        memcpy(numbers + i * REG_LANES, &number, sizeof number);
     }
-    for (ptrdiff_t r = 0; r < n; r++) numbers[r] = lanes[r];
+    if (name_bytes == 8) /* whose copies the compiler writes out */
+        for (ptrdiff_t r = 0; r < n; r++) memcpy(classes + 8 * r, names + 8 * numbers[r], 8);
+    else
+        for (ptrdiff_t r = 0; r < n; r++)
+            memcpy(classes + name_bytes * r, names + name_bytes * numbers[r], (size_t)name_bytes);
 }
 
 /* Write what is `wanted` of a strip of K scores, of the rows from `first` on. One output is the
@@ -88,7 +95,7 @@ static void tell(const softline_call *c, real *S, ptrdiff_t K, ptrdiff_t first, 
         K = 2;
     }
     if (c->wanted == SOFTLINE_CLASSES) {
-        largest_scores(S, n, K, c->classes + first);
+        largest_scores(S, n, K, c->names, c->name_bytes, c->classes + first * c->name_bytes);
         return;
     }
     if (c->wanted != SOFTLINE_SCORES) softmax_strip(S, K, c->wanted == SOFTLINE_LOGARITHMS);

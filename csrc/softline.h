@@ -335,9 +335,11 @@ typedef struct softline_call {
     double *squares;
     unsigned char *finite; /* (threads) */
     int wanted;            /* of predictions */
-    ptrdiff_t *classes;    /* (n) */
-    ptrdiff_t strips;      /* of a task */
-    void *shared, *room;   /* for all threads; (threads, room_size) */
+    const char *names;     /* (K), name_bytes each: of the outputs; or of both classes of one */
+    ptrdiff_t name_bytes;
+    char *classes;       /* (n), as names */
+    ptrdiff_t strips;    /* of a task */
+    void *shared, *room; /* for all threads; (threads, room_size) */
     ptrdiff_t room_size;
 } softline_call;
 

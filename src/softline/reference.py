@@ -154,10 +154,12 @@ def probabilities(
     return finite
 
 
-def classes(X: Array | Rows, W: Array, b: Array | None, out: Array, n_threads: int | None = None) -> bool:
-    """Write the number of the largest of the scores X W^T + b into `out` (N,) int; of equal ones, the first.
+def classes(
+    X: Array | Rows, W: Array, b: Array | None, names: Array, out: Array, n_threads: int | None = None
+) -> bool:
+    """Write the name of the largest of the scores X W^T + b into `out` (N,); of equal ones, the first.
 
-    W and b of one row are the log-odds of the second of two classes.
+    W and b of one row are the log-odds of the second of two classes; `names` are of all classes.
 
     Returns
     -------
@@ -166,8 +168,8 @@ def classes(X: Array | Rows, W: Array, b: Array | None, out: Array, n_threads: i
     """
     found = np.empty((len(out), len(W)), W.dtype)
     finite = scores(X, None, W, b, found)
-    if found.shape[1] > 0:
-        out[...] = found[:, 0] > 0 if len(W) == 1 else found.argmax(axis=1)
+    if len(W) > 0:
+        out[...] = names[(found[:, 0] > 0).astype(int) if len(W) == 1 else found.argmax(axis=1)]
     return finite
 
 

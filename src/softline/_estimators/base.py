@@ -83,7 +83,7 @@ def is_plain(model: Any, X: Any) -> bool:
 class LinearPredictor:
     """Mixin of estimators that predict by `coef_`, `intercept_` and `classes_`.
 
-    Networks override `_outputs`, `_codes` and `_probabilities`.
+    Networks override `_outputs`, `_largest` and `_probabilities`.
 
     `coef_` (C, D) has a row a class; or, as scikit-learn has it for two classes, one row: the log-odds of
     ``classes_[1]``.
@@ -188,13 +188,16 @@ class LinearPredictor:
             self._raise_if_not_finite(X)
         return outputs
 
-    def _codes(self, X: ArrayLike) -> Array:
-        """Number of the class of the largest score of each row, a new array."""
+    def _largest(self, X: ArrayLike, names: Array) -> Array:
+        """The one of `names` (C,) for the largest score of each row, a new array."""
+        if names.dtype.hasobject:
+            return names.take(self._largest(X, np.arange(len(names))))
         X, W, b = self._operands(X)
-        codes = np.empty(len(X), np.intp)
-        if not _kernels.classes(X, W, b, codes, self.n_threads):
+        names = names.repeat(2) if len(names) == 1 else np.ascontiguousarray(names)
+        found = np.empty(len(X), names.dtype)
+        if not _kernels.classes(X, W, b, names, found, self.n_threads):
             self._raise_if_not_finite(X)
-        return codes if len(self.classes_) > 1 else np.zeros_like(codes)
+        return found
 
     def decision_function(self, X: ArrayLike) -> Floats:
         """Scores W x + b.
@@ -224,7 +227,7 @@ class LinearPredictor:
         -------
         y : (N,) ndarray of type ``classes_.dtype``
         """
-        return self.classes_.take(self._codes(X))
+        return self._largest(X, self.classes_)
 
 
 class SoftmaxPredictor(LinearPredictor):

@@ -232,11 +232,11 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
         scores: Floats = RidgeClassifier.decision_function(self, X)
         return scores if scores.ndim == 2 else scores[:, None]
 
-    def _codes(self, X: Any) -> Array:
+    def _largest(self, X: Any, names: Array) -> Array:
         if not issparse(X):
-            return super()._codes(X)
+            return super()._largest(X, names)
         scores = self._outputs(X)
-        return scores[:, 0] > 0 if scores.shape[1] == 1 else scores.argmax(axis=1)
+        return names.take(scores[:, 0] > 0 if scores.shape[1] == 1 else scores.argmax(axis=1))
 
     decision_function = as_fitted(LinearPredictor.decision_function)
     predict = as_fitted(LinearPredictor.predict)

@@ -722,9 +722,9 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             self._raise_if_not_finite(X)
         return scores
 
-    def _codes(self, X: Any) -> Array:
+    def _largest(self, X: Any, names: Array) -> Array:
         scores = self._outputs(X)
-        return scores[:, 0] > 0 if self.n_outputs_ == 1 else scores.argmax(axis=1)
+        return names.take(scores[:, 0] > 0 if self.n_outputs_ == 1 else scores.argmax(axis=1))
 
     def _probabilities(self, X: Any, log: bool = False) -> Floats:
         scores = self._outputs(X)

@@ -223,7 +223,9 @@ cdef extern from "softline.h" nogil:
         double *squares
         unsigned char *finite
         int wanted
-        ptrdiff_t *classes
+        const char *names
+        ptrdiff_t name_bytes
+        char *classes
         ptrdiff_t strips
         void *shared
         void *room
@@ -307,7 +309,6 @@ cdef const softline_kernels *table(ptrdiff_t real) noexcept nogil
 cdef int check_length(str name, ptrdiff_t given, ptrdiff_t wanted, str why) except -1
 cdef softline_matrix matrix(A, str name, ptrdiff_t real, ptrdiff_t rows, ptrdiff_t columns,
                             bint written=*) except *
-cdef void *contiguous(a, str name, bint floats, ptrdiff_t item, ptrdiff_t n, bint written) except? NULL
 cdef void *vector(a, str name, ptrdiff_t real, ptrdiff_t n, bint written=*) except? NULL
 cdef void *optional(a, str name, ptrdiff_t real, ptrdiff_t n, bint written=*) except? NULL
 cdef double *doubles(a, str name, ptrdiff_t n, bint written=*) except? NULL

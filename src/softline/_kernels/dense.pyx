@@ -10,13 +10,13 @@ into arrays that the caller allocated, and give the same bits for any `n_threads
 """
 
 from libc.math cimport sqrt
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uintptr_t
 from libc.string cimport memset
 from softline._kernels.core cimport (
     SOFTLINE_ADAM, SOFTLINE_AVERAGE, SOFTLINE_HINGE, SOFTLINE_IDENTITY, SOFTLINE_LABELS,
     SOFTLINE_CLASSES, SOFTLINE_LEAKY_RELU, SOFTLINE_LOGARITHMS, SOFTLINE_LOGISTIC, SOFTLINE_MOMENTUM,
     SOFTLINE_NESTEROV, SOFTLINE_PROBABILITIES, SOFTLINE_RELU, SOFTLINE_SCALED, SOFTLINE_SCORES, SOFTLINE_SGD,
-    SOFTLINE_TANH, SOFTLINE_TARGETS, SOFTLINE_TASK_STRIPS, aligned, check_length, contiguous, doubles,
+    SOFTLINE_TANH, SOFTLINE_TARGETS, SOFTLINE_TASK_STRIPS, aligned, check_length, doubles,
     labels_of, matrix, optional, real_bytes, rows_in, rows_of, run, softline_call, softline_layer,
     softline_matrix, softline_next_step, softline_packed, softline_part, softline_rates, softline_rows,
     softline_rule, softline_slab, table, threads_for, vector,
@@ -98,20 +98,34 @@ cdef int check_dropout(double rate) except -1:
 
 def scores(X, idx, W, b, out, n_threads=None):
     """out = X[idx] W^T + b; idx None means all rows, b None means 0. Whether all scores are finite."""
-    return predict(X, idx, W, b, out, SOFTLINE_SCORES, n_threads)
+    return predict(X, idx, W, b, None, out, SOFTLINE_SCORES, n_threads)
 
 
 def probabilities(X, W, b, out, n_threads=None, *, log=False):
     """out = softmax(X W^T + b), or its logarithm. Whether all scores are finite."""
-    return predict(X, None, W, b, out, SOFTLINE_LOGARITHMS if log else SOFTLINE_PROBABILITIES, n_threads)
+    wanted = SOFTLINE_LOGARITHMS if log else SOFTLINE_PROBABILITIES
+    return predict(X, None, W, b, None, out, wanted, n_threads)
 
 
-def classes(X, W, b, out, n_threads=None):
-    """out = the number of the largest score of each row. Whether all scores are finite."""
-    return predict(X, None, W, b, out, SOFTLINE_CLASSES, n_threads)
+def classes(X, W, b, names, out, n_threads=None):
+    """out = the name of the largest score of each row. Whether all scores are finite."""
+    return predict(X, None, W, b, names, out, SOFTLINE_CLASSES, n_threads)
 
 
-cdef bint predict(X, idx, W, b, out, int wanted, n_threads) except -1:
+# The n elements of a vector of any dtype that is no Python object.
+cdef char *bytes_of(a, str name, ptrdiff_t n, bint written) except? NULL:
+    if not isinstance(a, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array; got {type(a).__name__}")
+    if a.ndim != 1 or a.dtype.hasobject or not a.flags.c_contiguous:
+        raise ValueError(f"{name} must be a contiguous vector without Python objects")
+    if written and not a.flags.writeable:
+        raise ValueError(f"{name} is read-only, and would be written to")
+    check_length(name, len(a), n, "elements")
+    cdef uintptr_t at = a.ctypes.data
+    return <char *>at
+
+
+cdef bint predict(X, idx, W, b, names, out, int wanted, n_threads) except -1:
     X = as_rows(X)
     cdef ptrdiff_t real = real_of(W, "W"), lanes = 64 // real, n = X.shape[0], D = X.shape[1], C, strips, part
     cdef ptrdiff_t size, strip_bytes
@@ -124,7 +138,11 @@ cdef bint predict(X, idx, W, b, out, int wanted, n_threads) except -1:
     call.A = matrix(W, "W", real, -1, D)
     C = call.A.rows
     if wanted == SOFTLINE_CLASSES:
-        call.classes = <ptrdiff_t *>contiguous(out, "out", False, sizeof(ptrdiff_t), n, True)
+        call.names = bytes_of(names, "names", 2 if C == 1 else C, False)
+        call.classes = bytes_of(out, "out", n, True)
+        if names.dtype != out.dtype:
+            raise ValueError(f"out must be of the dtype of names, {names.dtype}; got {out.dtype}")
+        call.name_bytes = names.dtype.itemsize
     else:
         call.out = matrix(out, "out", real, n, 2 if C == 1 and wanted != SOFTLINE_SCORES else C, True)
     b = np.zeros(C, W.dtype) if b is None else b
@@ -173,7 +191,8 @@ def gradient(X, idx, dscores, dW, db, n_threads=None):
     cdef int threads = threads_for(n_threads, <double>n * C * D)
     strips = (n + lanes - 1) // lanes
     call.strips = SOFTLINE_TASK_STRIPS
-    _memory = make_room(&call, threads, SOFTLINE_TASK_STRIPS * softline_packed(softline_slab(D, lanes), lanes), real)
+    _memory = make_room(
+        &call, threads, SOFTLINE_TASK_STRIPS * softline_packed(softline_slab(D, lanes), lanes), real)
     _shared = np.empty((strips + 1) * C * 64 + 64, np.uint8)
     call.shared = aligned(_shared)
     run(table(real).gradient, &call, threads, n_threads)

@@ -30,8 +30,8 @@ METRICS = ("manhattan", "euclidean", "sqeuclidean")
 cdef enum:
     CHUNK = 64
     MOST_QUERIES = 128  # of a block
-# Bytes of queries converted at a time.
-cdef ptrdiff_t QUERY_BYTES = 12 << 20
+# Bytes of queries converted at a time: as many as the rows take, between these.
+cdef ptrdiff_t LEAST_BYTES = 1 << 20, MOST_QUERY_BYTES = 12 << 20
 # Elements of queries converted at a time, whose copies stay in cache.
 cdef ptrdiff_t CONVERTED = 1 << 14
 
@@ -44,8 +44,9 @@ cdef int check_pair(Q, X, str metric) except -1:
     return SOFTLINE_L1 if metric == "manhattan" else SOFTLINE_L2
 
 
-cdef ptrdiff_t queries_at_a_time(ptrdiff_t n, ptrdiff_t D, ptrdiff_t item_bytes):
-    return max(<ptrdiff_t>1, min(n, QUERY_BYTES // (max(D, <ptrdiff_t>1) * item_bytes)))
+cdef ptrdiff_t queries_at_a_time(ptrdiff_t n, ptrdiff_t N, ptrdiff_t D, ptrdiff_t item_bytes):
+    cdef ptrdiff_t each = max(D, <ptrdiff_t>1) * item_bytes
+    return max(<ptrdiff_t>1, min(n, min(max(LEAST_BYTES, N * each), MOST_QUERY_BYTES) // each))
 
 
 # ---- all distances -------------------------------------------------------------------------------------
@@ -58,7 +59,7 @@ def distances(Q, X, str metric, double[:, :] out not None, n_threads=None):
         byte_distances(Search(Q, X, kind), metric == "euclidean", out, n_threads)
         return
     rows = Rows(X, dtype=np.float64)
-    step = queries_at_a_time(len(Q), X.shape[1], 8)
+    step = queries_at_a_time(len(Q), len(X), X.shape[1], 8)
     for first in range(0, len(Q), step):
         block = padded(min(step, len(Q) - first), X.shape[1], np.float64)
         block[...] = Q[first:first + step]
@@ -163,7 +164,7 @@ def nearest(Q, X, str metric, double[:, ::1] neigh_dist not None, ptrdiff_t[:, :
         return
     cdef Search search = Search(Q, X, kind) if tree is None else None
     cdef Boxes boxes = None if tree is None else Boxes(tree, X, kind)
-    step = queries_at_a_time(len(Q), X.shape[1], 4 if tree is None else 8)
+    step = queries_at_a_time(len(Q), len(X), X.shape[1], 4 if tree is None else 8)
     for first in range(0, len(Q), step):
         last = min(first + step, len(Q))
         if tree is None:
@@ -438,11 +439,12 @@ cdef class Search:
             high = -np.einsum("ij,ij->i", Q, Q, dtype=float)
             return converted.view(np.uint8), high
         converted, norms = padded(n, D, np.float32), np.empty(n)
-        queries, step = Rows(Q, self.seen.shift, dtype=np.float32), max(1, CONVERTED // max(D, 1))
+        shift, step = self.seen.shift, max(1, CONVERTED // max(D, 1))
         with np.errstate(over="ignore", invalid="ignore"):
             for at in range(0, n, step):
                 block = converted[at:at + step]
-                block[...] = queries[at:at + step]
+                queries = Q[at:at + step].astype(np.float32, copy=False)
+                np.subtract(queries, 0 if shift is None else shift, out=block)
                 np.einsum("ij,ij->i", block, block, out=norms[at:at + step], dtype=float)
         norms[~(norms <= MOST_NORM)] = np.nan
         return converted, (-self.keep * norms if self.metric == SOFTLINE_L2 else self.loss * np.sqrt(norms))
