@@ -68,6 +68,13 @@ def as_numbers(X: Array, converted_to: Any) -> Array:
     return X.astype(np.float64)
 
 
+def largest_of(scores: Floats, names: Array) -> Array:
+    """The one of `names` (C,) for the largest of scores (N, C), or (N, 1): the log-odds of the second of two."""
+    if len(names) == 1:
+        return names.repeat(len(scores))
+    return names.take(scores[:, 0] > 0 if scores.shape[1] == 1 else scores.argmax(axis=1))
+
+
 def is_plain(model: Any, X: Any) -> bool:
     """Whether X is an array that a fitted model takes as it is: nothing to convert, no names to compare."""
     return bool(

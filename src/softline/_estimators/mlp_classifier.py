@@ -25,6 +25,7 @@ from softline._estimators.base import (
     SoftmaxPredictor,
     available_where,
     checks_parameters,
+    largest_of,
 )
 from softline._estimators.description import Output
 from softline._estimators.served import LeavesTheRest, as_fitted
@@ -723,8 +724,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
         return scores
 
     def _largest(self, X: Any, names: Array) -> Array:
-        scores = self._outputs(X)
-        return names.take(scores[:, 0] > 0 if self.n_outputs_ == 1 else scores.argmax(axis=1))
+        return largest_of(self._outputs(X), names)
 
     def _probabilities(self, X: Any, log: bool = False) -> Floats:
         scores = self._outputs(X)
