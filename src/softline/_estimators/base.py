@@ -69,7 +69,7 @@ def as_numbers(X: Array, converted_to: Any) -> Array:
 
 
 def largest_of(scores: Floats, names: Array) -> Array:
-    """The one of `names` (C,) for the largest of scores (N, C), or (N, 1): the log-odds of the second of two."""
+    """The one of `names` (C,) for the largest of scores (N, C), or of one log-odds (N, 1) of two classes."""
     if len(names) == 1:
         return names.repeat(len(scores))
     return names.take(scores[:, 0] > 0 if scores.shape[1] == 1 else scores.argmax(axis=1))
