@@ -234,6 +234,8 @@ class LinearPredictor:
         -------
         y : (N,) ndarray of type ``classes_.dtype``
         """
+        if not hasattr(self, "classes_"):
+            check_is_fitted(self, "classes_")
         return self._largest(X, self.classes_)
 
 
