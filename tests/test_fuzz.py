@@ -56,6 +56,15 @@ def random_arguments(rng, name):
 
     if name == "scores":
         return [X(), idx, array(C, D), array(C), array(rows, C)], threads
+    if name == "probabilities":
+        x = X()
+        return [x, array(C, D), array(C), array(len(x), 2 if C == 1 else C)], threads | {
+            "log": bool(rng.random() < 0.5)
+        }
+    if name == "classes":
+        x = X()
+        names = rng.permutation(9)[: max(C, 2) if C else 0].astype(rng.choice(["i8", "f4", "U3"]))
+        return [x, array(C, D), array(C), names, np.zeros(len(x), names.dtype)], threads
     if name == "gradient":
         return [X(), idx, array(rows, C), array(C, D), array(C)], threads
     if name in ("softmax", "log_softmax"):

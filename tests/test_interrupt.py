@@ -241,7 +241,7 @@ def interrupting(function, call):
 def test_while_it_validates(digits, monkeypatch, model, home):
     X, X_val, y, y_val = digits
     if home is None:
-        monkeypatch.setattr(type(model), "_scores", interrupting(type(model)._scores, 3))
+        monkeypatch.setattr(type(model), "_largest", interrupting(type(model)._largest, 3))
     else:
         monkeypatch.setattr(home, "accuracy", interrupting(home.accuracy, 3))
     with pytest.warns(UserWarning, match="interrupted"):

@@ -121,11 +121,56 @@ def _rows(X: Array | Rows, idx: Array | None) -> Array:
 
 def scores(
     X: Array | Rows, idx: Array | None, W: Array, b: Array | None, out: Array, n_threads: int | None = None
-) -> None:
-    """Write the scores X[idx] W^T + b into `out` (n, C); `b` None means 0."""
+) -> bool:
+    """Write the scores X[idx] W^T + b into `out` (n, C); `b` None means 0.
+
+    Returns
+    -------
+    finite : bool
+        Whether all scores are, as none is of a row with NaN or infinity.
+    """
     out[...] = _rows(X, idx) @ W.T
     if b is not None:
         out += b
+    return bool(np.isfinite(out).all())
+
+
+def probabilities(
+    X: Array | Rows, W: Array, b: Array | None, out: Array, n_threads: int | None = None, *, log: bool = False
+) -> bool:
+    """Write the softmax of the scores X W^T + b into `out` (N, C), or its logarithm.
+
+    W and b of one row are the log-odds of the second of two classes: then `out` is (N, 2).
+
+    Returns
+    -------
+    finite : bool
+        Whether all scores are.
+    """
+    found = np.empty((len(out), len(W)), out.dtype)
+    finite = scores(X, None, W, b, found)
+    out[...] = found * np.array([-0.5, 0.5], out.dtype) if len(W) == 1 else found
+    (log_softmax if log else softmax)(out)
+    return finite
+
+
+def classes(
+    X: Array | Rows, W: Array, b: Array | None, names: Array, out: Array, n_threads: int | None = None
+) -> bool:
+    """Write the name of the largest of the scores X W^T + b into `out` (N,); of equal ones, the first.
+
+    W and b of one row are the log-odds of the second of two classes; `names` are of all classes.
+
+    Returns
+    -------
+    finite : bool
+        Whether all scores are.
+    """
+    found = np.empty((len(out), len(W)), W.dtype)
+    finite = scores(X, None, W, b, found)
+    if len(W) > 0:
+        out[...] = names[(found[:, 0] > 0).astype(int) if len(W) == 1 else found.argmax(axis=1)]
+    return finite
 
 
 def softmax(scores: Array, n_threads: int | None = None) -> None:

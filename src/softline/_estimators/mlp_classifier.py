@@ -25,6 +25,7 @@ from softline._estimators.base import (
     SoftmaxPredictor,
     available_where,
     checks_parameters,
+    largest_of,
 )
 from softline._estimators.description import Output
 from softline._estimators.served import LeavesTheRest, as_fitted
@@ -726,11 +727,14 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             self._raise_if_not_finite(X)
         return scores
 
-    def _scores(self, X: Any) -> Floats:
-        """Scores (N, C); their softmax is the probabilities."""
+    def _largest(self, X: Any, names: Array) -> Array:
+        return largest_of(self._outputs(X), names)
+
+    def _probabilities(self, X: Any, log: bool = False) -> Floats:
         scores = self._outputs(X)
         if self.n_outputs_ == 1:
-            return scores * np.array([-0.5, 0.5], scores.dtype)
+            scores = scores * np.array([-0.5, 0.5], scores.dtype)
+        (_kernels.log_softmax if log else _kernels.softmax)(scores, self.n_threads)
         return scores
 
     def decision_function(self, X: MatrixLike) -> Floats:

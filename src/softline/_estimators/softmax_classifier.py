@@ -394,7 +394,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             nonlocal score
             if score is None:
                 assert validation is not None
-                predicted = self._scores(validation.X.array).argmax(axis=1)
+                predicted = self._largest(validation.X.array, np.arange(len(self.classes_)))
                 score = float(np.mean(predicted == self._strata(validation.y)))
             return score
 
