@@ -17,15 +17,31 @@ static int consecutive(const ptrdiff_t *idx, ptrdiff_t n) {
     return i == n;
 }
 
-/* `count` rows as `columns` (D, L), a row a lane: transposed, if they do not lie so. `packed` is
- * room for rows of other dtypes. */
-static void load_columns(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t count, ptrdiff_t D,
-                         real *packed, real *columns) {
+/* As load_strip, of LANES rows of D features, one after the other, with as many elements of other
+ * rows behind them as a register has, which are read with the last row's. */
+static void load_whole_strip(const real *x, ptrdiff_t D, real *columns) {
+    for (ptrdiff_t d = 0; d < D; d += REG_LANES)
+        UNROLL(g, REGS) {
+            reg row[REG_LANES];
+            UNROLL(i, REG_LANES) row[i] = r_load(x + (g * REG_LANES + i) * D + d);
+            r_transpose(row);
+            UNROLL(i, REG_LANES) r_store(columns + (d + i) * LANES + g * REG_LANES, row[i]);
+        }
+}
+
+/* `count` rows as `columns` (D, L), a row a lane: transposed, if they do not lie so. Of rows in
+ * order `after` is how many come after them. `packed` is room for rows of other dtypes. */
+static void load_columns(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t count,
+                         ptrdiff_t after, ptrdiff_t D, real *packed, real *columns) {
     const ptrdiff_t size = sizeof(real);
     const int as_is = X->dtype == (size == 4 ? SOFTLINE_F32 : SOFTLINE_F64) && !X->shift &&
                       !X->scale && X->row_bytes % size == 0;
     if (as_is && X->column_bytes == size) {
-        load_strip((const real *)X->data, X->row_bytes / size, idx, count, D, columns);
+        const real *x = (const real *)X->data;
+        if (X->row_bytes == D * size && count == LANES && after * D >= REG_LANES)
+            load_whole_strip(x + idx[0] * D, D, columns);
+        else
+            load_strip(x, X->row_bytes / size, idx, count, D, columns);
         return;
     }
     if (as_is && X->row_bytes == size && consecutive(idx, count)) {
@@ -40,22 +56,52 @@ static void load_columns(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t
                    columns + d * LANES);
 }
 
-/* S = W X for a strip. Features d, d + L, ... add up as in lane d of a vector, and these sums as
- * the lanes do in vsums: the bits are those of `scores`. */
+/* Outputs of which sums are computed at once. */
+#define COLUMN_OUTPUTS 2
+
+/* Sums of the features i, i + L, ... for some outputs. */
+INLINE void sums_of_1(const int outputs, const ptrdiff_t i, const real *columns, ptrdiff_t D,
+                      const real *W, ptrdiff_t ldw, vec *sum) {
+    UNROLL(k, outputs) sum[k] = vset1(0);
+    for (ptrdiff_t d = i; d < D; d += LANES) {
+        const vec x = vload(columns + d * LANES);
+        UNROLL(k, outputs) sum[k] = vfma(x, vset1(W[k * ldw + d]), sum[k]);
+    }
+}
+
+/* The sum of `count` of these sums, those of i, i + L / count, ...: as vsums adds lanes up, in the
+ * same tree. */
+#define SUMS_OF(count, half)                                                                       \
+    INLINE void sums_of_##count(const int outputs, const ptrdiff_t i, const real *columns,         \
+                                ptrdiff_t D, const real *W, ptrdiff_t ldw, vec *sum) {             \
+        sums_of_##half(outputs, i, columns, D, W, ldw, sum);                                       \
+        if (i + LANES / count >= D) return;                                                        \
+        vec other[COLUMN_OUTPUTS];                                                                 \
+        sums_of_##half(outputs, i + LANES / count, columns, D, W, ldw, other);                     \
+        UNROLL(k, outputs) sum[k] = vadd(sum[k], other[k]);                                        \
+    }
+SUMS_OF(2, 1)
+SUMS_OF(4, 2)
+SUMS_OF(8, 4)
+#ifdef SOFTLINE_DOUBLE
+#define SUMS_OF_ALL sums_of_8
+#else
+SUMS_OF(16, 8)
+#define SUMS_OF_ALL sums_of_16
+#endif
+
+/* S = W X + b for a strip, with the bits of `scores`. */
 static void column_scores(const real *columns, ptrdiff_t D, const real *W, ptrdiff_t ldw,
-                          ptrdiff_t K, real *S) {
-    const ptrdiff_t n_sums = MAX(MIN(D, LANES), 1);
-    vec sum[64 / sizeof(real)];
-    for (ptrdiff_t k = 0; k < K; k++, W += ldw) {
-        for (ptrdiff_t i = 0; i < n_sums; i++) {
-            sum[i] = vset1(0);
-            for (ptrdiff_t d = i; d < D; d += LANES)
-                sum[i] = vfma(vload(columns + d * LANES), vset1(W[d]), sum[i]);
-        }
-        for (ptrdiff_t half = LANES / 2; half; half /= 2)
-            for (ptrdiff_t i = 0; i < half && i + half < n_sums; i++)
-                sum[i] = vadd(sum[i], sum[i + half]);
-        vstore(S + k * LANES, sum[0]);
+                          const real *b, ptrdiff_t K, real *S) {
+    vec sum[COLUMN_OUTPUTS];
+    ptrdiff_t k = 0;
+    for (; k + COLUMN_OUTPUTS <= K; k += COLUMN_OUTPUTS) {
+        SUMS_OF_ALL(COLUMN_OUTPUTS, 0, columns, D, W + k * ldw, ldw, sum);
+        UNROLL(i, COLUMN_OUTPUTS) vstore(S + (k + i) * LANES, vadd(vset1(b[k + i]), sum[i]));
+    }
+    for (; k < K; k++) {
+        SUMS_OF_ALL(1, 0, columns, D, W + k * ldw, ldw, sum);
+        vstore(S + k * LANES, vadd(vset1(b[k]), sum[0]));
     }
 }
 
@@ -128,10 +174,12 @@ static void predictions(void *operands, softline_team *team, int thread) {
             const ptrdiff_t n = MIN(LANES, count - i);
             if (few) {
                 real *columns = packed + softline_packed(D, LANES);
-                load_columns(&X, idx + i, n, D, packed, columns);
-                column_scores(columns, D, c->A.at, c->A.ld, K, S + i * K);
+                const ptrdiff_t after = c->idx ? 0 : c->n - first - i - n;
+                load_columns(&X, idx + i, n, after, D, packed, columns);
+                column_scores(columns, D, c->A.at, c->A.ld, c->b, K, sums);
+            } else {
+                add_parts(S + i * K, size, parts, c->b, K, sums);
             }
-            add_parts(S + i * K, size, parts, c->b, K, sums);
             for (ptrdiff_t k = 0; k < K; k++) { /* s - s is NaN where s is not finite */
                 const vec s = vload(sums + k * LANES);
                 not_finite = vadd(not_finite, vsub(s, s));

@@ -242,15 +242,15 @@ static void load_strip(const real *M, ptrdiff_t ldm, const ptrdiff_t *idx, ptrdi
         }
 }
 
-/* Where short rows lie one after the other, whole registers are written, and what is beyond a row
- * is overwritten by the next: masked stores are slow. */
+/* Where rows lie one after the other, whole registers are written, and what is beyond a row is
+ * overwritten by the first columns of the next, which come last: masked stores are slow. */
 static void store_strip(const real *S, ptrdiff_t n, ptrdiff_t K, real *M, ptrdiff_t ldm) {
-    const ptrdiff_t last_whole = K < REG_LANES && ldm == K ? n * K - REG_LANES : -1;
+    const ptrdiff_t last_whole = ldm == K ? n * K - REG_LANES : -1;
     if (K == 1 && ldm == 1) {
         vstore_n(M, vload(S), n);
         return;
     }
-    for (ptrdiff_t c = 0; c < K; c += REG_LANES)
+    for (ptrdiff_t c = (K - 1) / REG_LANES * REG_LANES; c >= 0; c -= REG_LANES)
         for (ptrdiff_t r = 0; r < n; r += REG_LANES) {
             reg x[REG_LANES];
             UNROLL(i, REG_LANES) x[i] = c + i < K ? r_load(S + (c + i) * LANES + r) : (reg){0};
@@ -258,7 +258,7 @@ static void store_strip(const real *S, ptrdiff_t n, ptrdiff_t K, real *M, ptrdif
             UNROLL(i, REG_LANES)
                 if (r + i < n)
                     r_store_n(M + (r + i) * ldm + c, x[i],
-                              (r + i) * K <= last_whole ? REG_LANES : K - c);
+                              (r + i) * K + c <= last_whole ? REG_LANES : K - c);
         }
 }
 
