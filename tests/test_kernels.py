@@ -120,7 +120,7 @@ def test_probabilities_and_classes(isa, dtype):
 @isas
 @dtypes
 @pytest.mark.parametrize("D", [0, 1, 2, 5, 8, 17, 20, 40, 48, 90, 96, 97])
-@pytest.mark.parametrize("n_classes", [1, 2, 3, 7])
+@pytest.mark.parametrize("n_classes", [1, 2, 3, 7, 10])
 def test_scores_are_those_of_a_row_alone(isa, dtype, D, n_classes):
     """However many there are, and however they lie: few features are scored by columns, many by dots."""
     rng = np.random.default_rng(D)
@@ -128,12 +128,14 @@ def test_scores_are_those_of_a_row_alone(isa, dtype, D, n_classes):
     b = rng.standard_normal(n_classes).astype(dtype)
     X = np.zeros((37, D + 400), dtype)  # zeros add nothing, and so many features are dot products
     X[:, :D] = rng.standard_normal((37, D)).astype(np.float16)
-    by_dots, out = np.empty((2, 37, n_classes), dtype)
+    by_dots, out = np.empty((37, n_classes), dtype), np.full((40, n_classes), 7, dtype)
+    beyond, out = out[37:], out[:37]
     _kernels.scores(X, None, W, b, by_dots)
-    W = W[:, :D].copy()
-    for rows in (X[:, :D], np.asfortranarray(X[:, :D]), X[:, :D].astype(np.float16), X[::-1, :D][::-1]):
+    W, few = W[:, :D].copy(), X[:, :D]
+    for rows in (few, few.copy(), np.asfortranarray(few), few.astype(np.float16), few[::-1].copy()[::-1]):
         assert _kernels.scores(rows, None, W, b, out)
         np.testing.assert_array_equal(out, by_dots)
+        assert (beyond == 7).all()
         _kernels.scores(rows, np.arange(37)[::-1].copy(), W, b, out)
         np.testing.assert_array_equal(out, by_dots[::-1])
         for i in (0, 36):
