@@ -10,6 +10,8 @@
 
 #include "losses.c"
 
+#include "predictions.c"
+
 #include "network.c"
 
 #include "epoch.c"
@@ -41,7 +43,7 @@ const softline_kernels SOFTLINE_TABLE = {
 #ifdef SOFTLINE_DOUBLE
     .newton = newton,
 #endif
-    .scores = scores_all,
+    .predictions = predictions,
     .softmax = softmax_all,
     .losses = losses_all,
     .gradient = gradient_all,

@@ -13,6 +13,16 @@ INLINE void strip_exp(real *S, ptrdiff_t K, const int keep, vec *largest, vec *s
     *largest = vset1(-INFINITY);
     *sum = vset1(0);
     for (ptrdiff_t c = 0; c < K; c++) *largest = vmax(*largest, vload(S + c * LANES));
+    if (K == 2) { /* the larger of two has the exponential 1, or NaN if it is infinite */
+        const vec apart = vsub(vload(S + LANES), vload(S)), e = vexp(vminus_abs(apart));
+        const vec one = vadd(vset1(1), vsub(*largest, *largest));
+        if (keep) {
+            vstore(S, vselect_positive(apart, e, one));
+            vstore(S + LANES, vselect_negative(apart, e, one));
+        }
+        *sum = vadd(one, e);
+        return;
+    }
     for (ptrdiff_t c = 0; c < K; c++) {
         const vec e = vexp(vsub(vload(S + c * LANES), *largest));
         if (keep) vstore(S + c * LANES, e);

@@ -242,14 +242,23 @@ static void load_strip(const real *M, ptrdiff_t ldm, const ptrdiff_t *idx, ptrdi
         }
 }
 
+/* Where rows lie one after the other, whole registers are written, and what is beyond a row is
+ * overwritten by the first columns of the next, which come last: masked stores are slow. */
 static void store_strip(const real *S, ptrdiff_t n, ptrdiff_t K, real *M, ptrdiff_t ldm) {
-    for (ptrdiff_t c = 0; c < K; c += REG_LANES)
+    const ptrdiff_t last_whole = ldm == K ? n * K - REG_LANES : -1;
+    if (K == 1 && ldm == 1) {
+        vstore_n(M, vload(S), n);
+        return;
+    }
+    for (ptrdiff_t c = (K - 1) / REG_LANES * REG_LANES; c >= 0; c -= REG_LANES)
         for (ptrdiff_t r = 0; r < n; r += REG_LANES) {
             reg x[REG_LANES];
             UNROLL(i, REG_LANES) x[i] = c + i < K ? r_load(S + (c + i) * LANES + r) : (reg){0};
             r_transpose(x);
             UNROLL(i, REG_LANES)
-                if (r + i < n) r_store_n(M + (r + i) * ldm + c, x[i], K - c);
+                if (r + i < n)
+                    r_store_n(M + (r + i) * ldm + c, x[i],
+                              (r + i) * K + c <= last_whole ? REG_LANES : K - c);
         }
 }
 
@@ -387,27 +396,6 @@ static void gradient(const product *p, ptrdiff_t slab, const step *u, const soft
 
 /* ---- by themselves ----------------------------------------------------------------------------
  */
-
-/* Room of a thread: packed rows of a task, (parts + 1) strips of its scores. */
-static void scores_all(void *operands, softline_team *team, int thread) {
-    const softline_call *c = operands;
-    softline_worker w = softline_join(team, thread);
-    const ptrdiff_t K = c->A.rows, rows = c->strips * LANES, size = rows * K;
-    const ptrdiff_t part = softline_part(c->D, LANES), parts = STEPS(c->D, part);
-    real *packed = (real *)c->room + thread * c->room_size;
-    real *S = packed + c->strips * softline_packed(part, LANES), *sums = S + parts * size;
-    for (ptrdiff_t task; softline_next_task(&w, STEPS(c->n, rows), &task);) {
-        const ptrdiff_t first = task * rows, count = MIN(rows, c->n - first);
-        scores_by_parts(c->X, c->idx + first, count, MIN(rows, c->n - first - count), c->D, packed,
-                        c->A.at, c->A.ld, K, S, size);
-        for (ptrdiff_t i = 0; i < count; i += LANES) {
-            add_parts(S + i * K, size, parts, c->b, K, sums);
-            store_strip(sums, MIN(LANES, count - i), K, (real *)c->out.at + (first + i) * c->out.ld,
-                        c->out.ld);
-        }
-    }
-    softline_end(&w, STEPS(c->n, rows));
-}
 
 /* Room of a thread: packed rows of a task. */
 static void gradient_all(void *operands, softline_team *team, int thread) {

@@ -399,36 +399,6 @@ INLINE int32_t r_sum_bits(mask a) {
 }
 #endif
 
-/* ZIP_<lanes of a register>(o): the lower (o = 0) or upper (o = half) halves of two registers, lane
- * by lane in turn. */
-#define ZIP_16(o)                                                                                  \
-    0 + o, 16 + o, 1 + o, 17 + o, 2 + o, 18 + o, 3 + o, 19 + o, 4 + o, 20 + o, 5 + o, 21 + o,      \
-        6 + o, 22 + o, 7 + o, 23 + o
-#define ZIP_8(o) 0 + o, 8 + o, 1 + o, 9 + o, 2 + o, 10 + o, 3 + o, 11 + o
-#define ZIP_4(o) 0 + o, 4 + o, 1 + o, 5 + o
-#define ZIP_2(o) 0 + o, 2 + o
-#if REG_BYTES == 64 && !defined(SOFTLINE_DOUBLE)
-#define ZIP ZIP_16
-#elif REG_BYTES == 64 || (REG_BYTES == 32 && !defined(SOFTLINE_DOUBLE))
-#define ZIP ZIP_8
-#elif REG_BYTES == 32 || !defined(SOFTLINE_DOUBLE)
-#define ZIP ZIP_4
-#else
-#define ZIP ZIP_2
-#endif
-
-/* Lane j of register i becomes lane i of register j: each round zips the two halves. */
-INLINE void r_transpose(reg *x) {
-    for (int left = REG_LANES; left > 1; left /= 2) {
-        reg y[REG_LANES];
-        UNROLL(i, REG_LANES / 2) {
-            y[2 * i] = r_shuffle(x[i], x[i + REG_LANES / 2], ZIP(0));
-            y[2 * i + 1] = r_shuffle(x[i], x[i + REG_LANES / 2], ZIP(REG_LANES / 2));
-        }
-        UNROLL(i, REG_LANES) x[i] = y[i];
-    }
-}
-
 /* FOLD_<lanes of a register>_<half>(o): of the concatenation of two registers, the first (o = 0) or
  * the second (o = half) half of every run of 2 * half lanes. */
 #define FOLD_16_8(o)                                                                               \
@@ -450,6 +420,68 @@ INLINE void r_transpose(reg *x) {
 #define FOLD_4_1(o) 0 + o, 2 + o, 4 + o, 6 + o
 #define FOLD_2_1(o) 0 + o, 2 + o
 #define FOLD_ADD(a, b, fold, half) (r_shuffle(a, b, fold(0)) + r_shuffle(a, b, fold(half)))
+
+/* ZIP_<lanes of a register>_<lanes of 16 bytes>(o): of every 16 bytes of two registers the lower (o
+ * = 0) or upper (o = half) halves, lane by lane in turn: one instruction. */
+#define ZIP_16_4(o)                                                                                \
+    0 + o, 16 + o, 1 + o, 17 + o, 4 + o, 20 + o, 5 + o, 21 + o, 8 + o, 24 + o, 9 + o, 25 + o,      \
+        12 + o, 28 + o, 13 + o, 29 + o
+#define ZIP_8_4(o) 0 + o, 8 + o, 1 + o, 9 + o, 4 + o, 12 + o, 5 + o, 13 + o
+#define ZIP_8_2(o) 0 + o, 8 + o, 2 + o, 10 + o, 4 + o, 12 + o, 6 + o, 14 + o
+#define ZIP_4_4(o) 0 + o, 4 + o, 1 + o, 5 + o
+#define ZIP_4_2(o) 0 + o, 4 + o, 2 + o, 6 + o
+#define ZIP_2_2(o) 0 + o, 2 + o
+/* MEET_<lanes of a register>_<half>(o): of every run of 2 * half lanes the first (o = 0) or second
+ * (o = half) halves, those of two registers in turn. */
+#define MEET_16_8 FOLD_16_8
+#define MEET_16_4(o)                                                                               \
+    0 + o, 1 + o, 2 + o, 3 + o, 16 + o, 17 + o, 18 + o, 19 + o, 8 + o, 9 + o, 10 + o, 11 + o,      \
+        24 + o, 25 + o, 26 + o, 27 + o
+#define MEET_8_4 FOLD_8_4
+#define MEET_8_2(o) 0 + o, 1 + o, 8 + o, 9 + o, 4 + o, 5 + o, 12 + o, 13 + o
+#define MEET_4_2 FOLD_4_2
+#if REG_BYTES == 64 && !defined(SOFTLINE_DOUBLE)
+#define ZIP ZIP_16_4
+#define FOR_MEETINGS(F) F(MEET_16_4, 4) F(MEET_16_8, 8)
+#elif REG_BYTES == 64
+#define ZIP ZIP_8_2
+#define FOR_MEETINGS(F) F(MEET_8_2, 2) F(MEET_8_4, 4)
+#elif REG_BYTES == 32 && !defined(SOFTLINE_DOUBLE)
+#define ZIP ZIP_8_4
+#define FOR_MEETINGS(F) F(MEET_8_4, 4)
+#elif REG_BYTES == 32
+#define ZIP ZIP_4_2
+#define FOR_MEETINGS(F) F(MEET_4_2, 2)
+#elif !defined(SOFTLINE_DOUBLE)
+#define ZIP ZIP_4_4
+#define FOR_MEETINGS(F)
+#else
+#define ZIP ZIP_2_2
+#define FOR_MEETINGS(F)
+#endif
+
+/* Lane j of register i becomes lane i of register j. Squares of 16 bytes are transposed first, by
+ * zipping the two halves of their registers until each has met each; then these change places. */
+INLINE void r_transpose(reg *x) {
+    enum { SQUARE = 16 / sizeof(real) };
+    for (int left = SQUARE; left > 1; left /= 2) {
+        reg y[REG_LANES];
+        UNROLL(k, REG_LANES / 2) {
+            const int first = k / (SQUARE / 2) * SQUARE, i = first + k % (SQUARE / 2);
+            y[first + 2 * (i - first)] = r_shuffle(x[i], x[i + SQUARE / 2], ZIP(0));
+            y[first + 2 * (i - first) + 1] = r_shuffle(x[i], x[i + SQUARE / 2], ZIP(SQUARE / 2));
+        }
+        UNROLL(i, REG_LANES) x[i] = y[i];
+    }
+#define MEETING(meet, half)                                                                        \
+    UNROLL(k, REG_LANES / 2) {                                                                     \
+        const int i = k / (half) * 2 * (half) + k % (half);                                        \
+        const reg a = x[i], b = x[i + (half)];                                                     \
+        x[i] = r_shuffle(a, b, meet(0));                                                           \
+        x[i + (half)] = r_shuffle(a, b, meet(half));                                               \
+    }
+    FOR_MEETINGS(MEETING)
+}
 
 /* Sums of the lanes of `count` (constant once inlined) vecs, each in a fixed tree: lane i with
  * i + LANES/2, then with i + LANES/4, and so on. Two vecs share a register after the first step,

@@ -340,10 +340,16 @@ typedef struct softline_newton {
 /* ---- single kernels ---------------------------------------------------------------------------
  */
 
+/* What predictions tell of scores. */
+enum { SOFTLINE_SCORES, SOFTLINE_PROBABILITIES, SOFTLINE_LOGARITHMS, SOFTLINE_CLASSES };
+
+/* Most strips of a task. */
+enum { SOFTLINE_TASK_STRIPS = 4 };
+
 /* Operands of a kernel by itself; each uses what its line in the table names. */
 typedef struct softline_call {
     const softline_rows *X;
-    const ptrdiff_t *idx; /* (n) */
+    const ptrdiff_t *idx; /* (n); of predictions it may be NULL: all rows in order */
     ptrdiff_t n, D;
     softline_matrix A, B, out;
     const void *b;                 /* (K), or NULL */
@@ -362,8 +368,12 @@ typedef struct softline_call {
     int n_layers;
     double *squares;
     unsigned char *finite; /* (threads) */
-    ptrdiff_t strips;      /* of a task */
-    void *shared, *room;   /* for all threads; (threads, room_size) */
+    int wanted;            /* of predictions */
+    const char *names;     /* (K), name_bytes each: of the outputs; or of both classes of one */
+    ptrdiff_t name_bytes;
+    char *classes;       /* (n), as names */
+    ptrdiff_t strips;    /* of a task */
+    void *shared, *room; /* for all threads; (threads, room_size) */
     ptrdiff_t room_size;
 } softline_call;
 
@@ -378,8 +388,8 @@ typedef struct softline_kernels {
     softline_work *column_stats; /* softline_stats */
     softline_work *newton;       /* softline_newton; of doubles alone */
     /* of a softline_call: */
-    softline_work *scores;   /* out = X idx A^T + b; room (parts + 1) strips of scores, packed */
-    softline_work *softmax;  /* A in place, its logarithm if `log`; room K * L */
+    softline_work *predictions; /* out, or classes, from the scores X idx A^T + b; finite; room */
+    softline_work *softmax;     /* A in place, its logarithm if `log`; room K * L */
     softline_work *losses;   /* losses of scores A; with weight, out = the gradient; room 2 K L */
     softline_work *gradient; /* out = A^T X idx, db = column sums of A; shared: A in strips */
     softline_work *step;     /* A and b (db) by the gradient B, b; shared: drift */

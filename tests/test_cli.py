@@ -161,14 +161,14 @@ def test_a_rate_that_is_too_large(capsys):
 
 def test_ctrl_c_in_training_keeps_the_weights_so_far(tmp_path, capsys, monkeypatch):
     path = tmp_path / "model.safetensors"
-    train_epoch = trainer.Trainer.epoch
+    train = trainer.Trainer.epochs
 
-    def epoch_with_ctrl_c(self, samples, epoch):
-        if epoch == 5:
+    def epochs_with_ctrl_c(self, samples, first, most):
+        if first == 5:
             signal.raise_signal(signal.SIGINT)
-        return train_epoch(self, samples, epoch)
+        return train(self, samples, first, most)
 
-    monkeypatch.setattr(trainer.Trainer, "epoch", epoch_with_ctrl_c)
+    monkeypatch.setattr(trainer.Trainer, "epochs", epochs_with_ctrl_c)
     assert main(["train", "digits", "--out", str(path)]) == 130
     out, err = capsys.readouterr()
     assert err.endswith("softline: interrupted: the model is that of 5 epochs\n")
@@ -177,7 +177,7 @@ def test_ctrl_c_in_training_keeps_the_weights_so_far(tmp_path, capsys, monkeypat
     assert accuracy(out) > 85
 
 
-@pytest.mark.parametrize("where", ["softline._training.trainer.Trainer.epoch", "softline.datasets.load"])
+@pytest.mark.parametrize("where", ["softline._training.trainer.Trainer.epochs", "softline.datasets.load"])
 def test_ctrl_c_before_there_is_a_model(tmp_path, capsys, monkeypatch, where):
     monkeypatch.setattr(where, lambda *args, **kwargs: signal.raise_signal(signal.SIGINT))
     assert main(["train", "digits", "--quiet", "--out", str(tmp_path / "m")]) == 130

@@ -56,6 +56,15 @@ def random_arguments(rng, name):
 
     if name == "scores":
         return [X(), idx, array(C, D), array(C), array(rows, C)], threads
+    if name == "probabilities":
+        x = X()
+        return [x, array(C, D), array(C), array(len(x), 2 if C == 1 else C)], threads | {
+            "log": bool(rng.random() < 0.5)
+        }
+    if name == "classes":
+        x = X()
+        names = rng.permutation(9)[: max(C, 2) if C else 0].astype(rng.choice(["i8", "f4", "U3"]))
+        return [x, array(C, D), array(C), names, np.zeros(len(x), names.dtype)], threads
     if name == "gradient":
         return [X(), idx, array(rows, C), array(C, D), array(C)], threads
     if name in ("softmax", "log_softmax"):
@@ -110,6 +119,12 @@ def random_arguments(rng, name):
         if rng.random() < 0.5:
             options |= {"clip_norm": 0.5, "max_norm": 1.5, "l1s": alphas / 10, "label_smoothing": 0.1}
         scales = np.full(batches, 1 / B, real)
+        if rng.random() < 0.3:  # several epochs
+            E = int(rng.integers(1, 4))
+            order, rates, alphas, scales = (np.concatenate([a] * E) for a in (order, rates, alphas, scales))
+            options |= {"starts": array(E, sum(W.size for W, _ in stack))}
+            if "l1s" in options:
+                options["l1s"] = alphas / 10
         return [x, labels(n + 2), weight, order, stack, rates, B, alphas, scales], options
     if name == "loss_gradient":
         return [x, labels(n + 2), weight, array(C, x.shape[1]), array(C), np.empty((C, x.shape[1])),

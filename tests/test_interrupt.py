@@ -123,14 +123,14 @@ def test_predictions_on_a_terminal(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_second_ctrl_c_ends_at_once(tmp_path, capsys, monkeypatch):
-    train_epoch = Trainer.epoch
+    train = Trainer.epochs
 
-    def epoch_with_ctrl_c(self, samples, epoch):
-        if epoch == 2:
+    def epochs_with_ctrl_c(self, samples, first, most):
+        if first == 2:
             signal.raise_signal(signal.SIGINT)
-        return train_epoch(self, samples, epoch)
+        return train(self, samples, first, most)
 
-    monkeypatch.setattr(Trainer, "epoch", epoch_with_ctrl_c)
+    monkeypatch.setattr(Trainer, "epochs", epochs_with_ctrl_c)
     monkeypatch.setattr("softline._cli.commands._predicted", lambda *_: signal.raise_signal(signal.SIGINT))
     path = tmp_path / "model.safetensors"
     assert main(["train", "digits", "--out", str(path)]) == 130
@@ -241,7 +241,7 @@ def interrupting(function, call):
 def test_while_it_validates(digits, monkeypatch, model, home):
     X, X_val, y, y_val = digits
     if home is None:
-        monkeypatch.setattr(type(model), "_scores", interrupting(type(model)._scores, 3))
+        monkeypatch.setattr(type(model), "_largest", interrupting(type(model)._largest, 3))
     else:
         monkeypatch.setattr(home, "accuracy", interrupting(home.accuracy, 3))
     with pytest.warns(UserWarning, match="interrupted"):

@@ -87,6 +87,80 @@ def test_scores(isa, dtype):
 
 @isas
 @dtypes
+def test_probabilities_and_classes(isa, dtype):
+    for p in problems(dtype):
+        scores = np.empty((len(p.X), p.C), p.dtype)
+        _kernels.scores(p.X, None, p.W, p.b, scores)
+        pairs = [np.multiply(scores, half, dtype=p.dtype) for half in (-0.5, 0.5)]
+        of_two = np.hstack(pairs) if p.C == 1 else scores
+        for name, log in (("softmax", False), ("log_softmax", True)):
+            expected = of_two.copy()
+            getattr(_kernels, name)(expected)
+
+            def run(n_threads, p=p, log=log, shape=expected.shape):
+                out = np.full(shape, np.nan, p.dtype)
+                assert _kernels.probabilities(p.X, p.W, p.b, out, n_threads, log=log) is True
+                return [out]
+
+            (out,) = same_for_any_threads(run)
+            assert out.tobytes() == expected.tobytes()
+
+        def run(n_threads, p=p, n_classes=of_two.shape[1]):
+            found, numbers = [], np.arange(n_classes)
+            for names in (numbers, numbers.astype("U5")):
+                found.append(np.empty(len(p.X), names.dtype))
+                assert _kernels.classes(p.X, p.W, p.b, names, found[-1], n_threads) is True
+            return found
+
+        if p.C > 0:
+            numbers, words = same_for_any_threads(run)
+            np.testing.assert_array_equal(numbers, of_two.argmax(axis=1))
+            np.testing.assert_array_equal(words, numbers.astype("U5"))
+
+
+@isas
+@dtypes
+@pytest.mark.parametrize("D", [0, 1, 2, 5, 8, 17, 20, 40, 48, 90, 96, 97])
+@pytest.mark.parametrize("n_classes", [1, 2, 3, 7, 10])
+def test_scores_are_those_of_a_row_alone(isa, dtype, D, n_classes):
+    """However many there are, and however they lie: few features are scored by columns, many by dots."""
+    rng = np.random.default_rng(D)
+    W = rng.standard_normal((n_classes, D + 400)).astype(dtype)
+    b = rng.standard_normal(n_classes).astype(dtype)
+    X = np.zeros((37, D + 400), dtype)  # zeros add nothing, and so many features are dot products
+    X[:, :D] = rng.standard_normal((37, D)).astype(np.float16)
+    by_dots, out = np.empty((37, n_classes), dtype), np.full((40, n_classes), 7, dtype)
+    beyond, out = out[37:], out[:37]
+    _kernels.scores(X, None, W, b, by_dots)
+    W, few = W[:, :D].copy(), X[:, :D]
+    for rows in (few, few.copy(), np.asfortranarray(few), few.astype(np.float16), few[::-1].copy()[::-1]):
+        assert _kernels.scores(rows, None, W, b, out)
+        np.testing.assert_array_equal(out, by_dots)
+        assert (beyond == 7).all()
+        _kernels.scores(rows, np.arange(37)[::-1].copy(), W, b, out)
+        np.testing.assert_array_equal(out, by_dots[::-1])
+        for i in (0, 36):
+            alone = np.empty((1, n_classes), dtype)
+            _kernels.scores(rows[i : i + 1], None, W, b, alone)
+            np.testing.assert_array_equal(alone[0], by_dots[i])
+
+
+@isas
+@dtypes
+@pytest.mark.parametrize("D", [3, 150])
+def test_predictions_tell_of_scores_that_are_not_finite(isa, dtype, D):
+    X, W, b = np.ones((70, D), dtype), np.ones((3, D), dtype), np.zeros(3, dtype)
+    out, names, found = np.empty((70, 3), dtype), np.arange(3), np.empty(70, int)
+    for value in (np.nan, np.inf, -np.inf):
+        X[66, 1] = value
+        assert _kernels.scores(X, None, W, b, out) is False
+        assert _kernels.probabilities(X, W, b, out) is False
+        assert _kernels.classes(X, W, b, names, found) is False
+        assert _kernels.scores(X, np.arange(66), W, b, out[:66]) is True
+
+
+@isas
+@dtypes
 @pytest.mark.wheel
 def test_softmax(isa, dtype):
     for p in problems(dtype):

@@ -370,7 +370,7 @@ def test_an_automatic_rate_goes_on_as_by_hand(optimizer, table):
         trainer = Trainer(layers, model._options(), np.random.RandomState(0), X.dtype)
         trainer.resume(states, samples.X)
         auto = trainer.find_rate(samples, stats, auto or fit_loop.AutoStep())
-        trainer.epoch(samples, call)
+        trainer.epochs(samples, call)
         layers, states = trainer.copy_of_model(), trainer.states
         assert model.learning_rate_ == trainer.rate
         assert np.array_equal(model.coef_, layers[0][0]) and np.array_equal(model.intercept_, layers[0][1])

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from softline import SoftmaxClassifier, linear_model, schedules
+from softline._estimators.base import is_plain
 from softline._estimators.softmax_classifier import DivergenceError
 from softline.reference import SoftmaxClassifierReference
 
@@ -835,3 +836,26 @@ def test_many_rows_of_few_features_have_the_scores_of_few_rows(dtype, n_features
         X_bad[9_000, -1] = np.nan
         with pytest.raises(ValueError, match="Input X contains NaN"):
             model.predict(X_bad)
+
+
+def test_arrays_that_need_no_check_are_taken_as_after_one():
+    """The attributes, the errors and the warning are scikit-learn's."""
+    X, y = np.random.default_rng(0).standard_normal((30, 3)), np.arange(30) % 3
+    model = SoftmaxClassifier(max_iter=2, tol=None, random_state=0)
+    assert is_plain(X, y) and not is_plain(X, y.astype(str)) and not is_plain(X, y[:-1])
+    pd = pytest.importorskip("pandas")
+    named = clone(model).fit(pd.DataFrame(X, columns=list("abc")), y)
+    assert named.feature_names_in_.tolist() == list("abc")
+    assert np.array_equal(named.coef_, model.fit(X, y).coef_) and model.n_features_in_ == 3
+    assert is_plain(X, model=model) and not is_plain(X[:, :2], model=model) and not is_plain(X, model=named)
+    assert not hasattr(named.fit(X, y), "feature_names_in_")
+    with pytest.raises(ValueError, match="X has 2 features, but SoftmaxClassifier is expecting 3 features"):
+        clone(model).partial_fit(X, y, classes=[0, 1, 2]).partial_fit(X[:, :2], y)
+    with pytest.raises(ValueError, match="Found input variables with inconsistent numbers of samples"):
+        model.fit(X, y[:-1])
+    with pytest.raises(ValueError, match="contains NaN"):
+        model.fit(np.where(X.max() == X, np.nan, X), y)
+    with pytest.warns(UserWarning, match="number of unique classes is greater than 50%"):
+        model.fit(X, np.arange(30) // 1.5 // 1)
+    with pytest.warns(UserWarning, match="number of unique classes is greater than 50%"):
+        model.fit(X, np.arange(30) * 2 // 3)

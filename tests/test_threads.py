@@ -44,6 +44,8 @@ step = (W, b, dW, db, 0.1, 0.01, shift, metric, True)
 # The arguments of each kernel, up to n_threads.
 ARGUMENTS = {
     "scores": (X, idx, W, b, S),
+    "probabilities": (X, W, b, S),
+    "classes": (X, W, b, np.arange(C), np.empty(N, int)),
     "softmax": (S,),
     "log_softmax": (S,),
     "cross_entropy": (S, y, losses),

@@ -121,11 +121,56 @@ def _rows(X: Array | Rows, idx: Array | None) -> Array:
 
 def scores(
     X: Array | Rows, idx: Array | None, W: Array, b: Array | None, out: Array, n_threads: int | None = None
-) -> None:
-    """Write the scores X[idx] W^T + b into `out` (n, C); `b` None means 0."""
+) -> bool:
+    """Write the scores X[idx] W^T + b into `out` (n, C); `b` None means 0.
+
+    Returns
+    -------
+    finite : bool
+        Whether all scores are, as none is of a row with NaN or infinity.
+    """
     out[...] = _rows(X, idx) @ W.T
     if b is not None:
         out += b
+    return bool(np.isfinite(out).all())
+
+
+def probabilities(
+    X: Array | Rows, W: Array, b: Array | None, out: Array, n_threads: int | None = None, *, log: bool = False
+) -> bool:
+    """Write the softmax of the scores X W^T + b into `out` (N, C), or its logarithm.
+
+    W and b of one row are the log-odds of the second of two classes: then `out` is (N, 2).
+
+    Returns
+    -------
+    finite : bool
+        Whether all scores are.
+    """
+    found = np.empty((len(out), len(W)), out.dtype)
+    finite = scores(X, None, W, b, found)
+    out[...] = found * np.array([-0.5, 0.5], out.dtype) if len(W) == 1 else found
+    (log_softmax if log else softmax)(out)
+    return finite
+
+
+def classes(
+    X: Array | Rows, W: Array, b: Array | None, names: Array, out: Array, n_threads: int | None = None
+) -> bool:
+    """Write the name of the largest of the scores X W^T + b into `out` (N,); of equal ones, the first.
+
+    W and b of one row are the log-odds of the second of two classes; `names` are of all classes.
+
+    Returns
+    -------
+    finite : bool
+        Whether all scores are.
+    """
+    found = np.empty((len(out), len(W)), W.dtype)
+    finite = scores(X, None, W, b, found)
+    if len(W) > 0:
+        out[...] = names[(found[:, 0] > 0).astype(int) if len(W) == 1 else found.argmax(axis=1)]
+    return finite
 
 
 def softmax(scores: Array, n_threads: int | None = None) -> None:
@@ -603,9 +648,10 @@ def epoch(
     dropout: float = 0.0,
     seed: int = 0,
     square_norms: Array | None = None,
+    starts: Array | None = None,
     arena: Arena | None = None,
 ) -> Array:
-    """One pass of mini-batch descent over the rows `order` of X, in place on the layers.
+    """One pass of mini-batch descent over the rows `order` of X, in place on the layers; or several.
 
     A linear classifier is a network of one layer.
 
@@ -654,6 +700,9 @@ def epoch(
         Of dropout, uint32; the step number t of the states goes into it.
     square_norms : (number of batches,) float64 array or None
         Overwritten with sum(W * W) of all W before each step, for losses with their penalty.
+    starts : (number of epochs, number of weights) float array or None
+        With it `order` is that of several epochs, one after the other, of as many rows each, and so are the
+        numbers of the batches. Overwritten with the weights before each epoch, of all W one after the other.
     arena : softline._kernels.Arena or None
         Room for buffers, kept from call to call; not needed here.
 
@@ -662,6 +711,8 @@ def epoch(
     losses : (number of batches,) float64 array
         Of each batch before its step, without the penalty: the sum over its rows of scale, weight and loss.
     """
+    if starts is not None:
+        return _epochs(**locals())
     if np.ndim(learning_rates) == 2:
         return _epoch_of_models(**locals())
     dWs = [(np.empty_like(W), np.empty_like(b)) for W, b in layers]
@@ -705,6 +756,18 @@ def epoch(
             if averages and state is not None:
                 _average(W, b, state, cast(Any, optimizer).t0, fit_intercept)
     return np.array(losses)
+
+
+def _epochs(starts: Array, order: Array, layers: Sequence[Layer], **others: Any) -> Array:
+    """Epochs one by one: what :func:`epoch` does for several at once."""
+    of_batches = ("learning_rates", "alphas", "scales", "l1s", "square_norms")
+    by_epoch = {name: np.split(others[name], len(starts)) for name in of_batches if others[name] is not None}
+    losses = []
+    for i, rows in enumerate(np.split(order, len(starts))):
+        starts[i] = np.concatenate([W.ravel() for W, _ in layers])
+        own = {name: numbers[i] for name, numbers in by_epoch.items()}
+        losses.append(epoch(order=rows, layers=layers, **others | own))
+    return np.concatenate(losses)
 
 
 def _epoch_of_models(

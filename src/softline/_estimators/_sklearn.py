@@ -10,6 +10,8 @@ that all others may import it. Names that are handed on:
 
 Private attributes, which scikit-learn's code and softline's read from one another:
 
+- `_get_param_names` of a class: the names of its parameters. softline's estimators keep them, because
+  `get_params` asks for them, and so do `clone`, `set_params` and the check of parameters before each fit.
 - `_parameter_constraints` of a class: what its parameters may be. softline's estimators have it because
   `fit_context` and `check_parameters` read it.
 - `_label_binarizer` of a RidgeClassifier or MLPClassifier: whether rows have one label or several, and which;
@@ -22,8 +24,10 @@ Private attributes, which scikit-learn's code and softline's read from one anoth
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+from sklearn.base import BaseEstimator
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import Interval, Options, StrOptions, make_constraint
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
@@ -39,6 +43,7 @@ __all__ = [
     "constraints_of",
     "fit_context",
     "make_constraint",
+    "names_of_parameters",
 ]
 
 
@@ -57,6 +62,12 @@ def check_parameters(estimator: Any) -> None:
 def constraints_of(cls: Any) -> dict[str, list[Any]]:
     """Constraints of the parameters of a class of scikit-learn."""
     return cls._parameter_constraints
+
+
+@functools.cache
+def names_of_parameters(cls: Any) -> tuple[str, ...]:
+    """Names of the parameters of an estimator's class, read from the signature of its constructor."""
+    return tuple(BaseEstimator._get_param_names.__func__(cls))
 
 
 def callback_context(estimator: Any, max_subtasks: int) -> Any:

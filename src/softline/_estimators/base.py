@@ -13,7 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from softline import _kernels
-from softline._estimators._sklearn import Interval, StrOptions, fit_context
+from softline._estimators._sklearn import Interval, StrOptions, fit_context, names_of_parameters
 from softline._estimators.description import Description, Output, history_of, layers_of
 from softline._estimators.labels import check_labels, check_targets, n_columns
 from softline._kernels.rows import Rows, in_row_order, kernels_read
@@ -39,13 +39,6 @@ DESCENT_CONSTRAINTS: dict[str, list[Any]] = {
     "n_threads": [Interval(Integral, 1, None, closed="left"), None],
     "verbose": ["verbose"],
 }
-
-# Scores are sums of columns for at most so many features and products a row, and at least so many rows, of
-# which a block stays in cache.
-_MOST_FEATURES = 4
-_MOST_PRODUCTS = 12
-_LEAST_ROWS = 1000
-_BLOCK = 8192
 
 
 def checks_parameters(fit: Method) -> Method:
@@ -75,8 +68,37 @@ def as_numbers(X: Array, converted_to: Any) -> Array:
     return X.astype(np.float64)
 
 
+def largest_of(scores: Floats, names: Array) -> Array:
+    """The one of `names` (C,) for the largest of scores (N, C), or of one log-odds (N, 1) of two classes."""
+    if len(names) == 1:
+        return names.repeat(len(scores))
+    return names.take(scores[:, 0] > 0 if scores.shape[1] == 1 else scores.argmax(axis=1))
+
+
+def is_plain(X: Any, y: Any = None, *, model: Any = None) -> bool:
+    """Whether scikit-learn's checks of X, and of labels y, would raise, warn of and convert nothing.
+
+    That is, but for NaN and infinity, which is not their task here. A fitted `model` takes only arrays
+    of as many features as it was fitted to, without names. Labels are whole numbers that lie close together:
+    scikit-learn warns where there are more classes than half the rows, if these are more than 20.
+    """
+    if not (type(X) is np.ndarray and X.ndim == 2 and X.size > 0 and kernels_read(X.dtype)):
+        return False
+    if model is not None and (
+        X.shape[1] != getattr(model, "n_features_in_", None) or hasattr(model, "feature_names_in_")
+    ):
+        return False
+    if y is None:
+        return True
+    if not (type(y) is np.ndarray and y.shape == (len(X),) and y.dtype.kind in "biu"):
+        return False
+    return len(y) <= 20 or int(y.max()) - int(y.min()) < len(y) // 2
+
+
 class LinearPredictor:
-    """Mixin of estimators that predict by `coef_`, `intercept_` and `classes_`; networks override `_scores`.
+    """Mixin of estimators that predict by `coef_`, `intercept_` and `classes_`.
+
+    Networks override `_outputs`, `_largest` and `_probabilities`.
 
     `coef_` (C, D) has a row a class; or, as scikit-learn has it for two classes, one row: the log-odds of
     ``classes_[1]``.
@@ -94,13 +116,17 @@ class LinearPredictor:
 
         def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float: ...
 
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        return list(names_of_parameters(cast(Any, cls)))
+
     @overload
     def _validate(self, X: Any, *, reset: bool) -> Rows: ...
 
     @overload
     def _validate(self, X: Any, y: ArrayLike, *, reset: bool) -> tuple[Rows, Array]: ...
 
-    def _validate(self, X: Any, y: ArrayLike = "no_validation", *, reset: bool) -> Rows | tuple[Rows, Array]:
+    def _validate(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Rows | tuple[Rows, Array]:
         """X as Rows, in its own dtype where the kernels read it; and y if there is one.
 
         With y, X is checked to be finite; without, that is left to the scores, which NaN and infinity reach.
@@ -108,19 +134,21 @@ class LinearPredictor:
         converted = convert_to(X)
         options = {"dtype": converted, "ensure_all_finite": False}
         if not isinstance(y, str):
-            soft = self._takes_targets and n_columns(y) > 1
-            X, y = validate_data(self, X, y, reset=reset, multi_output=soft, **options)
-            if not soft:
-                y = check_labels(y)
+            soft = False
+            if y is not None and is_plain(X, y, model=None if reset else self):
+                self.n_features_in_ = X.shape[1]
+                vars(self).pop("feature_names_in_", None)
+            else:
+                soft = self._takes_targets and n_columns(y) > 1
+                X, y = validate_data(self, X, y, reset=reset, multi_output=soft, **options)
+                if not soft:
+                    y = check_labels(y)
             X = Rows(in_row_order(as_numbers(X, converted)))
             zeros, scores = np.zeros((1, X.shape[1]), X.dtype), np.empty((len(X), 1), X.dtype)
-            _kernels.scores(X, None, zeros, None, scores, self.n_threads)
-            if not np.isfinite(scores).all():  # 0 times infinity or NaN is NaN
+            if not _kernels.scores(X, None, zeros, None, scores, self.n_threads):  # 0 times infinity is NaN
                 self._raise_if_not_finite(X)
             return X, self._check_matrix(y, X.dtype, reset) if soft else y
-        if not (converted is None and type(X) is np.ndarray and X.ndim == 2 and len(X) > 0) or (
-            X.shape[1] != getattr(self, "n_features_in_", None) or hasattr(self, "feature_names_in_")
-        ):
+        if not is_plain(X, model=self):
             X = as_numbers(validate_data(self, X, reset=reset, **options), converted)
         return Rows(X)
 
@@ -167,32 +195,33 @@ class LinearPredictor:
 
     # ---- prediction --------------------------------------------------------------------------------
 
-    def _outputs(self, X: ArrayLike) -> Floats:
-        """W x + b as a new array with a column for each row of `coef_`: (N, C), or (N, 1) of two classes."""
+    def _operands(self, X: ArrayLike) -> tuple[Rows, Floats, Floats]:
+        """X, W with a row for each of `coef_`, and b, in the dtype that is computed in."""
         if not hasattr(self, "coef_"):
             check_is_fitted(self, "coef_")
         X = self._validate(X, reset=False)
         dtype = np.result_type(X.dtype, self.coef_)
         W, b = (np.ascontiguousarray(a, dtype) for a in (self.coef_, self.intercept_))
-        outputs, X = np.empty((len(X), len(W)), dtype), Rows(X.array, dtype=dtype)
-        narrow = 0 < X.shape[1] <= _MOST_FEATURES and W.size <= _MOST_PRODUCTS
-        if narrow and len(X) >= _LEAST_ROWS and X.array.dtype == dtype:
-            _score_by_columns(X.array, W, b, outputs)
-        else:
-            _kernels.scores(X, None, W, b, outputs, self.n_threads)
-        if not np.isfinite(outputs).all():  # as no score is where a feature is not
+        return Rows(X.array, dtype=dtype), W, b
+
+    def _outputs(self, X: ArrayLike) -> Floats:
+        """W x + b as a new array with a column for each row of `coef_`: (N, C), or (N, 1) of two classes."""
+        X, W, b = self._operands(X)
+        outputs = np.empty((len(X), len(W)), X.dtype)
+        if not _kernels.scores(X, None, W, b, outputs, self.n_threads):
             self._raise_if_not_finite(X)
         return outputs
 
-    def _scores(self, X: ArrayLike) -> Floats:
-        """Scores (N, C), a new array."""
-        outputs = self._outputs(X)
-        if outputs.shape[1] > 1:
-            return outputs
-        scores = np.empty((len(outputs), 2), outputs.dtype)
-        for column, sign in zip(scores.T, (-0.5, 0.5), strict=True):
-            np.multiply(outputs[:, 0], outputs.dtype.type(sign), out=column)
-        return scores
+    def _largest(self, X: ArrayLike, names: Array) -> Array:
+        """The one of `names` (C,) for the largest score of each row, a new array."""
+        if names.dtype.hasobject:
+            return names.take(self._largest(X, np.arange(len(names))))
+        X, W, b = self._operands(X)
+        names = names.repeat(2) if len(names) == 1 else np.ascontiguousarray(names)
+        found = np.empty(len(X), names.dtype)
+        if not _kernels.classes(X, W, b, names, found, self.n_threads):
+            self._raise_if_not_finite(X)
+        return found
 
     def decision_function(self, X: ArrayLike) -> Floats:
         """Scores W x + b.
@@ -222,31 +251,9 @@ class LinearPredictor:
         -------
         y : (N,) ndarray of type ``classes_.dtype``
         """
-        scores, n_classes = self._outputs(X), len(self.classes_)
-        if n_classes == 1:
-            codes = np.zeros(len(scores), np.intp)
-        elif n_classes == 2:
-            codes = scores[:, -1] > (scores[:, 0] if scores.shape[1] == 2 else 0)
-        else:
-            codes = scores.argmax(axis=1)
-        return self.classes_.take(codes)
-
-
-def _score_by_columns(X: Array, W: Array, b: Array, out: Array) -> None:
-    """Write what `_kernels.scores` does, to the bit: products add up as they do in the lanes of a vector.
-
-    For few features, because the kernel is made for rows longer than a vector.
-    """
-    for first in range(0, len(X), _BLOCK):
-        columns = X[first : first + _BLOCK].T
-        for w, bias, scores in zip(W, b, out[first : first + _BLOCK].T, strict=True):
-            terms = [column * weight for column, weight in zip(columns, w, strict=True)]
-            while len(terms) > 1:  # term i and term i + half
-                half = 1 << (len(terms) - 1).bit_length() - 1
-                for term, other in zip(terms, terms[half:], strict=False):
-                    term += other
-                del terms[half:]
-            np.add(terms[0], bias, out=scores)
+        if not hasattr(self, "classes_"):
+            check_is_fitted(self, "classes_")
+        return self._largest(X, self.classes_)
 
 
 class SoftmaxPredictor(LinearPredictor):
@@ -255,6 +262,14 @@ class SoftmaxPredictor(LinearPredictor):
     @property
     def _output(self) -> Output:
         return "softmax"
+
+    def _probabilities(self, X: ArrayLike, log: bool = False) -> Floats:
+        """Probabilities (N, C) or their logarithms, a new array."""
+        X, W, b = self._operands(X)
+        probs = np.empty((len(X), max(len(W), 2)), X.dtype)
+        if not _kernels.probabilities(X, W, b, probs, self.n_threads, log=log):
+            self._raise_if_not_finite(X)
+        return probs
 
     def predict_proba(self, X: ArrayLike) -> Floats:
         """Probabilities of the classes.
@@ -268,9 +283,7 @@ class SoftmaxPredictor(LinearPredictor):
         probabilities : (N, C) ndarray
             Columns in the order of ``classes_``.
         """
-        scores = self._scores(X)
-        _kernels.softmax(scores, self.n_threads)
-        return scores
+        return self._probabilities(X)
 
     def predict_log_proba(self, X: ArrayLike) -> Floats:
         """Logarithms of the probabilities.
@@ -284,6 +297,4 @@ class SoftmaxPredictor(LinearPredictor):
         log_probabilities : (N, C) ndarray
             Finite where a probability underflows to 0.
         """
-        scores = self._scores(X)
-        _kernels.log_softmax(scores, self.n_threads)
-        return scores
+        return self._probabilities(X, log=True)

@@ -17,7 +17,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from softline._estimators.base import as_numbers, checks_parameters, convert_to
+from softline._estimators.base import as_numbers, checks_parameters, convert_to, is_plain
 from softline._estimators.description import Description
 from softline._estimators.served import METRICS, LeavesTheRest, as_fitted
 from softline._kernels import max_threads, nearest
@@ -153,13 +153,17 @@ class KNeighborsClassifier(LeavesTheRest, SklearnKNeighborsClassifier):
                 stacklevel=2,
             )
             y = y.ravel()
-        check_classification_targets(y)
         self.outputs_2d_ = y.ndim == 2
+        are_codes = y.ndim == 1 and y.dtype.kind in "biu"
+        if not are_codes:
+            check_classification_targets(y)
         columns = [np.unique(column, return_inverse=True) for column in np.atleast_2d(y.T)]
         self.classes_ = [classes for classes, _ in columns]
         self._y = np.column_stack([codes for _, codes in columns])
         if not self.outputs_2d_:
             self.classes_, self._y = self.classes_[0], self._y[:, 0]
+        if are_codes and 2 * len(self.classes_) > len(y):  # of integers, all that it may find
+            check_classification_targets(y)
         self._fit_X, self.n_samples_fit_ = X, len(X)
         self._fit_method, self._tree = "brute", None  # read by scikit-learn's code, for sparse queries
         self._search_tree = self._tree_where_faster() if self.algorithm == "auto" else None
@@ -192,6 +196,10 @@ class KNeighborsClassifier(LeavesTheRest, SklearnKNeighborsClassifier):
 
     def _validate(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
         """Check X, which keeps a dtype that the kernels read, and y if there is one."""
+        if isinstance(y, str) and is_plain(X, model=self) and X.dtype.name != "bfloat16":
+            with np.errstate(over="ignore", invalid="ignore"):
+                if X.dtype.kind != "f" or np.isfinite(X.sum(dtype=float)):  # as no sum of NaN or infinity is
+                    return X
         converted = convert_to(X)
         half = converted is None and X.dtype.name == "bfloat16"  # scikit-learn does not check it
         options = {"dtype": converted, "ensure_all_finite": not half}
@@ -244,7 +252,8 @@ class KNeighborsClassifier(LeavesTheRest, SklearnKNeighborsClassifier):
         neigh_ind : (n, n_neighbors) ndarray of int
             Numbers of training rows.
         """
-        check_is_fitted(self)
+        if not hasattr(self, "_fit_X"):
+            check_is_fitted(self)
         if issparse(X):
             return super().kneighbors(X, n_neighbors, return_distance)
         k: int = self.n_neighbors if n_neighbors is None else n_neighbors

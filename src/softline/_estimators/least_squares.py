@@ -15,7 +15,7 @@ from sklearn.linear_model import RidgeClassifier
 from softline import _kernels
 from softline._estimators import labels
 from softline._estimators._sklearn import Interval
-from softline._estimators.base import LinearPredictor, checks_parameters
+from softline._estimators.base import LinearPredictor, checks_parameters, largest_of
 from softline._estimators.served import LeavesTheRest, as_fitted
 from softline._kernels.rows import Rows
 from softline._training.column_stats import ColumnStats
@@ -231,6 +231,9 @@ class LeastSquaresClassifier(LeavesTheRest, LinearPredictor, RidgeClassifier):
             return super()._outputs(X)
         scores: Floats = RidgeClassifier.decision_function(self, X)
         return scores if scores.ndim == 2 else scores[:, None]
+
+    def _largest(self, X: Any, names: Array) -> Array:
+        return largest_of(self._outputs(X), names) if issparse(X) else super()._largest(X, names)
 
     decision_function = as_fitted(LinearPredictor.decision_function)
     predict = as_fitted(LinearPredictor.predict)

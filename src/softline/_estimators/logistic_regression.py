@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeGuard
 
 import numpy as np
@@ -23,7 +23,6 @@ from softline._kernels.rows import Rows
 from softline._solvers import lbfgs, reductions
 from softline._solvers.objective import Objective
 from softline._training.hooks import IterationHooks
-from softline._training.progress import EpochProgress
 from softline._typing import Array, ClassWeight, Differentiable, Floats, Layer, MatrixLike, RandomState
 
 # Whether `l1_ratio` and `C` say the kind of penalty: since scikit-learn 1.8.
@@ -189,7 +188,7 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
 
         # A small problem is one call, unless someone wants to hear of each step.
         tell = after_step if self.verbose or hooks.active or not objective.is_small else None
-        with EpochProgress(self.max_iter, len(X)) if self.verbose else nullcontext() as bar:
+        with self._progress(len(X)) as bar:
             result = reductions.minimize(objective, Z, self.tol, self.max_iter, tell)
         self._keep(objective, result.Z)
         hooks.end(result.n_iter)
@@ -254,6 +253,14 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
         elif not self.fit_intercept:
             Z[:, -1] = 0
         return objective.differentiable(Z)
+
+    def _progress(self, n_rows: int) -> AbstractContextManager[Any]:
+        """Progress bar of steps on `n_rows` rows; nothing unless `verbose`."""
+        if not self.verbose:
+            return nullcontext()
+        from softline._training.progress import EpochProgress  # late, because few ask for it
+
+        return EpochProgress(self.max_iter, n_rows)
 
     def _keep(self, objective: Objective, Z: Array) -> None:
         W, b = objective.expand(Z)

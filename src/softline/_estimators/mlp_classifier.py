@@ -25,6 +25,7 @@ from softline._estimators.base import (
     SoftmaxPredictor,
     available_where,
     checks_parameters,
+    largest_of,
 )
 from softline._estimators.description import Output
 from softline._estimators.served import LeavesTheRest, as_fitted
@@ -595,9 +596,13 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
                 return optimizers.SGD()
         return optimizers.get(self.solver)
 
-    def _after_epoch(self, trainer: Trainer, samples: Samples) -> None:
-        self.t_ += len(samples)
-        if self.learning_rate == "invscaling" and self.solver != "adam":
+    @property
+    def _keeps_rate(self) -> bool:
+        return self.learning_rate != "invscaling" or self.solver == "adam"
+
+    def _after_epochs(self, trainer: Trainer, n_rows: int) -> None:
+        self.t_ += n_rows
+        if not self._keeps_rate:
             self._set_rate(trainer, self.learning_rate_init / (self.t_ + 1) ** self.power_t)
 
     def _goes_on(self, trainer: Trainer) -> bool:
@@ -640,7 +645,7 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             nonlocal start, reached
             seconds, loss = time.perf_counter() - start, float(intermediate_result.fun)
             objective.vector = reached = intermediate_result.x.copy()
-            loop.tell(loss, self._record(loss, seconds, loop.accuracy), seconds)
+            loop.tell(loss, self._record([loss], seconds, loop.accuracy), seconds)
             start = time.perf_counter()
             if loop.stopped:
                 raise StopIteration
@@ -722,11 +727,14 @@ class MLPClassifier(LeavesTheRest, TrainsByEpochs, SoftmaxPredictor, SklearnMLPC
             self._raise_if_not_finite(X)
         return scores
 
-    def _scores(self, X: Any) -> Floats:
-        """Scores (N, C); their softmax is the probabilities."""
+    def _largest(self, X: Any, names: Array) -> Array:
+        return largest_of(self._outputs(X), names)
+
+    def _probabilities(self, X: Any, log: bool = False) -> Floats:
         scores = self._outputs(X)
         if self.n_outputs_ == 1:
-            return scores * np.array([-0.5, 0.5], scores.dtype)
+            scores = scores * np.array([-0.5, 0.5], scores.dtype)
+        (_kernels.log_softmax if log else _kernels.softmax)(scores, self.n_threads)
         return scores
 
     def decision_function(self, X: MatrixLike) -> Floats:

@@ -16,8 +16,6 @@ from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
-from sklearn.neighbors import BallTree, KDTree
-from sklearn.pipeline import Pipeline
 
 from softline._estimators._sklearn import constraints_of, make_constraint
 from softline._estimators.labels import n_columns
@@ -54,6 +52,12 @@ class Case(NamedTuple):
 def _is_negative(sample_weight: Any) -> bool:
     weight = np.asarray(sample_weight)
     return bool(weight.ndim == 1 and weight.dtype.kind in "if" and weight.size and weight.min() < 0)
+
+
+def _is_tree(X: Any) -> bool:
+    from sklearn.neighbors import BallTree, KDTree  # late, because other estimators need no module of trees
+
+    return isinstance(X, (BallTree, KDTree))
 
 
 def _is_unknown(metric: Any) -> bool:
@@ -104,7 +108,7 @@ TABLE: dict[str, tuple[Case, ...]] = {
         _SPARSE_Y,
         Case(
             "X is a tree or an estimator",
-            lambda model, X, y, weight: isinstance(X, (BallTree, KDTree, BaseEstimator)),
+            lambda model, X, y, weight: isinstance(X, BaseEstimator) or _is_tree(X),
         ),
         Case(
             "algorithm={0.algorithm!r} is a tree",
@@ -202,6 +206,8 @@ def explain(
     >>> explain(LogisticRegression(), csr_array(X))
     'LogisticRegression is fitted by scikit-learn, because X is sparse'
     """
+    from sklearn.pipeline import Pipeline  # late, because estimators do not need it
+
     if isinstance(estimator, Pipeline):
         if X is not None and len(estimator.steps) > 1:
             X = clone(estimator[:-1]).fit_transform(X, y)

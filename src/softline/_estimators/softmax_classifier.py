@@ -394,7 +394,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             nonlocal score
             if score is None:
                 assert validation is not None
-                predicted = self._scores(validation.X.array).argmax(axis=1)
+                predicted = self._largest(validation.X.array, np.arange(len(self.classes_)))
                 score = float(np.mean(predicted == self._strata(validation.y)))
             return score
 
@@ -404,7 +404,7 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
             if weights is not None:
                 self._put([X.weights_for_array(*(a.astype(X.dtype) for a in weights))])
                 score = None
-            loop.tell(value, self._record(value, seconds, loop.accuracy), seconds)
+            loop.tell(value, self._record([value], seconds, loop.accuracy), seconds)
             return loop.stopped
 
         to_score = None if validation is None else accuracy

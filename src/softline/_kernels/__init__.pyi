@@ -10,6 +10,7 @@ from softline.reference import activation_gradient as activation_gradient
 from softline.reference import affine as affine
 from softline.reference import candidate_losses as candidate_losses
 from softline.reference import cholesky_solve as cholesky_solve
+from softline.reference import classes as classes
 from softline.reference import clip_gradient as clip_gradient
 from softline.reference import column_stats as column_stats
 from softline.reference import coordinate_descent as coordinate_descent
@@ -27,6 +28,7 @@ from softline.reference import loss_gradient as loss_gradient
 from softline.reference import nearest as nearest
 from softline.reference import network_scores as network_scores
 from softline.reference import newton as newton
+from softline.reference import probabilities as probabilities
 from softline.reference import project_rows as project_rows
 from softline.reference import scores as scores
 from softline.reference import softmax as softmax

@@ -37,6 +37,12 @@ cdef extern from "softline.h" nogil:
         SOFTLINE_ADAM
         SOFTLINE_AVERAGE
     enum:
+        SOFTLINE_SCORES
+        SOFTLINE_PROBABILITIES
+        SOFTLINE_LOGARITHMS
+        SOFTLINE_CLASSES
+        SOFTLINE_TASK_STRIPS
+    enum:
         SOFTLINE_IDENTITY
         SOFTLINE_RELU
         SOFTLINE_LEAKY_RELU
@@ -221,6 +227,10 @@ cdef extern from "softline.h" nogil:
         int n_layers
         double *squares
         unsigned char *finite
+        int wanted
+        const char *names
+        ptrdiff_t name_bytes
+        char *classes
         ptrdiff_t strips
         void *shared
         void *room
@@ -234,7 +244,7 @@ cdef extern from "softline.h" nogil:
         softline_work *candidates
         softline_work *column_stats
         softline_work *newton
-        softline_work *scores
+        softline_work *predictions
         softline_work *softmax
         softline_work *losses
         softline_work *gradient

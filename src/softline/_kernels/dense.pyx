@@ -10,12 +10,13 @@ into arrays that the caller allocated, and give the same bits for any `n_threads
 """
 
 from libc.math cimport sqrt
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uintptr_t
 from libc.string cimport memset
 from softline._kernels.core cimport (
     SOFTLINE_ADAM, SOFTLINE_AVERAGE, SOFTLINE_HINGE, SOFTLINE_IDENTITY, SOFTLINE_LABELS,
-    SOFTLINE_LEAKY_RELU, SOFTLINE_LOGISTIC, SOFTLINE_MOMENTUM, SOFTLINE_NESTEROV, SOFTLINE_RELU,
-    SOFTLINE_SCALED, SOFTLINE_SGD, SOFTLINE_TANH, SOFTLINE_TARGETS, aligned, check_length, doubles,
+    SOFTLINE_CLASSES, SOFTLINE_LEAKY_RELU, SOFTLINE_LOGARITHMS, SOFTLINE_LOGISTIC, SOFTLINE_MOMENTUM,
+    SOFTLINE_NESTEROV, SOFTLINE_PROBABILITIES, SOFTLINE_RELU, SOFTLINE_SCALED, SOFTLINE_SCORES, SOFTLINE_SGD,
+    SOFTLINE_TANH, SOFTLINE_TARGETS, SOFTLINE_TASK_STRIPS, aligned, check_length, doubles,
     labels_of, matrix, optional, real_bytes, rows_in, rows_of, run, softline_call, softline_layer,
     softline_matrix, softline_next_step, softline_packed, softline_part, softline_rates, softline_rows,
     softline_rule, softline_slab, table, threads_for, vector,
@@ -33,10 +34,9 @@ ACTIVATIONS = {
     "logistic": SOFTLINE_LOGISTIC,
 }
 
-# Most strips of one task, and bytes of their rows: packed, with the next rows on their way and a block of W,
-# they share the level-2 cache.
+# Most bytes of the rows of one task: packed, with the next rows on their way and a block of W, they share the
+# level-2 cache.
 cdef enum:
-    TASK_STRIPS = 4
     TASK_BYTES = 400 << 10
 
 
@@ -97,34 +97,76 @@ cdef int check_dropout(double rate) except -1:
 # ---- products ------------------------------------------------------------------------------------------
 
 def scores(X, idx, W, b, out, n_threads=None):
-    """out = X[idx] W^T + b; idx None means all rows, b None means 0."""
+    """out = X[idx] W^T + b; idx None means all rows, b None means 0. Whether all scores are finite."""
+    return predict(X, idx, W, b, None, out, SOFTLINE_SCORES, n_threads)
+
+
+def probabilities(X, W, b, out, n_threads=None, *, log=False):
+    """out = softmax(X W^T + b), or its logarithm. Whether all scores are finite."""
+    wanted = SOFTLINE_LOGARITHMS if log else SOFTLINE_PROBABILITIES
+    return predict(X, None, W, b, None, out, wanted, n_threads)
+
+
+def classes(X, W, b, names, out, n_threads=None):
+    """out = the name of the largest score of each row. Whether all scores are finite."""
+    return predict(X, None, W, b, names, out, SOFTLINE_CLASSES, n_threads)
+
+
+# The n elements of a vector of any dtype that is no Python object.
+cdef char *bytes_of(a, str name, ptrdiff_t n, bint written) except? NULL:
+    if not isinstance(a, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array; got {type(a).__name__}")
+    if a.ndim != 1 or a.dtype.hasobject or not a.flags.c_contiguous:
+        raise ValueError(f"{name} must be a contiguous vector without Python objects")
+    if written and not a.flags.writeable:
+        raise ValueError(f"{name} is read-only, and would be written to")
+    check_length(name, len(a), n, "elements")
+    cdef uintptr_t at = a.ctypes.data
+    return <char *>at
+
+
+cdef bint predict(X, idx, W, b, names, out, int wanted, n_threads) except -1:
     X = as_rows(X)
-    cdef ptrdiff_t real = real_of(W, "W"), lanes = 64 // real, D = X.shape[1], n, C, strips, part, strip_bytes
+    cdef ptrdiff_t real = real_of(W, "W"), lanes = 64 // real, n = X.shape[0], D = X.shape[1], C, strips, part
+    cdef ptrdiff_t size, strip_bytes
+    cdef int i
     cdef softline_call call = new_call()
-    idx = np.arange(X.shape[0]) if idx is None else idx
-    call.idx = rows_in(idx, X.shape[0])
-    call.n = n = len(idx)
-    call.D = D
+    if idx is not None:
+        call.idx = rows_in(idx, n)
+        n = len(idx)
+    call.n, call.D, call.wanted = n, D, wanted
     call.A = matrix(W, "W", real, -1, D)
     C = call.A.rows
-    call.out = matrix(out, "out", real, n, C, True)
+    if wanted == SOFTLINE_CLASSES:
+        call.names = bytes_of(names, "names", 2 if C == 1 else C, False)
+        call.classes = bytes_of(out, "out", n, True)
+        if names.dtype != out.dtype:
+            raise ValueError(f"out must be of the dtype of names, {names.dtype}; got {out.dtype}")
+        call.name_bytes = names.dtype.itemsize
+    else:
+        call.out = matrix(out, "out", real, n, 2 if C == 1 and wanted != SOFTLINE_SCORES else C, True)
     b = np.zeros(C, W.dtype) if b is None else b
     call.b = vector(b, "b", real, C)
     if n == 0 or C == 0:
-        return
-    if D == 0:
-        out[...] = b
-        return
+        return True
     cdef softline_rows rows = rows_of(X, real)
     call.X = &rows
     cdef int threads = threads_for(n_threads, <double>n * C * D)
-    strip_bytes = lanes * D * <ptrdiff_t>X.array.itemsize
-    strips = max(<ptrdiff_t>1, min(<ptrdiff_t>TASK_STRIPS, TASK_BYTES // strip_bytes))
+    strip_bytes = lanes * max(D, <ptrdiff_t>1) * <ptrdiff_t>X.array.itemsize
+    strips = max(<ptrdiff_t>1, min(<ptrdiff_t>SOFTLINE_TASK_STRIPS, TASK_BYTES // strip_bytes))
     call.strips = min(strips, (n + lanes - 1) // lanes)
     part = softline_part(D, lanes)
-    _memory = make_room(&call, threads, call.strips * softline_packed(part, lanes)
-                        + ((D + part - 1) // part * call.strips + 1) * lanes * C, real)
-    run(table(real).scores, &call, threads, n_threads)
+    size = (call.strips + 1) * softline_packed(part, lanes)
+    size += (max(<ptrdiff_t>1, (D + part - 1) // part) * call.strips + 2) * lanes * C
+    _memory = make_room(&call, threads, size, real)
+    _finite = np.ones(threads + 64, np.uint8)
+    call.finite = <unsigned char *>aligned(_finite)
+    memset(call.finite, 1, threads)
+    run(table(real).predictions, &call, threads, n_threads)
+    for i in range(threads):
+        if not call.finite[i]:
+            return False
+    return True
 
 
 def gradient(X, idx, dscores, dW, db, n_threads=None):
@@ -148,8 +190,9 @@ def gradient(X, idx, dscores, dW, db, n_threads=None):
     call.X = &rows
     cdef int threads = threads_for(n_threads, <double>n * C * D)
     strips = (n + lanes - 1) // lanes
-    call.strips = TASK_STRIPS
-    _memory = make_room(&call, threads, TASK_STRIPS * softline_packed(softline_slab(D, lanes), lanes), real)
+    call.strips = SOFTLINE_TASK_STRIPS
+    _memory = make_room(
+        &call, threads, SOFTLINE_TASK_STRIPS * softline_packed(softline_slab(D, lanes), lanes), real)
     _shared = np.empty((strips + 1) * C * 64 + 64, np.uint8)
     call.shared = aligned(_shared)
     run(table(real).gradient, &call, threads, n_threads)
@@ -374,7 +417,7 @@ def affine(A, W, b, out, n_threads=None):
     if n == 0 or n_out == 0:
         return
     cdef int threads = threads_for(n_threads, <double>n * n_in * n_out)
-    call.strips = min(<ptrdiff_t>TASK_STRIPS, (n + lanes - 1) // lanes)
+    call.strips = min(<ptrdiff_t>SOFTLINE_TASK_STRIPS, (n + lanes - 1) // lanes)
     _memory = make_room(&call, threads, call.strips * lanes * (n_in + n_out), real)
     run(table(real).affine, &call, threads, n_threads)
 
@@ -469,7 +512,7 @@ def network_scores(X, idx, weights, activation, out, n_threads=None):
         return True
     cdef softline_rows rows = rows_of(X, real)
     call.X = &rows
-    call.strips = min(<ptrdiff_t>TASK_STRIPS, (n + lanes - 1) // lanes)
+    call.strips = min(<ptrdiff_t>SOFTLINE_TASK_STRIPS, (n + lanes - 1) // lanes)
     part = softline_part(D, lanes)
     size = call.strips * softline_packed(part, lanes)
     size += (D + part - 1) // part * call.strips * lanes * call.layers[0].n_out

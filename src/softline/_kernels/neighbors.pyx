@@ -30,8 +30,10 @@ METRICS = ("manhattan", "euclidean", "sqeuclidean")
 cdef enum:
     CHUNK = 64
     MOST_QUERIES = 128  # of a block
-# Bytes of queries converted at a time.
-cdef ptrdiff_t QUERY_BYTES = 12 << 20
+# Bytes of queries converted at a time: as many as the rows take, between these.
+cdef ptrdiff_t LEAST_BYTES = 1 << 20, MOST_QUERY_BYTES = 12 << 20
+# Elements of queries converted at a time, whose copies stay in cache.
+cdef ptrdiff_t CONVERTED = 1 << 14
 
 
 cdef int check_pair(Q, X, str metric) except -1:
@@ -42,8 +44,9 @@ cdef int check_pair(Q, X, str metric) except -1:
     return SOFTLINE_L1 if metric == "manhattan" else SOFTLINE_L2
 
 
-cdef ptrdiff_t queries_at_a_time(ptrdiff_t n, ptrdiff_t D, ptrdiff_t item_bytes):
-    return max(<ptrdiff_t>1, min(n, QUERY_BYTES // (max(D, <ptrdiff_t>1) * item_bytes)))
+cdef ptrdiff_t queries_at_a_time(ptrdiff_t n, ptrdiff_t N, ptrdiff_t D, ptrdiff_t item_bytes):
+    cdef ptrdiff_t each = max(D, <ptrdiff_t>1) * item_bytes
+    return max(<ptrdiff_t>1, min(n, min(max(LEAST_BYTES, N * each), MOST_QUERY_BYTES) // each))
 
 
 # ---- all distances -------------------------------------------------------------------------------------
@@ -56,7 +59,7 @@ def distances(Q, X, str metric, double[:, :] out not None, n_threads=None):
         byte_distances(Search(Q, X, kind), metric == "euclidean", out, n_threads)
         return
     rows = Rows(X, dtype=np.float64)
-    step = queries_at_a_time(len(Q), X.shape[1], 8)
+    step = queries_at_a_time(len(Q), len(X), X.shape[1], 8)
     for first in range(0, len(Q), step):
         block = padded(min(step, len(Q) - first), X.shape[1], np.float64)
         block[...] = Q[first:first + step]
@@ -121,6 +124,20 @@ cdef inline void replace_worst(double *heap_d, ptrdiff_t *heap_i, ptrdiff_t k, d
     heap_i[at] = i
 
 
+# k elements in any order become such a heap: the worst first.
+cdef inline void make_heap(double *heap_d, ptrdiff_t *heap_i, ptrdiff_t k) noexcept nogil:
+    cdef ptrdiff_t i, j, row
+    cdef double d
+    for i in range(1, k):
+        d, row, j = heap_d[i], heap_i[i], i
+        while j > 0 and worse(d, row, heap_d[j - 1], heap_i[j - 1]):
+            heap_d[j] = heap_d[j - 1]
+            heap_i[j] = heap_i[j - 1]
+            j -= 1
+        heap_d[j] = d
+        heap_i[j] = row
+
+
 cdef inline void sort_heap(double *heap_d, ptrdiff_t *heap_i, ptrdiff_t k) noexcept nogil:
     cdef double d
     cdef ptrdiff_t i
@@ -147,7 +164,7 @@ def nearest(Q, X, str metric, double[:, ::1] neigh_dist not None, ptrdiff_t[:, :
         return
     cdef Search search = Search(Q, X, kind) if tree is None else None
     cdef Boxes boxes = None if tree is None else Boxes(tree, X, kind)
-    step = queries_at_a_time(len(Q), X.shape[1], 4 if tree is None else 8)
+    step = queries_at_a_time(len(Q), len(X), X.shape[1], 4 if tree is None else 8)
     for first in range(0, len(Q), step):
         last = min(first + step, len(Q))
         if tree is None:
@@ -171,6 +188,25 @@ cdef double UNIT = 2.0 ** -24
 cdef double MOST_NORM = 2.0 ** 60
 
 
+# The rows of a chunk that the filter holds for the k nearest of a query, in a heap that is empty as yet:
+# where these come first, few others remain to be computed in full. False, and nothing, where rounding or NaN
+# leave fewer than k that can be compared.
+cdef bint nearest_by_filter(const float *S, ptrdiff_t strip, float by, const float *low, ptrdiff_t count,
+                            ptrdiff_t lanes, double *heap_d, ptrdiff_t *heap_i, ptrdiff_t k) noexcept nogil:
+    cdef ptrdiff_t r
+    cdef float bound
+    for r in range(count):
+        bound = by * S[r // lanes * strip + r % lanes] + low[r]
+        if bound < heap_d[0]:
+            replace_worst(heap_d, heap_i, k, bound, r)
+    if heap_d[0] < INFINITY:
+        return True
+    for r in range(k):
+        heap_d[r] = INFINITY
+        heap_i[r] = PTRDIFF_MAX
+    return False
+
+
 # The filter's lower bound of the distance of row r from query c: low(r) + by S[c, r] - high[c], with S the
 # sums x.q (L2) or of |x - q| (L1) of rows as the filter sees them.
 cdef class Search:
@@ -191,7 +227,7 @@ cdef class Search:
         # Any shift is right; that by the mean of a sample makes norms small, and the bounds tight.
         shift = None
         if metric == SOFTLINE_L2:
-            shift = X[::max(1, len(X) // 256)].mean(axis=0, dtype=float)
+            shift = X[::max(1, len(X) // 64)].mean(axis=0, dtype=float)
         with np.errstate(over="ignore"):
             self.seen = Rows(X, shift, dtype=np.float32)
         # Roundings on the way to a sum: 16 lanes of a block, their tree, the blocks. Rounding x and q, once
@@ -249,7 +285,7 @@ cdef class Search:
         cdef ptrdiff_t strip = softline_packed(block, lanes), part = CHUNK * width
         cdef float[:, :] packed = padded(threads, CHUNK // lanes * strip, np.float32)
         cdef float[:, :] parts = padded(threads, n_parts * part, np.float32)
-        cdef float[:, :] sums = padded(threads, lanes * width, np.float32)
+        cdef float[:, :] sums = padded(threads, CHUNK * width, np.float32)
         cdef float[:, :] low = padded(threads, CHUNK, np.float32)
         cdef float[:, :] limits = padded(threads, width, np.float32)
         cdef int32_t[:, ::1] found = np.empty((threads, width), np.int32)
@@ -257,7 +293,7 @@ cdef class Search:
         cdef float[::1] no_bias = np.zeros(width, np.float32)
         cdef float by = self.by
 
-        cdef ptrdiff_t task, q, C, c, r, row, first, last, count, s, n_rows, col, n_found, f, i
+        cdef ptrdiff_t task, q, C, c, r, row, begin, first, last, count, s, n_rows, col, n_found, f, i
         cdef double d
         cdef float *S
         cdef int32_t *S_bytes
@@ -272,7 +308,7 @@ cdef class Search:
                 q = task // n_ranges * width
                 C = min(width, n - q)
                 i = task % n_ranges
-                first = N * i // n_ranges
+                first = begin = N * i // n_ranges
                 last = N * (i + 1) // n_ranges
                 heap_d = &other_distances[i - 1, q, 0] if i > 0 else &distances[q, 0]
                 heap_i = &other_indices[i - 1, q, 0] if i > 0 else &indices[q, 0]
@@ -314,15 +350,34 @@ cdef class Search:
                             col = col + block
                         for r in range(count):
                             low[thread, r] = self.low(low[thread, r])
+                        for s in range((count + lanes - 1) // lanes):
+                            isa.f32.add_parts(&parts[thread, s * lanes * C], part, n_parts, &no_bias[0], C,
+                                              &sums[thread, s * lanes * C])
+                        if first == begin and k <= count:
+                            for c in range(C):
+                                if not nearest_by_filter(&sums[thread, c * lanes], lanes * C, by,
+                                                         &low[thread, 0], count, lanes, heap_d + c * k,
+                                                         heap_i + c * k, k):
+                                    continue
+                                for i in range(k):
+                                    row = heap_i[c * k + i]
+                                    # `by` times it is infinite: not to be found again
+                                    sums[thread, row // lanes * lanes * C + c * lanes + row % lanes] = (
+                                        by * INFINITY)
+                                    heap_i[c * k + i] = first + row
+                                    heap_d[c * k + i] = exact.pair(metric, &rows, first + row, &queries,
+                                                                   from_query + q + c, D)
+                                make_heap(heap_d + c * k, heap_i + c * k, k)
+                                limits[thread, c] = nextafterf(
+                                    <float>(heap_d[c * k] + high[q + c]), INFINITY)
                     for s in range((count + lanes - 1) // lanes):
                         n_rows = min(lanes, count - s * lanes)
                         S_bytes = <int32_t *>&parts[thread, s * lanes * C]
-                        S = &sums[thread, 0]
+                        S = &sums[thread, s * lanes * C]
                         if bytes:
                             n_found = filter.candidates_i32(S_bytes, C, low_bytes + s * lanes, limit_bytes,
                                                             &found[thread, 0])
                         else:
-                            isa.f32.add_parts(&parts[thread, s * lanes * C], part, n_parts, &no_bias[0], C, S)
                             n_found = filter.candidates(S, C, by, &low[thread, s * lanes],
                                                         &limits[thread, 0], &found[thread, 0])
                         for f in range(n_found):
@@ -383,10 +438,14 @@ cdef class Search:
             converted[:, :D] = Q.astype(np.int16) - 128
             high = -np.einsum("ij,ij->i", Q, Q, dtype=float)
             return converted.view(np.uint8), high
-        converted = padded(n, D, np.float32)
+        converted, norms = padded(n, D, np.float32), np.empty(n)
+        shift, step = self.seen.shift, max(1, CONVERTED // max(D, 1))
         with np.errstate(over="ignore", invalid="ignore"):
-            converted[...] = Rows(Q, self.seen.shift, dtype=np.float32)[:]
-            norms = np.einsum("ij,ij->i", converted, converted, dtype=float)
+            for at in range(0, n, step):
+                block = converted[at:at + step]
+                queries = Q[at:at + step].astype(np.float32, copy=False)
+                np.subtract(queries, 0 if shift is None else shift, out=block)
+                np.einsum("ij,ij->i", block, block, out=norms[at:at + step], dtype=float)
         norms[~(norms <= MOST_NORM)] = np.nan
         return converted, (-self.keep * norms if self.metric == SOFTLINE_L2 else self.loss * np.sqrt(norms))
 

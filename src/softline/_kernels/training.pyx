@@ -7,8 +7,8 @@ are checked, the work is cut so that it stays in cache, which changes no bit, an
 """
 
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t
-from libc.string cimport memset
+from libc.stdint cimport int32_t, uint32_t
+from libc.string cimport memcpy, memset
 from softline._kernels.core cimport (
     SOFTLINE_BLOCK, SOFTLINE_CONVERGED, SOFTLINE_HINGE, SOFTLINE_LABELS, SOFTLINE_NEWTON_ROWS,
     SOFTLINE_OUTPUTS, SOFTLINE_SEARCHING, SOFTLINE_STATS_FEATURES, SOFTLINE_STATS_ROWS, SOFTLINE_STUCK,
@@ -93,15 +93,16 @@ cdef int row_weights_of(const void **of_models, row_weight, ptrdiff_t models, pt
 def epoch(X, y, row_weight, order, layers, learning_rates, batch_size, alphas, scales, n_threads=None, *,
           loss="cross_entropy", label_smoothing=0.0, optimizer=None, states=None, l1s=None, clip_norm=None,
           max_norm=None, shift=None, metric=None, fit_intercept=True, activation="relu", dropout=0.0, seed=0,
-          square_norms=None, arena=None):
-    """One pass over the rows `order`; the layers change in place; returns the mean loss of each batch."""
+          square_norms=None, starts=None, arena=None):
+    """Passes over the rows, one for each row of `starts`; the layers change in place; returns the mean loss
+    of each batch."""
     layers = checked(layers)
     if states is not None:
         check_length("states", len(states), len(layers), "elements")
     losses = descend(X, y, row_weight, order, layers, learning_rates, batch_size, alphas, scales, n_threads,
                      loss, label_smoothing, optimizer, states, l1s, clip_norm or INFINITY,
                      max_norm or INFINITY, shift, metric, fit_intercept, activation, dropout, seed,
-                     getattr(states[0], "t", 0) if states else 0, square_norms, None, arena)
+                     getattr(states[0], "t", 0) if states else 0, square_norms, starts, None, arena)
     for state in states or ():
         state.t += len(losses)
     return losses
@@ -118,19 +119,20 @@ def gradients(X, y, row_weight, idx, layers, out, scale, n_threads=None, *, loss
     zeros, scales = np.zeros(1 if n else 0), np.full(1 if n else 0, scale, layers[0][0].dtype)
     losses = descend(X, y, row_weight, idx, layers, zeros, max(1, n), zeros, scales, n_threads, loss,
                      label_smoothing, None, None, None, INFINITY, INFINITY, None, None, True, activation,
-                     dropout, seed, t, None, list(out), arena)
+                     dropout, seed, t, None, None, list(out), arena)
     return float(losses[0]) if len(losses) else 0.0
 
 
 cdef descend(X, y, row_weight, order, list layers, learning_rates, batch_size, alphas, scales, n_threads,
              loss, double label_smoothing, optimizer, states, l1s, double clip_norm, double max_norm,
-             shift, metric, fit_intercept, activation, double dropout, seed, t, square_norms, out, arena):
+             shift, metric, fit_intercept, activation, double dropout, seed, t, square_norms, starts, out,
+             arena):
     X = as_rows(X)
     cdef ptrdiff_t real = real_of(layers[0][0], "W of layer 0"), N = X.shape[0], D = X.shape[1], i, K
-    cdef ptrdiff_t n = len(order), n_steps, n_numbers
+    cdef ptrdiff_t n = len(order), n_epochs = 1, n_weights = 0, n_steps, n_numbers
     cdef softline_epoch e
     cdef softline_layer *at
-    cdef softline_matrix dW
+    cdef softline_matrix dW, of_starts
     memset(&e, 0, sizeof(e))
     e.n_layers, e.steps, e.n = <int>len(layers), out is None, n
     of_layers = np.zeros(e.n_layers * sizeof(softline_layer) + 64, np.uint8)
@@ -143,10 +145,19 @@ cdef descend(X, y, row_weight, order, list layers, learning_rates, batch_size, a
         raise ValueError(f"learning_rates are of {models} models, which one layer must have as many outputs "
                          f"of each; there are {e.n_layers} layers, the last of {K} outputs")
     K //= e.models
+    if starts is not None:
+        for i in range(e.n_layers):
+            n_weights += e.layers[i].n_out * e.layers[i].n_in
+        of_starts = matrix(starts, "starts", real, -1, n_weights, True)
+        n_epochs = of_starts.rows
+        if n_epochs < 1 or n % n_epochs:
+            raise ValueError(f"starts must have a row for each epoch of as many rows; got {n_epochs} for {n}")
+        n //= n_epochs
+        e.n = n
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; got {batch_size}")
     e.batch_size = max(1, min(batch_size, n))
-    n_steps = (n + e.batch_size - 1) // e.batch_size
+    n_steps = n_epochs * ((n + e.batch_size - 1) // e.batch_size)
 
     if loss not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
@@ -203,16 +214,49 @@ cdef descend(X, y, row_weight, order, list layers, learning_rates, batch_size, a
     e.losses = doubles(losses.reshape(-1), "losses", n_numbers)
     if square_norms is not None:
         square_norms[:] = 0
-    if n == 0:
-        for of_W, of_b in out or ():
+    cdef softline_rows rows
+    cdef int threads = 1
+    if n > 0:
+        rows = rows_of(X, real)
+        e.X = &rows
+        threads = cut(&e, n_threads, real)
+        _memory = room_for(&e, arena if arena is not None else Arena(), real)
+    for i in range(n_epochs):
+        if starts is not None:
+            copy_weights(&e, real, <char *>of_starts.at + i * of_starts.ld * real)
+        if n > 0:
+            run(table(real).epoch, &e, threads, n_threads)
+        go_on(&e, n_steps // n_epochs, real)
+    if n == 0 and out is not None:
+        for of_W, of_b in out:
             of_W[...], of_b[...] = 0, 0
-        return losses
-    cdef softline_rows rows = rows_of(X, real)
-    e.X = &rows
-    cdef int threads = cut(&e, n_threads, real)
-    _memory = room_for(&e, arena if arena is not None else Arena(), real)
-    run(table(real).epoch, &e, threads, n_threads)
     return losses
+
+
+# W of all layers, one after the other.
+cdef void copy_weights(const softline_epoch *e, ptrdiff_t real, char *to) noexcept:
+    cdef ptrdiff_t i, k
+    cdef const softline_layer *at
+    for i in range(e.n_layers):
+        at = &e.layers[i]
+        for k in range(at.n_out):
+            memcpy(to, <const char *>at.W + k * at.ldw * real, at.n_in * real)
+            to += at.n_in * real
+
+
+# The next epoch: what each row and each batch has lies behind what the last epoch had.
+cdef void go_on(softline_epoch *e, ptrdiff_t n_steps, ptrdiff_t real) noexcept:
+    cdef ptrdiff_t n_numbers = n_steps * e.models
+    e.order += e.n
+    e.t += <uint32_t>n_steps
+    e.rates += n_numbers
+    e.alphas += n_numbers
+    e.scales = <const char *>e.scales + n_numbers * real
+    if e.l1s != NULL:
+        e.l1s += n_numbers
+    if e.square_norms != NULL:
+        e.square_norms += n_numbers
+    e.losses += n_numbers
 
 
 # Chunks that stay in cache, and tasks for all threads; returns how many threads.

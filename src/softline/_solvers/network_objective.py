@@ -66,7 +66,8 @@ class NetworkObjective:
         )
         divisor = total if options.penalty_of_batch else 1
         l2, l1 = options.l2 / divisor, options.l1 / divisor
-        loss += l2 / 2 * trainer.squares
+        with np.errstate(over="ignore"):
+            loss += l2 / 2 * sum(np.sum(np.square(W, dtype=float)) for W, _ in trainer.layers)
         for (W, _), (dW, _) in zip(trainer.layers, gradients, strict=True):
             dW += l2 * W
             if l1 > 0:

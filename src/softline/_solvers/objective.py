@@ -308,7 +308,7 @@ class Objective:
                 self.X.dtype,
             )
             trainer.find_rate(samples, self.stats)
-            loss, _ = trainer.epoch(samples, 0)
+            [loss], _ = trainer.epochs(samples, 0)
         except ValueError:  # the features are too large to descend
             return zero
         return self._joined(*trainer.layers[0]) if loss < np.log(self.n_classes) else zero

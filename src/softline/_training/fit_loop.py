@@ -71,8 +71,13 @@ class StoppingRule:
         return is_best
 
     @property
+    def epochs_left(self) -> float:
+        """Number of epochs after which the rule may end the fit, whatever their values are."""
+        return np.inf if self.tol is None else self.patience - self.stale
+
+    @property
     def stands_still(self) -> bool:
-        return self.tol is not None and self.stale >= self.patience
+        return self.epochs_left <= 0
 
 
 class FitLoop:
@@ -136,6 +141,12 @@ class FitLoop:
             self.keep()
             self.stopped |= bool(self.callback(Epoch(model, model.n_iter_, loss, score, seconds)))
 
+    @property
+    def _is_heard(self) -> bool:
+        """Whether anybody asks for a report, or an accuracy, after each epoch."""
+        listeners = self.bar, self.callback, self.accuracy
+        return self.hooks.active or any(listener is not None for listener in listeners)
+
     def descend(
         self,
         trainer: Trainer,
@@ -162,18 +173,22 @@ class FitLoop:
 
         trainer.after_batch = None if batch_callback is None else after_batch
         with self:
+            one_by_one = self._is_heard or not model._keeps_rate
             try:
                 while model.n_iter_ < model.max_iter and not (self.stopped or converged):
-                    loss, seconds = trainer.epoch(samples, model.n_iter_)
-                    model._after_epoch(trainer, samples)
-                    score = model._record(loss, seconds, self.accuracy)
-                    watched = -score if model.early_stopping and score is not None else loss
-                    if rule.update(watched) and model.early_stopping:
+                    most = 1 if one_by_one else min(rule.epochs_left, model.max_iter - model.n_iter_)
+                    losses, seconds = trainer.epochs(samples, model.n_iter_, most)
+                    model._after_epochs(trainer, len(losses) * len(samples))
+                    score = model._record(losses, seconds, self.accuracy)
+                    for loss in losses:
+                        watched = -score if model.early_stopping and score is not None else loss
+                        is_best = rule.update(watched)
+                    if is_best and model.early_stopping:
                         best_layers = trainer.copy_of_model()
                     if rule.stands_still:
                         converged = not model._goes_on(trainer)
                         rule.stale = 0
-                    self.tell(loss, score, seconds)
+                    self.tell(losses[-1], score, seconds)
             finally:
                 if best_layers is not None:
                     trainer.restore(best_layers)
@@ -329,23 +344,23 @@ class TrainsByEpochs(CallbackSupportMixin):
     def _train_on(self, trainer: Trainer, samples: Samples) -> None:
         """Train for one epoch on samples of a stream."""
         try:
-            loss, seconds = trainer.epoch(samples, self.n_iter_)
-            self._after_epoch(trainer, samples)
-            self._record(loss, seconds)
+            losses, seconds = trainer.epochs(samples, self.n_iter_)
+            self._after_epochs(trainer, len(samples))
+            self._record(losses, seconds)
         finally:
             self._keep(trainer, samples.X)
 
     def _record(
-        self, loss: float, seconds: float, accuracy: Callable[[], float] | None = None
+        self, losses: list[float], seconds: float, accuracy: Callable[[], float] | None = None
     ) -> float | None:
-        """Append an epoch to the history; return its validation accuracy, None without validation rows.
+        """Append epochs to the history; return the last's validation accuracy, None without validation rows.
 
         If Ctrl-C interrupts the accuracy, it is computed anew before Ctrl-C is raised, so that the history
         ends with the epoch of the weights.
         """
-        self.n_iter_ += 1
-        self.loss_curve_.append(loss)
-        self.epoch_seconds_.append(seconds)
+        self.n_iter_ += len(losses)
+        self.loss_curve_ += losses
+        self.epoch_seconds_ += [seconds] * len(losses)
         try:
             if accuracy is None:
                 return None
@@ -359,8 +374,13 @@ class TrainsByEpochs(CallbackSupportMixin):
         finally:
             self._summarise()
 
-    def _after_epoch(self, trainer: Trainer, samples: Samples) -> None:
-        """Hook after each epoch of descent, before its history is kept."""
+    @property
+    def _keeps_rate(self) -> bool:
+        """Whether `_after_epochs` leaves the learning rate as it is."""
+        return True
+
+    def _after_epochs(self, trainer: Trainer, n_rows: int) -> None:
+        """Hook after epochs of descent, which took so many rows, before their history is kept."""
 
     def _goes_on(self, trainer: Trainer) -> bool:
         """Change how to descend, once descent stands still; return whether there is a change left."""

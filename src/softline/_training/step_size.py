@@ -19,6 +19,7 @@ the influence of long rows is bounded by `largest_gradient`. The data are not to
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,12 @@ def center_and_spread(seen: Array) -> tuple[Array, Array]:
     return center, spread
 
 
+@functools.lru_cache(maxsize=4)
+def random_start(size: int) -> Array:
+    """Vector with which power iteration starts, the same each time."""
+    return np.random.RandomState(0).standard_normal(size)
+
+
 def smoothness(
     samples: Samples,
     alpha: float,
@@ -207,18 +214,19 @@ def smoothness(
     longest = np.max(kept * squares)
     share *= kept[:, None]
 
-    v: Array = np.random.RandomState(0).standard_normal(D + 1)
+    v = random_start(D + 1).copy()
     u, g, sum_u = np.empty((n, 1), dtype), np.empty((1, D), dtype), np.empty(1, dtype)
-    eigenvalue: Any = 0.0
+    # Sums by einsum, not by BLAS, because its bits depend on its threads.
+    eigenvalue: Any = np.sqrt(np.einsum("d,d", v, v))
     for _ in range(ITERATIONS):
-        # Sums by einsum, not by BLAS, because its bits depend on its threads.
-        v /= np.sqrt(np.einsum("d,d", v, v))
+        v /= eigenvalue
         w = scale * v[:D]
         offset = bias * v[D] - np.einsum("d,d", w, center)
         _kernels.scores(X, rows, w[None].astype(dtype), np.array([offset], dtype), u, n_threads)
         u *= share
         _kernels.gradient(X, rows, u, g, sum_u, n_threads)
-        v = np.append(scale * (g[0] - center * sum_u[0]), bias * sum_u[0])
+        v[:D] = scale * (g[0] - center * sum_u[0])
+        v[D] = bias * sum_u[0]
         eigenvalue = np.sqrt(np.einsum("d,d", v, v))
         if eigenvalue == 0:
             break

@@ -25,6 +25,11 @@ RISEN, LOWER = 1.01, 0.7
 # Below this share of its first value it tells of rows that the steps could not follow.
 LOW = 0.25
 
+# Epochs, and their flops, that are run without a look at their losses: small ones take less time than Python
+# between them, and a few may turn out to be in vain.
+MOST_AT_ONCE = 16
+FLOPS_AT_ONCE = 4e7
+
 # Rows of which a pass over all of them holds the scores at a time, and bytes of scores where rows are judged.
 ROWS_AT_ONCE = 8192
 SCORES_BYTES = 4 << 20
@@ -148,6 +153,21 @@ class Stream:
                 state.iterate = layer
 
 
+@dataclass(frozen=True)
+class BatchNumbers:
+    """Numbers of each batch of some epochs, one after the other, as the kernels take them.
+
+    Attributes
+    ----------
+    rows, alphas, l1s, scales : (number of batches,) arrays
+    """
+
+    rows: Array
+    alphas: Array
+    l1s: Array
+    scales: Array
+
+
 class Trainer:
     """Layers of weights, W (n_out, n_in) and b (n_out,), and the epochs that move them.
 
@@ -193,7 +213,11 @@ class Trainer:
         self.noisy, self.least_loss = False, np.inf
         self.seed = int(rng.randint(2**32, dtype=np.uint32)) if options.dropout > 0 else 0
         self.arena = _kernels.Arena()
-        self.order: Array | None = None
+        self.at_once = MOST_AT_ONCE  # epochs, fewer after the rate had to be lowered
+        self.runs_together = options.schedule in schedules.BY_NAME.values()
+        self.numbers: dict[tuple[int, int], BatchNumbers] = {}
+        self.orders: list[Array] = []  # of the rows, drawn for epochs to come
+        self.last_order: Array | None = None
         self.after_batch: Callable[[int, float, float], object] | None = None
 
     def resume(self, states: Sequence[optimizers.State], X: Rows) -> None:
@@ -254,7 +278,7 @@ class Trainer:
     def finite(self) -> bool:
         """Whether all weights are finite."""
         layers = [*self.layers, *self.model] if self.options.optimizer.averages else self.layers
-        return all(np.isfinite(a).all() for layer in layers for a in layer)
+        return all(all_finite(a) for layer in layers for a in layer)
 
     def copy_of_model(self) -> list[Layer]:
         """Copies of the layers to predict with, for `restore`."""
@@ -265,89 +289,165 @@ class Trainer:
         _write(self.layers, layers)
         _write(self.model, layers)
 
-    @property
-    def squares(self) -> float:
-        """Sum of the squares of the weights, without the biases."""
-        with np.errstate(over="ignore"):
-            return sum(np.sum(np.square(W, dtype=float)) for W, _ in self.layers)
+    def epochs(self, samples: Samples, first: int, most: int = 1) -> tuple[list[float], float]:
+        """Run up to `most` epochs, from number `first` (from 0); return their losses, and seconds for each.
 
-    def epoch(self, samples: Samples, epoch: int) -> tuple[float, float]:
-        """Run epoch number `epoch` (from 0); return its loss and the seconds that the kernels took.
-
-        The loss is the mean over the epoch, each batch before its update, and the penalty of the weights
-        that the epoch began with: exact for full batches.
+        They are fewer if they take long, or if the learning rate is lowered after one of them. The loss is
+        the mean over an epoch, each batch before its update, and the penalty of the weights that the epoch
+        began with: exact for full batches. The seconds are those of the kernels.
 
         Raises
         ------
         DivergenceError
-            If a loss or a weight is not finite. Whatever is raised, layers and states are as before the
-            epoch.
+            If a loss or a weight of the first epoch is not finite. Whatever is raised, layers and states are
+            as before.
         """
-        options, order, n = self.options, samples.rows, len(samples)
-        if options.shuffle:
-            before = self.order if options.reshuffle and self.order is not None else order
-            order = self.order = self.rng.permutation(before)
-        batch_size = options.batch_of(n)
-        times = epoch + np.arange(0, n, batch_size) / n
-        rates = self.rate * schedules.multipliers(options.schedule, times, options.max_iter)
+        rate, count = self.rate, self._count(samples, most)
+        go_back = self._way_back()
+        try:
+            losses, seconds = self._batches(samples, first, count)
+            well = all_finite(losses) and self.finite
+            if not well and count == 1:
+                bad = losses[~np.isfinite(losses)]
+                what = f"the loss became {bad[0]}" if bad.size else "a weight became infinite"
+                raise DivergenceError(f"{what} in epoch {first + 1}: {self.advice(samples)}")
+        except BaseException:  # KeyboardInterrupt, too: the weights go with the history
+            go_back()
+            raise
+        # Means not by BLAS, whose bits depend on its threads.
+        sizes = self._numbers(samples, 1).rows[: len(losses)]
+        means = (np.add.reduce(losses.reshape(count, -1) * sizes, axis=1) / np.add.reduce(sizes)).tolist()
+        done = self._follow(means) if well else 1
+        if done < count:  # the others would have been at another rate
+            go_back()
+            self.at_once = done
+            return self.epochs(samples, first, done)
+        self.at_once = 1 if self.rate < rate else max(self.at_once, 2 * count)
+        del self.orders[:count]
+        return means, seconds / count
+
+    def _count(self, samples: Samples, most: int) -> int:
+        """Number of epochs, up to `most`, that are run without a look at their losses."""
+        if most == 1 or self.after_batch is not None or not self.runs_together:
+            return 1
+        flops = epoch_flops(len(samples), *(W.size for W, _ in self.layers))
+        return int(max(1, min(most, self.at_once, MOST_AT_ONCE, min(FLOPS_AT_ONCE, CALL_FLOPS) // flops)))
+
+    def _way_back(self) -> Callable[[], None]:
+        """Function that makes layers, states and learning rate what they are now."""
         layers = [(W.copy(), b.copy()) for W, b in self.layers]
         states = [(state.t, state.W.copy(), state.b.copy()) for state in self.states]
-        try:
-            losses, seconds = self._batches(samples, order, rates, batch_size)
-            finite = np.isfinite(losses)
-            if not (finite.all() and self.finite):
-                bad = losses[~finite]
-                what = f"the loss became {bad[0]}" if bad.size else "a weight became infinite"
-                raise DivergenceError(f"{what} in epoch {epoch + 1}: {self.advice(samples)}")
-        except BaseException:  # KeyboardInterrupt, too: the weights go with the history
+        rate, least_loss = self.rate, self.least_loss
+
+        def go_back() -> None:
             _write(self.layers, layers)
             for state, (t, W, b) in zip(self.states, states, strict=True):
                 state.t, state.W[...], state.b[...] = t, W, b
-            raise
-        sizes = np.full(len(losses), batch_size)
-        if len(losses) == len(rates):
-            sizes[-1] = n - batch_size * (len(losses) - 1)
-        loss = float(np.sum(losses * sizes) / sizes.sum())  # not by BLAS, whose bits depend on its threads
-        if self.noisy and loss > RISEN * self.least_loss:
-            self.rate *= LOWER
-        self.least_loss = min(loss, self.least_loss)
-        return loss, seconds
+            self.rate, self.least_loss = rate, least_loss
 
-    def _batches(self, samples: Samples, order: Array, rates: Array, batch_size: int) -> tuple[Array, float]:
-        """Losses of an epoch's batches with the penalty, fewer if it is ended early; and the seconds."""
-        penalties = np.full(len(rates), self.penalty)
-        flops = epoch_flops(len(order), *(W.size for W, _ in self.layers))
-        n_calls = len(rates) if self.after_batch is not None else math.ceil(flops / CALL_FLOPS)
-        n = math.ceil(len(rates) / n_calls)  # batches of a call
-        if self.options.penalty_of_batch:
-            penalties /= batch_weights(samples.row_weight, order, batch_size)
+        return go_back
+
+    def _follow(self, losses: list[float]) -> int:
+        """Lower the rate after the first epoch whose loss has risen; return the number of epochs to it."""
+        for done, loss in enumerate(losses, 1):
+            risen = self.noisy and loss > RISEN * self.least_loss
+            self.least_loss = min(loss, self.least_loss)
+            if risen:
+                self.rate *= LOWER
+                return done
+        return len(losses)
+
+    def _numbers(self, samples: Samples, count: int) -> BatchNumbers:
+        """Numbers of the batches of `count` epochs; with `penalty_of_batch`, for batches of weight 1."""
+        n, options = len(samples), self.options
+        if (n, count) not in self.numbers:
+            batch_size = options.batch_of(n)
+            rows = np.tile(np.minimum(batch_size, np.arange(n, 0, -batch_size)), count)
+            alphas, l1s = np.full(len(rows), float(options.l2)), np.full(len(rows), float(options.l1))
+            scales = samples.X.dtype.type(1 / (samples.mean_weight or 1)) / rows.astype(samples.X.dtype)
+            self.numbers[n, count] = BatchNumbers(rows, alphas, l1s, scales)
+        return self.numbers[n, count]
+
+    def _next_orders(self, rows: Array, count: int) -> Array:
+        """Orders of the rows of the next epochs, one after the other.
+
+        They stay in `orders` until these epochs are over.
+        """
+        if not self.options.shuffle:
+            return np.tile(rows, count)
+        while len(self.orders) < count:
+            before = self.last_order if self.options.reshuffle and self.last_order is not None else rows
+            self.last_order = self.rng.permutation(before)
+            self.orders.append(self.last_order)
+        return self.orders[0] if count == 1 else np.concatenate(self.orders[:count])
+
+    def _rates(self, n_rows: int, first: int, count: int) -> Array:
+        """Learning rates of the batches of epochs."""
+        options = self.options
+        starts = np.arange(0, n_rows, options.batch_of(n_rows)) / n_rows
+        if options.schedule == schedules.BY_NAME["constant"]:
+            return np.full(count * len(starts), self.rate)
+        times = np.add.outer(np.arange(first, first + count), starts).ravel()
+        return self.rate * schedules.multipliers(options.schedule, times, options.max_iter)
+
+    def _batches(self, samples: Samples, first: int, count: int) -> tuple[Array, float]:
+        """Losses of the batches of epochs, with the penalty, fewer if one is ended early; and the seconds."""
+        options, n, dtype = self.options, len(samples), samples.X.dtype
+        batch_size, order = options.batch_of(n), self._next_orders(samples.rows, count)
+        rates, numbers = self._rates(n, first, count), self._numbers(samples, count)
+        if options.penalty_of_batch:
+            totals = batch_weights(samples.row_weight, order, batch_size, count)
+            scales = (1 / totals).astype(dtype)
+            numbers = BatchNumbers(numbers.rows, numbers.alphas / totals, numbers.l1s / totals, scales)
+        sizes = [W.size for W, _ in self.layers]
+        starts = np.empty((count, sum(sizes)), self.layers[0][0].dtype)
+        n_calls = len(rates)
+        if self.after_batch is None:
+            n_calls = math.ceil(epoch_flops(len(order), *sizes) / CALL_FLOPS)
+        n_batches = math.ceil(len(rates) / n_calls)  # of a call
         losses = []
         start = time.perf_counter()
-        for first in range(0, len(rates), n):
-            rows = order[first * batch_size : (first + n) * batch_size]
-            found = self._descend(samples, rows, rates[first : first + n], batch_size)
-            losses.append(penalties[first : first + n] + found)
-            if self.after_batch is not None and self.after_batch(first, losses[-1][0], rates[first]):
+        for batch in range(0, len(rates), n_batches):
+            some = slice(batch, batch + n_batches)
+            rows = order if n_calls == 1 else order[some.start * batch_size : some.stop * batch_size]
+            found = self._descend(samples, rows, rates[some], numbers, some, starts)
+            if batch == 0:
+                penalties = np.repeat(self._penalties(starts), len(rates) // count)
+                if options.penalty_of_batch:
+                    penalties /= totals
+            losses.append(penalties[some] + found)
+            if self.after_batch is not None and self.after_batch(batch, losses[-1][0], rates[batch]):
                 break
-        return np.concatenate(losses), time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        return losses[0] if n_calls == 1 else np.concatenate(losses), seconds
 
-    @property
-    def penalty(self) -> float:
-        """Penalty of the weights of the next step."""
-        l1, l2 = self.options.l1, self.options.l2
-        penalty = l2 / 2 * self.squares
-        return penalty + l1 * sum(np.sum(np.abs(W), dtype=float) for W, _ in self.layers) if l1 else penalty
+    def _penalties(self, starts: Array) -> Array:
+        """Penalties of weights, those of all layers in each row of `starts`."""
+        l2, l1, at = self.options.l2, self.options.l1, 0
+        squares = sizes = np.zeros(len(starts))
+        with np.errstate(over="ignore"):
+            for W, _ in self.layers:
+                of_layer = starts[:, at : at + W.size]
+                at += W.size
+                squares = squares + np.add.reduce(np.square(of_layer, dtype=float), axis=1)
+                if l1:
+                    sizes = sizes + np.array([np.sum(np.abs(weights), dtype=float) for weights in of_layer])
+        return l2 / 2 * squares + l1 * sizes if l1 else l2 / 2 * squares
 
-    def _descend(self, samples: Samples, order: Array, rates: Array, batch_size: int) -> Array:
-        """Step on batches of rows; returns the loss of each before its step, without penalty."""
-        options, dtype = self.options, samples.X.dtype
-        alphas, l1s = np.full(len(rates), float(options.l2)), np.full(len(rates), float(options.l1))
-        if options.penalty_of_batch:
-            totals = batch_weights(samples.row_weight, order, batch_size)
-            alphas, l1s, scales = alphas / totals, l1s / totals, (1 / totals).astype(dtype)
-        else:
-            sizes = np.minimum(batch_size, len(order) - batch_size * np.arange(len(rates)))
-            scales = dtype.type(1 / (samples.mean_weight or 1)) / sizes.astype(dtype)
+    def _descend(
+        self,
+        samples: Samples,
+        order: Array,
+        rates: Array,
+        numbers: BatchNumbers,
+        some: slice,
+        starts: Array,
+    ) -> Array:
+        """Step on some of the batches; return the loss of each before its step, without penalty.
+
+        They are of an epoch for each row of `starts`, which becomes its first weights.
+        """
+        options = self.options
         return _kernels.epoch(
             samples.X,
             samples.y,
@@ -355,15 +455,15 @@ class Trainer:
             order,
             self.layers,
             rates,
-            batch_size,
-            alphas,
-            scales,
+            options.batch_of(len(samples)),
+            numbers.alphas[some],
+            numbers.scales[some],
             options.n_threads,
             loss=loss_of(samples.y),
             label_smoothing=options.label_smoothing,
             optimizer=options.optimizer,
             states=self.states,
-            l1s=l1s,
+            l1s=numbers.l1s[some],
             clip_norm=self.clip_norm,
             max_norm=options.max_norm,
             shift=self.shift,
@@ -372,6 +472,7 @@ class Trainer:
             activation=options.activation or "identity",
             dropout=options.dropout,
             seed=self.seed,
+            starts=starts,
             arena=self.arena,
         )
 
@@ -472,13 +573,18 @@ class Trainer:
         return f"{wrong}Up to {stable:.2g} is stable; {by_itself}"
 
 
+def all_finite(a: Array) -> bool:
+    """Whether all elements are finite; by ufuncs, because `all` of a small array costs more."""
+    return bool(np.logical_and.reduce(np.isfinite(a), axis=None))
+
+
 def loss_of(y: Array) -> Literal["cross_entropy", "outputs"]:
     """What is minimised, as the kernels name it: 0 or 1 for each output is a class by itself."""
     return "outputs" if y.ndim == 2 and y.dtype.kind == "i" else "cross_entropy"
 
 
-def batch_weights(row_weight: Array | None, order: Array, batch_size: int) -> Array:
-    """Sums of the weights of the rows of each batch; without weights, the numbers of its rows.
+def batch_weights(row_weight: Array | None, order: Array, batch_size: int, n_epochs: int = 1) -> Array:
+    """Sums of the weights of the rows of each batch of epochs; without weights, the numbers of its rows.
 
     Raises
     ------
@@ -486,7 +592,10 @@ def batch_weights(row_weight: Array | None, order: Array, batch_size: int) -> Ar
         If a sum is not positive.
     """
     weight = np.ones(len(order)) if row_weight is None else row_weight[order].astype(float)
-    totals = np.add.reduceat(weight, np.arange(0, len(order), batch_size))
+    n = len(order) // n_epochs
+    totals = np.add.reduceat(
+        weight, np.add.outer(np.arange(n_epochs) * n, np.arange(0, n, batch_size)).ravel()
+    )
     if not (totals > 0).all():
         batch = int(np.argmin(totals > 0))
         raise ValueError(
