@@ -530,11 +530,16 @@ def test_ctrl_c_in_a_callback_ends_the_training():
     assert model.n_iter_ == 3
 
 
-def test_without_callbacks_an_epoch_is_one_call(monkeypatch):
+def test_only_callbacks_part_epochs_into_calls(monkeypatch):
     calls, epoch = [], _kernels.epoch
     monkeypatch.setattr(_kernels, "epoch", lambda *a, **k: calls.append(1) or epoch(*a, **k))
     model = SoftmaxClassifier(max_iter=3, tol=None, batch_size=10)
-    for options, expected in (({}, 3), ({"callback": id}, 1), ({"batch_callback": lambda batch: None}, 45)):
+    for options, expected in (
+        ({}, 1),
+        ({"callback": lambda model: None}, 3),
+        ({"callback": id}, 1),  # is true: one epoch
+        ({"batch_callback": lambda batch: None}, 45),
+    ):
         calls.clear()
-        model.fit(X, Y, **options)  # id is true: one epoch
+        model.fit(X, Y, **options)
         assert len(calls) == expected

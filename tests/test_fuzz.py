@@ -63,8 +63,8 @@ def random_arguments(rng, name):
         }
     if name == "classes":
         x = X()
-        names = rng.permutation(9)[: max(C, 2) if C else 0].astype(rng.choice(["i8", "f4", "U3"]))
-        return [x, array(C, D), array(C), names, np.zeros(len(x), names.dtype)], threads
+        names = rng.permutation(2 * C + 2)[: max(C, 2) if C else 0].astype(rng.choice(["i8", "f4", "U3"]))
+        return [x, array(C, D), array(C), names, np.zeros(len(x), int).astype(names.dtype)], threads
     if name == "gradient":
         return [X(), idx, array(rows, C), array(C, D), array(C)], threads
     if name in ("softmax", "log_softmax"):
@@ -180,6 +180,7 @@ def spoiled(rng, value):
     misaligned = np.zeros(value.nbytes + 1, np.uint8)[1:].view(value.dtype)[: value.size].reshape(shape)
     read_only = value.copy()
     read_only.flags.writeable = False
+    one = value.ravel()[0] if value.size else np.zeros((), value.dtype)
     special = value.copy()
     if special.size and special.dtype.kind == "f":
         special.flat[rng.integers(special.size)] = rng.choice([np.nan, np.inf, -np.inf])
@@ -191,11 +192,11 @@ def spoiled(rng, value):
         lambda: value[::-1],
         lambda: value[..., ::-1],
         lambda: np.asfortranarray(value),
-        lambda: np.broadcast_to(value.ravel()[:1].sum(), shape),
+        lambda: np.broadcast_to(one, shape),
         lambda: np.lib.stride_tricks.as_strided(value, shape, tuple(s // 2 for s in value.strides)),
         lambda: value.ravel(),
         lambda: value[None],
-        lambda: np.array(value.sum()),
+        lambda: np.array(one),
         lambda: value[..., :0],
         lambda: value[:0],
         lambda: value.astype(

@@ -186,7 +186,9 @@ def test_divergence_restores_the_state(digits):
 
 
 @by_name
-def test_interrupted_epochs_leave_no_trace(digits, name, monkeypatch):
+@pytest.mark.parametrize("listens", [False, True])
+def test_interrupted_epochs_leave_no_trace(digits, name, monkeypatch, listens):
+    """Neither one that is a call to the kernels, nor several that are."""
     X, _, y, _ = digits
     args = {"optimizer": name, "random_state": 0, "tol": None}
     epoch, calls = _kernels.epoch, []
@@ -200,9 +202,12 @@ def test_interrupted_epochs_leave_no_trace(digits, name, monkeypatch):
 
     monkeypatch.setattr(_kernels, "epoch", interrupted)
     with pytest.warns(UserWarning, match="interrupted"):
-        model = SoftmaxClassifier(max_iter=10, **args).fit(X, y)
+        model = SoftmaxClassifier(max_iter=50, **args).fit(
+            X, y, callback=(lambda _: None) if listens else None
+        )
     monkeypatch.undo()
-    expected = SoftmaxClassifier(max_iter=3, **args).fit(X, y)
+    assert model.n_iter_ == 3 if listens else 3 < model.n_iter_ < 50
+    expected = SoftmaxClassifier(max_iter=model.n_iter_, **args).fit(X, y)
     assert same_bits(model, expected)
     assert model._stream.states[0].t == expected._stream.states[0].t
     assert np.array_equal(model._stream.states[0].W, expected._stream.states[0].W)
