@@ -149,6 +149,9 @@ def random_arguments(rng, name):
         penalties = (np.abs(array(D, dtype=float)) * (rng.random(D) < 0.5) for _ in range(2))
         Z, G = (array(C, D, dtype=float) for _ in range(2))
         return [np.ascontiguousarray(Z), 9.0, np.ascontiguousarray(G), *penalties], {}
+    if name == "invert_factor":
+        A = rng.standard_normal((2 * D + 1, D))
+        return [A.T @ A / (2 * D + 1) + np.eye(D), np.empty((D, D)), 1e-9], {}
     if name == "cholesky_solve":
         A = rng.standard_normal((2 * D + 1, D))
         return [A.T @ A / (2 * D + 1) + np.eye(D), array(D, dtype=float)], {}
@@ -228,7 +231,7 @@ def call(module, name, args, options):
     args, options = copy.deepcopy((args, options))
     with np.errstate(all="ignore"):
         result = getattr(module, name)(*args, **options)
-    if name == "cholesky_solve":
+    if name in ("cholesky_solve", "invert_factor"):
         del args[0]  # what is left in A is nobody's
     if name == "newton":
         result = result[0]  # rounding may turn when it ends

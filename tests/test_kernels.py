@@ -621,6 +621,26 @@ def test_cholesky_solve(M):
     np.testing.assert_allclose(*solutions, rtol=1e-9)
 
 
+@pytest.mark.parametrize("M", [0, 1, 7, 64])
+def test_invert_factor(M):
+    A = np.random.default_rng(M).standard_normal((M + 3, M))
+    A = A.T @ A + np.eye(M)
+    ours, theirs = np.full((M, M), np.nan), np.empty((M, M))
+    for module, out in ((_kernels, ours), (reference, theirs)):
+        module.invert_factor(A.copy(), out, 1e-12)
+    assert ours.tobytes() == theirs.tobytes()
+    np.testing.assert_allclose(ours @ A @ ours.T, np.eye(M), atol=1e-12)
+
+
+def test_invert_factor_leaves_out_what_rounding_decides():
+    for module in (_kernels, reference):
+        out = np.empty((3, 3))
+        module.invert_factor(np.array([[1.0, 1, 0], [1, 1, 0], [0, 0, 4]]), out, 1e-9)
+        np.testing.assert_array_equal(out, np.diag([1, 0, 0.5]))
+    with pytest.raises(ValueError, match="out has 2 rows, expected 3"):
+        _kernels.invert_factor(np.eye(3), np.empty((2, 3)), 1e-9)
+
+
 def test_cholesky_solve_leaves_out_what_rounding_decides():
     for module in (reference, _kernels):
         x = np.array([3.0, 5.0, 2.0])

@@ -80,9 +80,10 @@ ARGUMENTS = {
         20,
     ),
     "cholesky_solve": (np.eye(D) + 0.5, np.ones(D)),
+    "invert_factor": (np.eye(D) + 0.5, np.empty((D, D)), 1e-9),
     "duality_gap": (np.ones((C, D)), 9.0, np.ones((C, D)), np.zeros(D), np.full(D, 0.5)),
 }
-SERIAL = {"coordinate_descent", "cholesky_solve", "duality_gap"}
+SERIAL = {"coordinate_descent", "cholesky_solve", "duality_gap", "invert_factor"}
 
 
 def call(name, n_threads):

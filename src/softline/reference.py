@@ -1059,6 +1059,28 @@ def nearest(
     neigh_dist[...] = np.take_along_axis(all_distances, neigh_ind, axis=1)
 
 
+def invert_factor(A: Array, out: Array, least: float) -> None:
+    """``out`` := the inverse of L, lower triangular, for a symmetric A = L L^T.
+
+    By Cholesky's factorisation (Golub and Van Loan, "Matrix Computations", 4.2), which is undone row by row.
+    Of a coordinate with a pivot below `least` the row and the column are 0.
+
+    Parameters
+    ----------
+    A : (M, M) float64 array
+        Its upper triangle is read and overwritten.
+    out : (M, M) float64 array
+    least : float
+    """
+    out[...] = np.eye(len(A))
+    for i in range(len(A)):
+        pivot = np.sqrt(A[i, i]) if A[i, i] >= least else np.inf
+        A[i, i:] /= pivot
+        out[i, : i + 1] /= pivot
+        A[i + 1 :, i + 1 :] -= A[i, i + 1 :, None] * A[i, i + 1 :]
+        out[i + 1 :, : i + 1] -= A[i, i + 1 :, None] * out[i, : i + 1]
+
+
 def cholesky_solve(A: Array, b: Array) -> None:
     """b := A^-1 b for a symmetric positive definite A.
 

@@ -33,7 +33,7 @@ from softline._kernels.dense import (
     softmax,
     step,
 )
-from softline._kernels.descent import cholesky_solve, coordinate_descent, duality_gap
+from softline._kernels.descent import cholesky_solve, coordinate_descent, duality_gap, invert_factor
 from softline._kernels.machine import multiply_add, read
 from softline._kernels.neighbors import METRICS, distances, nearest
 from softline._kernels.training import (

@@ -23,6 +23,7 @@ from softline.reference import epoch as epoch
 from softline.reference import gradient as gradient
 from softline.reference import gradients as gradients
 from softline.reference import hinge_gradient as hinge_gradient
+from softline.reference import invert_factor as invert_factor
 from softline.reference import log_softmax as log_softmax
 from softline.reference import loss_gradient as loss_gradient
 from softline.reference import nearest as nearest

@@ -2,7 +2,7 @@
 # cython: freethreading_compatible=True
 """Loops of the solvers over features: coordinate descent, and Cholesky's factorisation in a fixed order."""
 
-from libc.math cimport copysign, fabs, fmax, sqrt
+from libc.math cimport INFINITY, copysign, fabs, fmax, sqrt
 from softline._kernels.core cimport check_length, softline_duality_gap
 
 import numpy as np
@@ -101,6 +101,34 @@ def duality_gap(const double[:, ::1] Z not None, double value, const double[:, :
     if R * width == 0:
         return 0.0
     return softline_duality_gap(R, width, &Z[0, 0], value, &G[0, 0], &l2[0], &l1[0])
+
+
+def invert_factor(double[:, ::1] A not None, double[:, ::1] out not None, double least):
+    """out := the inverse of L, lower triangular, for a symmetric A = L L^T, whose upper triangle is overwritten.
+
+    Of a coordinate with a pivot below `least` the row and the column are 0.
+    """
+    cdef ptrdiff_t n = A.shape[0], i, j, k
+    cdef double pivot, share
+    check_length("A", A.shape[1], n, "columns")
+    check_length("out", out.shape[0], n, "rows")
+    check_length("out", out.shape[1], n, "columns")
+    with nogil:
+        for i in range(n):
+            for k in range(n):
+                out[i, k] = i == k
+        for i in range(n):
+            pivot = sqrt(A[i, i]) if A[i, i] >= least else INFINITY
+            for k in range(i, n):
+                A[i, k] /= pivot
+            for k in range(i + 1):
+                out[i, k] /= pivot
+            for j in range(i + 1, n):
+                share = A[i, j]
+                for k in range(j, n):
+                    A[j, k] -= share * A[i, k]
+                for k in range(i + 1):
+                    out[j, k] -= share * out[i, k]
 
 
 def cholesky_solve(double[:, ::1] A not None, double[::1] b not None):

@@ -206,13 +206,6 @@ def invert_cholesky(A: Array, n_threads: int | None = None) -> Array:
 
 def _invert_block(A: Array) -> Array:
     """Inverse of L for a small matrix A = L L^T; only its upper triangle is read."""
-    n, dtype = len(A), A.dtype
-    A = np.triu(A).astype(np.float64)
-    inverse = np.eye(n)
-    for i in range(n):
-        pivot = np.sqrt(A[i, i]) if A[i, i] >= np.finfo(dtype).eps else np.inf
-        A[i, i:] /= pivot
-        inverse[i, : i + 1] /= pivot
-        A[i + 1 :, i + 1 :] -= A[i, i + 1 :, None] * A[i, i + 1 :]
-        inverse[i + 1 :, : i + 1] -= A[i, i + 1 :, None] * inverse[i, : i + 1]
-    return inverse.astype(dtype)
+    out = np.empty(A.shape)
+    _kernels.invert_factor(A.astype(np.float64, order="C"), out, float(np.finfo(A.dtype).eps))
+    return out.astype(A.dtype)
