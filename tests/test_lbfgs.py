@@ -346,8 +346,9 @@ def test_callback_sees_each_step_and_can_stop():
     objective = problem()
     values = []
 
-    def callback(Z, value, n_iter):
+    def callback(weights, value, n_iter):
         values.append(value)
+        assert objective(weights())[0] == pytest.approx(value)
         assert len(values) == n_iter
         return n_iter == 3
 

@@ -32,9 +32,9 @@ def test_the_minimum_is_that_of_the_whole_search(n, l1, C, monkeypatch):
     whole = newton.minimize(far, zero, 1e-8, 2000)
     told = []
 
-    def tell(Z, value, n_iter):
+    def tell(weights, value, n_iter):
         told.append(n_iter)
-        assert value == pytest.approx(far(Z)[0], rel=1e-9)
+        assert value == pytest.approx(far(weights())[0], rel=1e-9)
 
     searched = []
     search = newton.minimize
@@ -78,7 +78,7 @@ def test_a_callback_ends_either_search():
     for l1 in (0.0, 1.0):
         far = problem(l1=l1)
         result = reductions.minimize(
-            far, np.zeros(far.shape), 1e-9, 100, lambda Z, value, n_iter: n_iter == 2
+            far, np.zeros(far.shape), 1e-9, 100, lambda weights, value, n_iter: n_iter == 2
         )
         assert result.stopped and result.n_iter == 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeGuard
 
@@ -179,17 +180,26 @@ class LogisticRegression(LeavesTheRest, SoftmaxPredictor, SklearnLogisticRegress
         self.n_iter_ = np.zeros(1, np.int32)
         hooks = IterationHooks(self, X.array, y, sample_weight, self.max_iter, self._fitted)
 
-        def after_step(Z: Array, value: float, n_iter: int) -> bool:
-            self._keep(objective, Z)
+        latest: Callable[[], Array] = Z.copy
+
+        def after_step(weights: Callable[[], Array], value: float, n_iter: int) -> bool:
+            nonlocal latest
+            latest = weights
             self.n_iter_ = np.array([n_iter], np.int32)
             if bar is not None:
                 bar.update(n_iter, value)
+            if hooks.active:
+                self._keep(objective, weights())
             return hooks.next()
 
         # A small problem is one call, unless someone wants to hear of each step.
         tell = after_step if self.verbose or hooks.active or not objective.is_small else None
-        with self._progress(len(X)) as bar:
-            result = reductions.minimize(objective, Z, self.tol, self.max_iter, tell)
+        try:
+            with self._progress(len(X)) as bar:
+                result = reductions.minimize(objective, Z, self.tol, self.max_iter, tell)
+        except BaseException:  # as Ctrl-C, which leaves the weights of the last step
+            self._keep(objective, latest())
+            raise
         self._keep(objective, result.Z)
         hooks.end(result.n_iter)
         if not (result.converged or result.stopped):

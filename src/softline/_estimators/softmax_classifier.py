@@ -439,9 +439,9 @@ class SoftmaxClassifier(TrainsByEpochs, SoftmaxPredictor, ClassifierMixin, BaseE
         """Step by L-BFGS; return a warning, or None."""
         objective, start = self._objective(samples), time.perf_counter()
 
-        def after(Z: Array, value: float, n_iter: int) -> bool:
+        def after(weights: Callable[[], Array], value: float, n_iter: int) -> bool:
             nonlocal start
-            stop = after_step(value, objective.expand(Z), time.perf_counter() - start)
+            stop = after_step(value, objective.expand(weights()), time.perf_counter() - start)
             start = time.perf_counter()
             return stop
 

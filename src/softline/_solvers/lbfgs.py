@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,8 +40,9 @@ AIM = 0.05
 MOST_UPHILL = 0.8
 
 
-# What is told of a step: (Z, value, number of steps). A true result ends the search.
-Callback = Callable[[Array, float, int], object]
+# What is told of a step: (weights, value, number of steps), where weights() gives Z: of a smaller problem's
+# they cost something. A true result ends the search.
+Callback = Callable[[Callable[[], Array], float, int], object]
 
 
 @dataclass(frozen=True)
@@ -114,18 +116,20 @@ class InverseHessian:
     """Inverse Hessian of L-BFGS: preconditioner and memory (Nocedal and Wright, 2006, section 7.2)."""
 
     def __init__(self, metric: AverageCurvature, memory: Memory) -> None:
-        self.metric, self.pairs, self.scale = metric, memory.pairs, 1.0
-        if self.pairs:
-            _, change, slope = self.pairs[-1]
-            self.scale = slope / dot(change, metric.solve(change))
+        self.metric, self.pairs = metric, memory.pairs
 
     def solve(self, G: Array) -> Array:
         """Product of the inverse Hessian and G."""
+        if not self.pairs:
+            return self.metric.solve(G)
         G, shares = G.copy(), []
         for step, change, slope in reversed(self.pairs):
             shares.append(dot(step, G) / slope)
             G -= shares[-1] * change
-        out = self.scale * self.metric.solve(G)
+        # The last pair says how large the curvature is; both in one product.
+        _, change, slope = self.pairs[-1]
+        out, of_change = np.split(self.metric.solve(np.concatenate([G, change])), 2)
+        out *= slope / dot(change, of_change)
         for (step, change, slope), share in zip(self.pairs, reversed(shares), strict=True):
             out += (share - dot(change, out) / slope) * step
         return out
@@ -167,7 +171,8 @@ def minimize(
     max_iter : int
         Most steps.
     callback : callable or None
-        Called with (Z, value, n_iter) after each step; a true result ends the search.
+        Called with (weights, value, n_iter) after each step, where weights() is Z; a true result ends the
+        search.
 
     Returns
     -------
@@ -213,7 +218,7 @@ def minimize(
         Z, value, G = found
         memory.add(Z - last_Z, G - last_G)
         n_iter += 1
-        stopped = callback is not None and bool(callback(Z, value, n_iter))
+        stopped = callback is not None and bool(callback(partial(np.copy, Z), value, n_iter))
     if not best[1] <= first[1]:  # the gain was rounding
         best = first
     return Result(*best, n_iter, converged, stopped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -37,13 +38,12 @@ def minimize(
             return first
     at, stopped = Z.copy(), False
 
-    def tell(Z: Array, value: float, n_iter: int) -> bool:
+    def tell(weights: Callable[[], Array], value: float, n_iter: int) -> bool:
         nonlocal stopped
-        stopped = callback is not None and bool(callback(Z.copy(), value, done + n_iter))
+        stopped = callback is not None and bool(callback(weights, value, done + n_iter))
         return stopped
 
     X, weight = objective.X, objective.sample_weight
-    told = None if callback is None else tell
     value, gap, n_iter, status = _kernels.newton(
         Rows(X.array, X.shift, X.scale, np.float64),
         objective.codes,
@@ -57,12 +57,12 @@ def minimize(
         objective.n_threads,
         ridge=max(RIDGE * Z.size * np.finfo(float).eps, objective.precision),
         by_columns=objective.by_columns,
-        callback=told,
+        callback=None if callback is None else lambda Z, *step: tell(Z.copy().copy, *step),
     )
     solver = "newton-cd" if objective.by_columns else "lbfgs, newton" if done else "newton"
     done += n_iter
     if status == "stuck":  # a Hessian of rounding, as where all probabilities are 0 or 1
-        result = lbfgs.minimize(objective, at, tol, max_iter - done, told)
+        result = lbfgs.minimize(objective, at, tol, max_iter - done, None if callback is None else tell)
         return replace(result, n_iter=done + result.n_iter, solver=f"{solver}, lbfgs")
     converged = status == "converged"
     if converged and objective.precision > np.finfo(float).eps and not objective.l1.any():

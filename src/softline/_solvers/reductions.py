@@ -6,6 +6,7 @@ than features the weights lie in the space that the rows span: the search goes o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -93,10 +94,13 @@ def _on_working_sets(
 
 def _telling_all(callback: Callback | None, Z: Array, columns: Array, done: int) -> Callback:
     """Callback of a search on some columns of Z, `done` steps from the start, that reports all of Z."""
-    of_all = Z.copy()
 
-    def tell(part: Array, value: float, n_iter: int) -> object:
-        of_all[:, columns] = part
+    def tell(part: Callable[[], Array], value: float, n_iter: int) -> object:
+        def of_all() -> Array:
+            out = Z.copy()
+            out[:, columns] = part()
+            return out
+
         return callback is not None and callback(of_all, value, done + n_iter)
 
     return tell
@@ -112,8 +116,8 @@ def _in_row_space(
     """
     space = RowSpace(objective)
 
-    def tell(V: Array, value: float, n_iter: int) -> object:
-        return callback is not None and callback(space.weights(V), value, n_iter)
+    def tell(V: Callable[[], Array], value: float, n_iter: int) -> object:
+        return callback is not None and callback(lambda: space.weights(V()), value, n_iter)
 
     told = None if callback is None else tell
     result = newton.minimize(space.objective, space.coordinates(Z), tol, max_iter, told)
