@@ -344,7 +344,9 @@ static void decide(softline_newton *p, double *sums) {
     }
     p->value = value;
     for (ptrdiff_t i = 0; i < M; i++) p->Z[i] = p->trial[i], p->gradient[i] = p->trial_gradient[i];
-    if (p->n_iter == p->until) { /* the next call goes on from here */
+    if (p->n_iter == p->until) {                          /* the next call goes on from here */
+        for (ptrdiff_t i = 0; p->boost > 1 && i < M; i++) /* by the penalty as it will be */
+            p->value -= (1 - 1 / p->boost) * p->l1[i % width] * fabs(p->Z[i]);
         p->done = 1;
         p->paused = 1;
         return;

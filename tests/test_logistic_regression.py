@@ -382,7 +382,7 @@ def test_pickle_holds_no_kernel_state():
     pickled = pickle.dumps(model)
     again = pickle.loads(pickled)
     assert np.array_equal(again.predict_proba(X), model.predict_proba(X))
-    fitted = {"coef_", "intercept_", "classes_", "n_iter_", "n_features_in_", "_left_because"}
+    fitted = {"coef_", "intercept_", "classes_", "n_iter_", "solver_used_", "n_features_in_", "_left_because"}
     assert set(vars(again)) == set(vars(model)) == fitted | set(model.get_params())
     assert b"_kernels" not in pickled and b"_solvers" not in pickled
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from softline._kernels.rows import Rows
-from softline._solvers import lbfgs, newton, reductions
+from softline._solvers import lbfgs, newton, objective, reductions
 from softline._solvers.objective import Objective
 
 
@@ -12,6 +12,7 @@ from softline._solvers.objective import Objective
 def few_features_are_many(monkeypatch):
     monkeypatch.setattr(reductions, "NARROW", 40)
     monkeypatch.setattr(reductions, "FIRST_FEATURES", 10)
+    monkeypatch.setattr(objective, "MOST_BY_COLUMNS", 0)
 
 
 def problem(n=40, D=80, C=3, l1=0.0, units=1.0, **options):
@@ -46,6 +47,23 @@ def test_the_minimum_is_that_of_the_whole_search(n, l1, C, monkeypatch):
     assert far(result.Z)[0] == pytest.approx(result.value, rel=1e-9)
     np.testing.assert_allclose(result.Z, whole.Z, atol=2e-4)
     assert told == list(range(1, result.n_iter + 1))
+
+
+@pytest.mark.parametrize("l1", [1.0, 0.5])
+def test_steps_by_columns_are_told_with_the_value_of_the_penalty_given(l1, monkeypatch):
+    """Though the search begins with a larger one."""
+    whole = newton.minimize(problem(l1=l1), np.zeros((3, 81)), 1e-8, 2000)
+    monkeypatch.setattr(objective, "MOST_BY_COLUMNS", 1e6)
+    far, told = problem(l1=l1), []
+
+    def tell(weights, value, n_iter):
+        told.append(n_iter)
+        assert value == pytest.approx(far(weights())[0], rel=1e-9)
+
+    result = reductions.minimize(far, np.zeros(far.shape), 1e-8, 2000, tell)
+    assert whole.solver == "newton" and result.solver == "newton-cd"
+    assert result.converged and told == list(range(1, result.n_iter + 1))
+    assert result.value == pytest.approx(whole.value, rel=1e-9)
 
 
 def test_the_penalty_of_a_feature_is_in_its_units():
