@@ -5,7 +5,8 @@ misaligned, read-only, a list, None, a number that makes no sense. Nothing but V
 IndexError may come of it, and no call may end the process, or read or write where it should not: see
 "Sanitizers" in CONTRIBUTING.md.
 
-    python tests/test_fuzz.py 1000000 0        # calls, seed
+    python tests/test_fuzz.py 100000 0                # calls, seed
+    python tests/test_fuzz.py 1000000 0 --no-twins    # for sanitizers: results are not compared
 """
 
 import contextlib
@@ -238,11 +239,14 @@ def call(module, name, args, options):
     return [a.astype(float) for a in flat([args, list(options.values()), result]) if a.dtype != object]
 
 
-def try_one(rng, name):
+def try_one(rng, name, twins=True):
     """One call; raises where something else than an agreement or a refusal comes of it."""
     args, options = random_arguments(rng, name)
     if rng.random() < 0.5:
-        ours, theirs = call(_kernels, name, args, options), call(reference, name, args, options)
+        ours = call(_kernels, name, args, options)
+        if not twins:
+            return
+        theirs = call(reference, name, args, options)
         for a, b in zip(ours, theirs, strict=True):
             scale = np.abs(b[np.isfinite(b)]).max(initial=1)
             np.testing.assert_allclose(a, b, rtol=5e-3, atol=5e-3 * scale)
@@ -265,12 +269,13 @@ def test_random_calls(name):
 
 
 if __name__ == "__main__":
-    calls, seed = (int(argument) for argument in sys.argv[1:])
+    calls, seed = (int(argument) for argument in sys.argv[1:3])
+    twins = sys.argv[3:] != ["--no-twins"]
     wrong = 0
     for i in range(calls):
         name = KERNELS[i % len(KERNELS)]
         try:
-            try_one(np.random.default_rng([seed, i]), name)
+            try_one(np.random.default_rng([seed, i]), name, twins)
         except Exception as error:
             wrong += 1
             print(f"call {i}, {name}: {type(error).__name__}: {error}"[:300], flush=True)
