@@ -24,12 +24,12 @@ typedef struct columns_room {
     ptrdiff_t ld;
     real *columns;              /* (D + 1, ld) */
     real *S, *probs, *weighted; /* (R, ld); weighted: the probabilities times weights */
-    /* (R, ld), (ld): the change of the scores, and its mean over the classes by their
-     * probabilities; for two classes the change times (ld) the curvature of the loss, weight p (1 -
-     * p). */
-    real *moved, *mean, *curved;
+    real *moved;                /* (R, ld): change of the scores by the step so far */
+    real *mean;                 /* (ld): its mean over the classes, by their probabilities */
+    /* (ld): weight p (1 - p), by which `moved` is multiplied if there is one row of scores */
+    real *curved;
     real *weight, *packed, *tile; /* (ld): weights that sum to 1; a strip; (L, L) or (C, L) */
-    real *l2, *curvature, *slope; /* (M) */
+    real *l2, *curvature;         /* (M) */
     real *A, *slopes, *V, *l1;    /* of the support: (most, most), (most) */
     real *rest;                   /* (most, most) + 4 most */
     ptrdiff_t *active, *support;  /* (M), (most) */
@@ -50,8 +50,7 @@ static columns_room columns_room_of(const softline_newton *p) {
     m.tile = m.packed + softline_packed(p->D + LANES, LANES);
     m.l2 = m.tile + MAX(LANES, p->C) * LANES;
     m.curvature = m.l2 + M;
-    m.slope = m.curvature + M;
-    m.A = m.slope + M;
+    m.A = m.curvature + M;
     m.slopes = m.A + most * most;
     m.V = m.slopes + most;
     m.l1 = m.V + most;

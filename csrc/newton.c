@@ -299,7 +299,8 @@ static double value_at_trial(const softline_newton *p, const double *sums) {
 }
 
 /* The L1 penalty is `boost` times as large as it will be, a power of 2: large first, so that few
- * weights are not zero on the way to the minimum. It halves from step to step. */
+ * weights are not zero on the way to the minimum. It halves from step to step, by a quarter of
+ * max_iter. */
 static void lower_penalty(softline_newton *p) {
     const ptrdiff_t width = p->D + 1, M = p->R * width;
     double boost = fmax(1, p->boost / 2);
@@ -311,9 +312,9 @@ static void lower_penalty(softline_newton *p) {
             if (p->l1[i % width] > 0)
                 wanted = fmax(wanted, fabs(p->gradient[i]) / p->l1[i % width]);
         }
-        while (!begun && 4 * boost <= wanted && boost < SOFTLINE_MOST_BOOST) boost *= 2;
+        for (ptrdiff_t i = 0; !begun && i < MIN(SOFTLINE_MOST_HALVINGS, p->max_iter / 4); i++)
+            if (4 * boost <= wanted) boost *= 2;
     }
-    if (p->n_iter == p->max_iter) boost = 1;
     for (ptrdiff_t d = 0; d < width; d++) p->l1[d] *= boost / p->boost;
     p->boost = boost;
 }

@@ -272,13 +272,13 @@ enum { SOFTLINE_SEARCHING, SOFTLINE_CONVERGED, SOFTLINE_STUCK };
 static inline ptrdiff_t softline_newton_node(ptrdiff_t R, ptrdiff_t width) {
     return 1 + R * width + R * (R + 1) / 2 * width * width;
 }
-/* How many times as large the L1 penalty is at most where a search by columns begins. */
-#define SOFTLINE_MOST_BOOST (1 << 20)
+/* How often the L1 penalty halves at most in a search by columns. */
+enum { SOFTLINE_MOST_HALVINGS = 20 };
 /* Doubles of the room of a search by columns: see columns_room in columns.c. */
 static inline ptrdiff_t softline_columns_room(ptrdiff_t n, ptrdiff_t D, ptrdiff_t R,
                                               ptrdiff_t most) {
     const ptrdiff_t ld = n + 8, M = R * (D + 1);
-    return (D + 1 + 4 * R + 3) * ld + softline_packed(D + 8, 8) + 8 * (8 + R) + 4 * M +
+    return (D + 1 + 4 * R + 3) * ld + softline_packed(D + 8, 8) + 8 * (8 + R) + 3 * M +
            2 * most * most + 8 * most;
 }
 /* How far `value` at Z (R, width) is above the minimum at most, G being the gradient of all but the

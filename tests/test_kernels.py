@@ -1217,10 +1217,10 @@ def test_newton_by_columns_of_more_features_than_rows(n, D, C, l2):
     assert status == "converged" and gap <= 1e-7 * value
     assert value == pytest.approx(run(200, False)[1], rel=1e-6)
     assert np.count_nonzero(Z) < Z.size / 2 or l2
-    # Where it is cut short, with a larger penalty still, value and gap are of the penalty given.
-    early = run(3, True)
-    assert early[3:] == (3, "searching")
-    assert early[1] > value > early[1] - early[2]
+    # Of few steps, few are by a larger penalty: value and gap are of the penalty given.
+    for most in (3, 9):
+        early = run(most, True)
+        assert early[3] <= most and early[1] >= value > early[1] - early[2]
 
 
 @pytest.mark.parametrize("C", [1, 3])
