@@ -1231,6 +1231,8 @@ def test_duality_gap(C):
     for l2, l1 in itertools.product((np.zeros(7), rng.random(7)), repeat=2):
         gap = _kernels.duality_gap(Z, 30.0, G, l2, l1)
         assert gap == pytest.approx(reference.duality_gap(Z, 30.0, G, l2, l1), rel=1e-13) and gap > 0
+    nothing = np.zeros((C, 0)), 30.0, np.zeros((C, 0)), np.zeros(0), np.zeros(0)
+    assert _kernels.duality_gap(*nothing) == reference.duality_gap(*nothing) == 0
     with pytest.raises(ValueError, match="G has 6 columns, expected 7"):
         _kernels.duality_gap(Z, 30.0, np.ascontiguousarray(G[:, 1:]), l2, l1)
 

@@ -957,7 +957,7 @@ def duality_gap(Z: Array, value: float, G: Array, l2: Array, l1: Array) -> float
     """
     G = G - l2 * Z
     wanted = np.abs(G) / np.where((l1 > 0) & (l2 == 0), l1, np.inf)
-    share = 1 / max(1.0, float(wanted.max()))
+    share = 1 / float(wanted.max(initial=1))
     penalty = np.sum(l1 * np.abs(Z) + l2 * Z**2 / 2)
     slopes = share * np.abs(G)
     over = np.maximum(slopes - l1, 0) ** 2 / np.where(l2 > 0, 2 * l2, np.inf)
