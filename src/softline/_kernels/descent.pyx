@@ -92,7 +92,7 @@ cdef int descend(const real[:, ::1] A, double scale, const double[:, :, ::1] T, 
 
 def duality_gap(const double[:, ::1] Z not None, double value, const double[:, ::1] G not None,
                 const double[::1] l2 not None, const double[::1] l1 not None):
-    """How far the objective of `newton` is above its minimum at most: `value` at Z, where G is its gradient."""
+    """How far `value`, the objective of `newton` at Z, is above its minimum at most; G is its gradient."""
     cdef ptrdiff_t R = Z.shape[0], width = Z.shape[1]
     check_length("G", G.shape[0], R, "rows")
     check_length("G", G.shape[1], width, "columns")
@@ -104,7 +104,7 @@ def duality_gap(const double[:, ::1] Z not None, double value, const double[:, :
 
 
 def invert_factor(double[:, ::1] A not None, double[:, ::1] out not None, double least):
-    """out := the inverse of L, lower triangular, for a symmetric A = L L^T, whose upper triangle is overwritten.
+    """out := the inverse of L, for a symmetric A = L L^T, whose upper triangle is overwritten.
 
     Of a coordinate with a pivot below `least` the row and the column are 0.
     """
