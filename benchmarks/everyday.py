@@ -11,27 +11,20 @@ busy machine. Without --out nothing is kept.
 import argparse
 import itertools
 import json
-import os
 import sys
 import time
 import warnings
 from pathlib import Path
 
-THREADS = argparse.ArgumentParser(add_help=False)
-THREADS.add_argument("--threads", default="1", help="threads of both, or 'all' (default: 1)")
-threads = THREADS.parse_known_args()[0].threads
-if threads != "all":  # before NumPy is imported
-    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = threads
-for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-    os.environ.pop(name, None)
+from one_thread import THREADS  # isort: skip, before NumPy
 
-import numpy as np  # noqa: E402
-from scipy.special import logsumexp  # noqa: E402
-from sklearn import datasets  # noqa: E402
-from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression  # noqa: E402
-from sklearn.preprocessing import StandardScaler, normalize  # noqa: E402
+import numpy as np
+from scipy.special import logsumexp
+from sklearn import datasets
+from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
+from sklearn.preprocessing import StandardScaler, normalize
 
-from softline.linear_model import LogisticRegression  # noqa: E402
+from softline.linear_model import LogisticRegression
 
 # What an objective may be above scikit-learn's, as a share of it.
 ABOVE = 1e-5

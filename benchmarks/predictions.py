@@ -10,23 +10,16 @@ holds on a busy machine. Each result is dropped before the next call.
 
 import argparse
 import itertools
-import os
 import sys
 import time
 from functools import partial
 
-THREADS = argparse.ArgumentParser(add_help=False)
-THREADS.add_argument("--threads", default="1", help="threads of both, or 'all' (default: 1)")
-threads = THREADS.parse_known_args()[0].threads
-if threads != "all":  # before NumPy is imported
-    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = threads
-for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-    os.environ.pop(name, None)
+from one_thread import THREADS  # isort: skip, before NumPy
 
-import numpy as np  # noqa: E402
-from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression  # noqa: E402
+import numpy as np
+from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 
-from softline.linear_model import LogisticRegression  # noqa: E402
+from softline.linear_model import LogisticRegression
 
 # Seconds of calls of each side, and the most turns.
 BUDGET, MOST_TURNS = 0.2, 30

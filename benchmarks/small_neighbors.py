@@ -10,21 +10,14 @@ it holds on a busy machine.
 
 import argparse
 import itertools
-import os
 import time
 
-THREADS = argparse.ArgumentParser(add_help=False)
-THREADS.add_argument("--threads", default="1", help="threads of both, or 'all' (default: 1)")
-threads = THREADS.parse_known_args()[0].threads
-if threads != "all":  # before NumPy is imported
-    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = threads
-for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-    os.environ.pop(name, None)
+from one_thread import THREADS  # isort: skip, before NumPy
 
-import numpy as np  # noqa: E402
-from sklearn.neighbors import KNeighborsClassifier as SklearnKNeighborsClassifier  # noqa: E402
+import numpy as np
+from sklearn.neighbors import KNeighborsClassifier as SklearnKNeighborsClassifier
 
-from softline.neighbors import KNeighborsClassifier  # noqa: E402
+from softline.neighbors import KNeighborsClassifier
 
 # Seconds of calls of each side, and the most calls.
 BUDGET, MOST_CALLS = 0.3, 40

@@ -159,8 +159,7 @@ static void descend_by_columns(const softline_newton *p, const columns_room *m, 
             if (!every && V[i] == 0) continue;
             const double slope =
                 p->gradient[i] + m->l2[i] * (V[i] - p->Z[i]) + model_slope(m, p->R, x, c);
-            const double free = m->curvature[i] * V[i] - slope;
-            const double best = copysign(fmax(fabs(free) - p->l1[d], 0), free) / m->curvature[i];
+            const double best = coordinate_minimum(m->curvature[i], V[i], slope, p->l1[d]);
             const double moved = best - V[i];
             if (moved == 0) continue;
             V[i] = best;
@@ -168,12 +167,7 @@ static void descend_by_columns(const softline_newton *p, const columns_room *m, 
             most = fmax(most, fabs(moved) * sqrt(m->curvature[i]));
         }
         if (sweep == 0) enough = 0.05 * most;
-        if (most > enough)
-            every = 0;
-        else if (every)
-            break;
-        else
-            every = 1;
+        if (!sweeps_on(most, enough, &every)) break;
     }
 }
 

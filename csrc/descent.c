@@ -77,6 +77,20 @@ static void solve(ptrdiff_t n, real *A, real *x) {
 /* ---- with an L1 penalty -------------------------------------------------------------------------
  */
 
+/* Where a coordinate v, of this curvature and slope, and its penalty l1 |v| are least. */
+INLINE double coordinate_minimum(double curvature, double v, double slope, double l1) {
+    const double free = curvature * v - slope;
+    return copysign(fmax(fabs(free) - l1, 0), free) / curvature;
+}
+
+/* Whether coordinate descent goes on after a sweep that has moved by `most`: over what is not 0
+ * until that moves no more, then over `every` coordinate. */
+INLINE int sweeps_on(double most, double enough, int *every) {
+    const int was_every = *every;
+    *every = !(most > enough);
+    return !(was_every && *every);
+}
+
 /* V becomes the minimum of slope (V - Z) + (V - Z) A (V - Z)/2 + sum(l1 |V|), one coordinate at a
  * time; slopes follow. As coordinate_descent of the reference. */
 static void descend(ptrdiff_t M, const real *A, const real *l1, real *slope, real *V, double tol,
@@ -87,8 +101,8 @@ static void descend(ptrdiff_t M, const real *A, const real *l1, real *slope, rea
         double most = 0;
         for (ptrdiff_t i = 0; i < M; i++) {
             if (!every && V[i] == 0) continue;
-            const double curvature = A[i * M + i], free = curvature * V[i] - slope[i];
-            const double best = copysign(fmax(fabs(free) - l1[i], 0), free) / curvature;
+            const double curvature = A[i * M + i];
+            const double best = coordinate_minimum(curvature, V[i], slope[i], l1[i]);
             const double moved = best - V[i];
             if (moved == 0) continue;
             V[i] = best;
@@ -96,12 +110,7 @@ static void descend(ptrdiff_t M, const real *A, const real *l1, real *slope, rea
             most = fmax(most, fabs(moved) * sqrt(curvature));
         }
         if (round == 0) enough = tol * most;
-        if (most > enough)
-            every = 0;
-        else if (every)
-            break;
-        else
-            every = 1;
+        if (!sweeps_on(most, enough, &every)) break;
     }
 }
 

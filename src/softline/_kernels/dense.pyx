@@ -19,7 +19,7 @@ from softline._kernels.core cimport (
     SOFTLINE_TANH, SOFTLINE_TARGETS, SOFTLINE_TASK_STRIPS, aligned, check_length, doubles,
     labels_of, matrix, optional, real_bytes, rows_in, rows_of, run, softline_call, softline_layer,
     softline_matrix, softline_next_step, softline_packed, softline_part, softline_rates, softline_rows,
-    softline_rule, softline_slab, table, threads_for, vector,
+    softline_rule, softline_slab, softline_work, table, threads_for, vector,
 )
 
 import numpy as np
@@ -125,11 +125,23 @@ cdef char *bytes_of(a, str name, ptrdiff_t n, bint written) except? NULL:
     return <char *>at
 
 
+# Run a kernel that says of each thread whether all it saw was finite; whether all of them did.
+cdef bint finds_finite(softline_work *work, softline_call *call, int threads, n_threads) except -1:
+    finite = np.ones(threads + 64, np.uint8)
+    call.finite = <unsigned char *>aligned(finite)
+    memset(call.finite, 1, threads)
+    run(work, call, threads, n_threads)
+    cdef int i
+    for i in range(threads):
+        if not call.finite[i]:
+            return False
+    return True
+
+
 cdef bint predict(X, idx, W, b, names, out, int wanted, n_threads) except -1:
     X = as_rows(X)
     cdef ptrdiff_t real = real_of(W, "W"), lanes = 64 // real, n = X.shape[0], D = X.shape[1], C, strips, part
     cdef ptrdiff_t size, strip_bytes
-    cdef int i
     cdef softline_call call = new_call()
     if idx is not None:
         call.idx = rows_in(idx, n)
@@ -159,14 +171,7 @@ cdef bint predict(X, idx, W, b, names, out, int wanted, n_threads) except -1:
     size = (call.strips + 1) * softline_packed(part, lanes)
     size += (max(<ptrdiff_t>1, (D + part - 1) // part) * call.strips + 2) * lanes * C
     _memory = make_room(&call, threads, size, real)
-    _finite = np.ones(threads + 64, np.uint8)
-    call.finite = <unsigned char *>aligned(_finite)
-    memset(call.finite, 1, threads)
-    run(table(real).predictions, &call, threads, n_threads)
-    for i in range(threads):
-        if not call.finite[i]:
-            return False
-    return True
+    return finds_finite(table(real).predictions, &call, threads, n_threads)
 
 
 def gradient(X, idx, dscores, dW, db, n_threads=None):
@@ -523,11 +528,4 @@ def network_scores(X, idx, weights, activation, out, n_threads=None):
     _memory = make_room(&call, threads, size, real)
     own_layers = np.zeros(threads * call.n_layers * sizeof(softline_layer) + 64, np.uint8)
     call.shared = aligned(own_layers)
-    finite = np.ones(threads + 64, np.uint8)
-    call.finite = <unsigned char *>aligned(finite)
-    memset(call.finite, 1, threads)
-    run(table(real).network_scores, &call, threads, n_threads)
-    for i in range(threads):
-        if not call.finite[i]:
-            return False
-    return True
+    return finds_finite(table(real).network_scores, &call, threads, n_threads)
