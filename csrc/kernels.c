@@ -22,6 +22,8 @@
 
 #include "columns.c"
 
+#include "lbfgs.c"
+
 #include "newton.c"
 
 static void part_scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, ptrdiff_t col,
@@ -42,11 +44,15 @@ const softline_kernels SOFTLINE_TABLE = {
     .column_stats = column_stats,
 #ifdef SOFTLINE_DOUBLE
     .newton = newton,
+    .first_loop = first_loop,
+    .second_loop = second_loop,
 #endif
     .predictions = predictions,
     .softmax = softmax_all,
     .losses = losses_all,
     .gradient = gradient_all,
+    .gram = gram_all,
+    .precondition = precondition,
     .step = step_all,
     .squares = all_squares,
     .project = project_all,

@@ -41,15 +41,12 @@ static newton_room newton_room_of(const softline_newton *p, int thread) {
 /* Loss and probabilities of n rows from `first`, and the gradient to their scores. */
 static double chunk_probs(const softline_newton *p, const newton_room *m, ptrdiff_t first,
                           ptrdiff_t n) {
-    const ptrdiff_t D = p->D, C = p->C, R = p->R, width = D + 1, tile = D / LANES;
+    const ptrdiff_t D = p->D, C = p->C, R = p->R, width = D + 1;
     double loss = 0;
     pack(p->X, p->idx + first, n, 0, D, m->packed, m->strip);
-    for (ptrdiff_t r = 0; r < n; r++) {
-        real *x = m->packed + r / LANES * m->strip + tile * TILE + r % LANES * LANES;
-        if (D % LANES == 0) vstore(x, vset1(0));
-        x[D % LANES] = p->fit_intercept;
+    append_constant(m->packed, m->strip, n, D, p->fit_intercept);
+    for (ptrdiff_t r = 0; r < n; r++)
         m->weight[r] = p->row_weight ? ((const real *)p->row_weight)[first + r] : 1;
-    }
     /* Two classes: the score of the first is 0. */
     scores(NULL, NULL, n, 0, width, m->packed, m->strip, p->trial, width, R, m->dS, NULL);
     for (ptrdiff_t i = 0; i < n; i += LANES) {

@@ -421,3 +421,58 @@ static void gradient_all(void *operands, softline_team *team, int thread) {
     }
     if (slabs) softline_end(&w, slabs);
 }
+
+/* Feature D of n packed rows becomes `value`. */
+static void append_constant(real *packed, ptrdiff_t strip, ptrdiff_t n, ptrdiff_t D, real value) {
+    for (ptrdiff_t r = 0; r < n; r++) {
+        real *x = packed + r / LANES * strip + D / LANES * TILE + r % LANES * LANES;
+        if (D % LANES == 0) vstore(x, vset1(0));
+        x[D % LANES] = value;
+    }
+}
+
+/* The upper triangle of out (D + 1, D + 1) = the sum of weight[i] z z^T, z being row idx[i] of X,
+ * then `number`; what is below it is nobody's. Room of a thread: weighted features of the rows of
+ * out, packed rows. */
+static void gram_all(void *operands, softline_team *team, int thread) {
+    const softline_call *c = operands;
+    softline_worker w = softline_join(team, thread);
+    const ptrdiff_t width = c->D + 1, tasks = STEPS(width, SOFTLINE_GRAM_OUTPUTS);
+    const ptrdiff_t strip = softline_packed(SOFTLINE_GRAM_FEATURES, LANES);
+    real *weighted = (real *)c->room + thread * c->room_size;
+    real *packed = weighted + SOFTLINE_GRAM_ROWS * SOFTLINE_GRAM_OUTPUTS;
+    for (ptrdiff_t task; softline_next_task(&w, tasks, &task);) {
+        const ptrdiff_t begin = task * SOFTLINE_GRAM_OUTPUTS;
+        const ptrdiff_t K = MIN(SOFTLINE_GRAM_OUTPUTS, width - begin);
+        for (ptrdiff_t first = 0, n; first < c->n; first += n) {
+            n = MIN(SOFTLINE_GRAM_ROWS, c->n - first);
+            for (ptrdiff_t col = begin, count; col < width; col += count) {
+                count = MIN(SOFTLINE_GRAM_FEATURES, width - col);
+                pack(c->X, c->idx + first, n, col, MIN(count, c->D - col), packed, strip);
+                if (col + count == width)
+                    append_constant(packed, strip, n, c->D - col, (real)c->number);
+                for (ptrdiff_t i = 0; col == begin && i < n; i += LANES) {
+                    const ptrdiff_t left = MIN(LANES, n - i);
+                    const vec weight = vload_n((const real *)c->weight + first + i, left, 0);
+                    real *of_strip = weighted + i * K;
+                    for (ptrdiff_t k = 0; k < K; k += LANES)
+                        load_strip(packed + i / LANES * strip + softline_packed(k, LANES), LANES,
+                                   NULL, left, MIN(LANES, K - k), of_strip + k * LANES);
+                    for (ptrdiff_t k = 0; k < K; k++)
+                        vstore(of_strip + k * LANES, vmul(weight, vload(of_strip + k * LANES)));
+                }
+                const product p = {packed,
+                                   weighted,
+                                   strip,
+                                   n,
+                                   count,
+                                   K,
+                                   (real *)c->out.at + begin * c->out.ld + col,
+                                   c->out.ld,
+                                   first > 0};
+                gradient(&p, count, NULL, NULL);
+            }
+        }
+    }
+    softline_end(&w, tasks);
+}

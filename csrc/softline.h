@@ -345,6 +345,8 @@ enum { SOFTLINE_SCORES, SOFTLINE_PROBABILITIES, SOFTLINE_LOGARITHMS, SOFTLINE_CL
 
 /* Most strips of a task. */
 enum { SOFTLINE_TASK_STRIPS = 4 };
+/* Of gram: rows at a time, rows of `out` of a task, features packed at a time. */
+enum { SOFTLINE_GRAM_ROWS = 128, SOFTLINE_GRAM_OUTPUTS = 64, SOFTLINE_GRAM_FEATURES = 512 };
 
 /* Operands of a kernel by itself; each uses what its line in the table names. */
 typedef struct softline_call {
@@ -386,13 +388,20 @@ typedef struct softline_kernels {
     softline_work *pass;         /* softline_pass */
     softline_work *candidates;   /* softline_candidates */
     softline_work *column_stats; /* softline_stats */
-    softline_work *newton;       /* softline_newton; of doubles alone */
+    softline_work *newton; /* softline_newton; of doubles alone, as the next two: see lbfgs.c */
+    void (*first_loop)(ptrdiff_t M, ptrdiff_t count, const double *steps, const double *changes,
+                       const double *slopes, const ptrdiff_t *order, double *G, double *shares);
+    void (*second_loop)(ptrdiff_t M, ptrdiff_t count, const double *steps, const double *changes,
+                        const double *slopes, const ptrdiff_t *order, double *D,
+                        const double *shares);
     /* of a softline_call: */
     softline_work *predictions; /* out, or classes, from the scores X idx A^T + b; finite; room */
     softline_work *softmax;     /* A in place, its logarithm if `log`; room K * L */
     softline_work *losses;   /* losses of scores A; with weight, out = the gradient; room 2 K L */
     softline_work *gradient; /* out = A^T X idx, db = column sums of A; shared: A in strips */
-    softline_work *step;     /* A and b (db) by the gradient B, b; shared: drift */
+    softline_work *gram;     /* out = sum of weight z z^T: see products.c */
+    softline_work *precondition; /* out = A by the inverse of a curvature: see lbfgs.c */
+    softline_work *step;         /* A and b (db) by the gradient B, b; shared: drift */
     softline_work *squares;  /* squares[k] = |row k of A|^2 in the geometry of shift and metric */
     softline_work *project;  /* rows of A longer than `number` are cut; db follows by shift */
     softline_work *affine;   /* out = A B^T + b; room */

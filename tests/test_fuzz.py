@@ -153,9 +153,16 @@ def random_arguments(rng, name):
     if name == "invert_factor":
         A = rng.standard_normal((2 * D + 1, D))
         return [A.T @ A / (2 * D + 1) + np.eye(D), np.empty((D, D)), 1e-9], {}
-    if name == "cholesky_solve":
-        A = rng.standard_normal((2 * D + 1, D))
-        return [A.T @ A / (2 * D + 1) + np.eye(D), array(D, dtype=float)], {}
+    if name == "gram":
+        return [X(), idx, np.abs(array(rows)), 0.5, np.empty((D + 1, D + 1), real)], threads
+    if name == "precondition":
+        V = None if rng.random() < 0.3 else np.triu(array(D, D))
+        G, mean, roots = (array(*shape, dtype=float) for shape in ((C, D), (max(D - 1, 0),), (D,)))
+        return [G, mean, np.abs(roots) + 0.1, V, np.empty((C, D))], threads
+    if name in ("first_loop", "second_loop"):
+        G, pairs = rng.standard_normal((C, D)), rng.standard_normal((2, 4, C, D))
+        order = rng.permutation(4)[: rng.integers(0, 5)]
+        return [G, *pairs, 1 + rng.random(4), order, np.empty(len(order))], {}
     k = int(rng.integers(0, min(3, n + 2) + 1))
     metric = str(rng.choice(_kernels.METRICS))
     if name == "distances":
@@ -232,8 +239,10 @@ def call(module, name, args, options):
     args, options = copy.deepcopy((args, options))
     with np.errstate(all="ignore"):
         result = getattr(module, name)(*args, **options)
-    if name in ("cholesky_solve", "invert_factor"):
+    if name == "invert_factor":
         del args[0]  # what is left in A is nobody's
+    if name == "gram":
+        args[4] = np.triu(args[4])  # what is below is nobody's
     if name == "newton":
         result = result[0]  # rounding may turn when it ends
     return [a.astype(float) for a in flat([args, list(options.values()), result]) if a.dtype != object]

@@ -609,18 +609,6 @@ def test_loss_at_the_start_is_log_C():
         assert loss[0] == pytest.approx(np.log(C), rel=1e-14)
 
 
-@pytest.mark.parametrize("M", [1, 2, 7, 64])
-def test_cholesky_solve(M):
-    rng = np.random.default_rng(M)
-    Z = rng.standard_normal((2 * M, M))
-    A, b = Z.T @ Z / M, rng.standard_normal(M)
-    solutions = [b.copy(), b.copy()]
-    for module, x in zip((reference, _kernels), solutions, strict=True):
-        module.cholesky_solve(A.copy(), x)
-        np.testing.assert_allclose(A @ x, b, atol=1e-10)
-    np.testing.assert_allclose(*solutions, rtol=1e-9)
-
-
 @pytest.mark.parametrize("M", [0, 1, 7, 64])
 def test_invert_factor(M):
     A = np.random.default_rng(M).standard_normal((M + 3, M))
@@ -641,11 +629,62 @@ def test_invert_factor_leaves_out_what_rounding_decides():
         _kernels.invert_factor(np.eye(3), np.empty((2, 3)), 1e-9)
 
 
-def test_cholesky_solve_leaves_out_what_rounding_decides():
-    for module in (reference, _kernels):
-        x = np.array([3.0, 5.0, 2.0])
-        module.cholesky_solve(np.array([[1.0, 1, 0], [1, 1, 0], [0, 0, 4]]), x)
-        np.testing.assert_allclose(x, [3, 0, 0.5])
+@isas
+@dtypes
+@pytest.mark.parametrize(("n", "D"), [(1, 1), (5, 7), (130, 8), (300, 63), (300, 64), (129, 600)])
+def test_gram(isa, n, D, dtype):
+    rng = np.random.default_rng(D)
+    X = rng.standard_normal((n + 3, D)).astype(dtype)
+    rows = Rows(X, rng.standard_normal(D), rng.random(D) + 0.5, dtype)
+    idx, weight = rng.permutation(n + 3)[:n], rng.random(n).astype(dtype)
+    expected, bits = np.empty((D + 1, D + 1), dtype), set()
+    reference.gram(rows, idx, weight, 0.7, expected)
+    for n_threads in (1, 2, 5):
+        out = np.full((D + 1, D + 1), np.nan, dtype)
+        _kernels.gram(rows, idx, weight, 0.7, out, n_threads)
+        np.testing.assert_allclose(np.triu(out), expected, rtol=0, atol=20 * n * np.finfo(dtype).eps)
+        bits.add(np.triu(out).tobytes())
+    assert len(bits) == 1
+
+
+@isas
+@dtypes
+@pytest.mark.parametrize(("R", "n"), [(1, 1), (1, 8), (3, 9), (2, 64), (10, 65), (7, 300), (40, 530)])
+def test_precondition(isa, R, n, dtype):
+    rng = np.random.default_rng(n)
+    G, mean, roots = rng.standard_normal((R, n)), rng.standard_normal(n - 1), rng.random(n) + 0.5
+    V = (np.triu(rng.standard_normal((n, n))) / np.sqrt(n)).astype(dtype)
+    for inverse_root in (V, None):
+        expected, bits = np.empty((R, n)), set()
+        reference.precondition(G, mean, roots, inverse_root, expected)
+        for n_threads in (1, 2, 5):
+            out = np.full((R, n), np.nan)
+            _kernels.precondition(G, mean, roots, inverse_root, out, n_threads)
+            np.testing.assert_allclose(out, expected, rtol=0, atol=200 * n * np.finfo(dtype).eps)
+            bits.add(out.tobytes())
+        assert len(bits) == 1
+    with pytest.raises(ValueError, match="share memory"):
+        _kernels.precondition(G, mean, roots, None, G)
+
+
+@isas
+@pytest.mark.parametrize("shape", [(1, 1), (1, 31), (3, 32), (2, 100)])
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_the_two_loops_of_lbfgs(isa, shape, count):
+    rng = np.random.default_rng(count)
+    steps, changes = rng.standard_normal((2, 6, *shape))
+    slopes, order = rng.random(6) + 1, rng.permutation(6)[:count]
+    results = []
+    for module in (_kernels, reference):
+        G, shares = np.arange(float(np.prod(shape))).reshape(shape), np.empty(count)
+        module.first_loop(G, steps, changes, slopes, order, shares)
+        D = 2 * G
+        module.second_loop(D, steps, changes, slopes, order, shares)
+        results.append((G, shares, D))
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9 * max(1, np.abs(theirs).max(initial=0)))
+    with pytest.raises(IndexError, match="row numbers"):
+        _kernels.first_loop(G, steps, changes, slopes, np.array([6]), np.empty(1))
 
 
 @dtypes

@@ -79,11 +79,14 @@ ARGUMENTS = {
         1e-3,
         20,
     ),
-    "cholesky_solve": (np.eye(D) + 0.5, np.ones(D)),
+    "gram": (X, idx, weight, 0.5, np.empty((D + 1, D + 1), np.float32)),
+    "precondition": (np.ones((C, D)), np.ones(D - 1), np.ones(D), np.triu(X[:D]), np.empty((C, D))),
+    "first_loop": (np.ones((C, D)), *np.ones((2, 3, C, D)), np.ones(3), np.arange(2), np.ones(2)),
+    "second_loop": (np.ones((C, D)), *np.ones((2, 3, C, D)), np.ones(3), np.arange(2), np.ones(2)),
     "invert_factor": (np.eye(D) + 0.5, np.empty((D, D)), 1e-9),
     "duality_gap": (np.ones((C, D)), 9.0, np.ones((C, D)), np.zeros(D), np.full(D, 0.5)),
 }
-SERIAL = {"coordinate_descent", "cholesky_solve", "duality_gap", "invert_factor"}
+SERIAL = {"coordinate_descent", "duality_gap", "first_loop", "invert_factor", "second_loop"}
 
 
 def call(name, n_threads):

@@ -253,6 +253,24 @@ def gradient(
     db[...] = dscores.sum(axis=0)
 
 
+def gram(
+    X: Array | Rows,
+    idx: Array | None,
+    weight: Array,
+    last: float,
+    out: Array,
+    n_threads: int | None = None,
+) -> None:
+    """Write sum_i weight[i] z_i z_i^T into the upper triangle of `out` (D + 1, D + 1).
+
+    z_i is row idx[i] of X, and the number `last` after its D features. What is below the diagonal of `out` is
+    undefined.
+    """
+    rows = _rows(X, idx)
+    z = np.column_stack([rows, np.full(len(rows), last, out.dtype)])
+    out[...] = np.triu((z * weight[:, None]).T @ z)
+
+
 # ---- steps ---------------------------------------------------------------------------------------------
 
 
@@ -1081,28 +1099,59 @@ def invert_factor(A: Array, out: Array, least: float) -> None:
         out[i + 1 :, : i + 1] -= A[i, i + 1 :, None] * out[i, : i + 1]
 
 
-def cholesky_solve(A: Array, b: Array) -> None:
-    """b := A^-1 b for a symmetric positive definite A.
+# ---- L-BFGS ---------------------------------------------------------------------------------------
 
-    By Cholesky's factorisation A = U^T U (Golub and Van Loan, "Matrix Computations", 4.2). A coordinate whose
-    pivot is below an ulp of 1, where only rounding is left, takes no part: it becomes 0.
+
+def precondition(
+    G: Array,
+    mean: Array,
+    roots: Array,
+    inverse_root: Array | None,
+    out: Array,
+    n_threads: int | None = None,
+) -> None:
+    """Write G times the inverse of a curvature into `out`; both (R, n), float64.
+
+    The curvature is T^T S A S T for each row: S has `roots` (n,) on its diagonal; T adds to the last element
+    of a row the inner product of the others with `mean` (n - 1,); and A^-1 = V V^T, V = `inverse_root` (n, n)
+    being upper triangular, or A the identity where it is None. V may be float32; U V V^T is then, too.
+    """
+    U = G.copy()
+    U[:, :-1] -= G[:, -1:] * mean
+    U /= roots
+    if inverse_root is not None:
+        V = np.triu(inverse_root)
+        U = ((U.astype(V.dtype) @ V) @ V.T).astype(float)
+    out[...] = U / roots
+    out[:, -1:] -= out[:, :-1] @ mean[:, None]
+
+
+def first_loop(G: Array, steps: Array, changes: Array, slopes: Array, order: Array, shares: Array) -> None:
+    """First loop of L-BFGS over the pairs `order`, from the last to the first: G and `shares` follow.
+
+    The two-loop recursion of Nocedal and Wright (2006), algorithm 7.4: between both loops G is multiplied
+    with the first guess at the inverse Hessian.
 
     Parameters
     ----------
-    A : (M, M) float64 array
-        Its upper triangle is read and overwritten.
-    b : (M,) float64 array
+    G : (C, D) array
+        A gradient; overwritten.
+    steps, changes : (K, C, D) arrays
+        Steps, and the changes of the gradient by them.
+    slopes : (K,) array
+        The inner product of each pair.
+    order : (n,) intp array
+        Which pairs count, the oldest first.
+    shares : (n,) array
         Overwritten.
     """
-    M = len(A)
-    inverse_pivots = np.zeros(M)
-    for i in range(M):
-        if A[i, i] >= np.finfo(np.float64).eps:
-            inverse_pivots[i] = 1 / np.sqrt(A[i, i])
-        A[i, i + 1 :] *= inverse_pivots[i]
-        for j in range(i + 1, M):
-            A[j, j:] -= A[i, j] * A[i, j:]
-    for i in range(M):
-        b[i] = (b[i] - A[:i, i] @ b[:i]) * inverse_pivots[i]
-    for i in reversed(range(M)):
-        b[i] = (b[i] - A[i, i + 1 :] @ b[i + 1 :]) * inverse_pivots[i]
+    for i in reversed(range(len(order))):
+        pair = order[i]
+        shares[i] = np.sum(steps[pair] * G) / slopes[pair]
+        G -= shares[i] * changes[pair]
+
+
+def second_loop(D: Array, steps: Array, changes: Array, slopes: Array, order: Array, shares: Array) -> None:
+    """Second loop of L-BFGS, from the first pair to the last: D, a direction, follows. See `first_loop`."""
+    for share, pair in zip(shares, order, strict=True):
+        D += (share - np.sum(changes[pair] * D) / slopes[pair]) * steps[pair]

@@ -24,16 +24,18 @@ from softline._kernels.dense import (
     cross_entropy_gradient,
     dropout,
     gradient,
+    gram,
     hinge_gradient,
     log_softmax,
     network_scores,
+    precondition,
     probabilities,
     project_rows,
     scores,
     softmax,
     step,
 )
-from softline._kernels.descent import cholesky_solve, coordinate_descent, duality_gap, invert_factor
+from softline._kernels.descent import coordinate_descent, duality_gap, first_loop, invert_factor, second_loop
 from softline._kernels.machine import multiply_add, read
 from softline._kernels.neighbors import METRICS, distances, nearest
 from softline._kernels.training import (

@@ -9,7 +9,6 @@ from softline.reference import activate as activate
 from softline.reference import activation_gradient as activation_gradient
 from softline.reference import affine as affine
 from softline.reference import candidate_losses as candidate_losses
-from softline.reference import cholesky_solve as cholesky_solve
 from softline.reference import classes as classes
 from softline.reference import clip_gradient as clip_gradient
 from softline.reference import column_stats as column_stats
@@ -20,8 +19,10 @@ from softline.reference import distances as distances
 from softline.reference import dropout as dropout
 from softline.reference import duality_gap as duality_gap
 from softline.reference import epoch as epoch
+from softline.reference import first_loop as first_loop
 from softline.reference import gradient as gradient
 from softline.reference import gradients as gradients
+from softline.reference import gram as gram
 from softline.reference import hinge_gradient as hinge_gradient
 from softline.reference import invert_factor as invert_factor
 from softline.reference import log_softmax as log_softmax
@@ -29,9 +30,11 @@ from softline.reference import loss_gradient as loss_gradient
 from softline.reference import nearest as nearest
 from softline.reference import network_scores as network_scores
 from softline.reference import newton as newton
+from softline.reference import precondition as precondition
 from softline.reference import probabilities as probabilities
 from softline.reference import project_rows as project_rows
 from softline.reference import scores as scores
+from softline.reference import second_loop as second_loop
 from softline.reference import softmax as softmax
 from softline.reference import step as step
 

@@ -43,6 +43,10 @@ cdef extern from "softline.h" nogil:
         SOFTLINE_CLASSES
         SOFTLINE_TASK_STRIPS
     enum:
+        SOFTLINE_GRAM_ROWS
+        SOFTLINE_GRAM_OUTPUTS
+        SOFTLINE_GRAM_FEATURES
+    enum:
         SOFTLINE_IDENTITY
         SOFTLINE_RELU
         SOFTLINE_LEAKY_RELU
@@ -244,10 +248,18 @@ cdef extern from "softline.h" nogil:
         softline_work *candidates
         softline_work *column_stats
         softline_work *newton
+        void (*first_loop)(ptrdiff_t M, ptrdiff_t count, const double *steps, const double *changes,
+                           const double *slopes, const ptrdiff_t *order, double *G,
+                           double *shares) noexcept nogil
+        void (*second_loop)(ptrdiff_t M, ptrdiff_t count, const double *steps, const double *changes,
+                            const double *slopes, const ptrdiff_t *order, double *D,
+                            const double *shares) noexcept nogil
         softline_work *predictions
         softline_work *softmax
         softline_work *losses
         softline_work *gradient
+        softline_work *gram
+        softline_work *precondition
         softline_work *step
         softline_work *squares
         softline_work *project

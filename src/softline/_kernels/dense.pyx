@@ -14,12 +14,14 @@ from libc.stdint cimport uint32_t, uintptr_t
 from libc.string cimport memset
 from softline._kernels.core cimport (
     SOFTLINE_ADAM, SOFTLINE_AVERAGE, SOFTLINE_HINGE, SOFTLINE_IDENTITY, SOFTLINE_LABELS,
-    SOFTLINE_CLASSES, SOFTLINE_LEAKY_RELU, SOFTLINE_LOGARITHMS, SOFTLINE_LOGISTIC, SOFTLINE_MOMENTUM,
+    SOFTLINE_CLASSES, SOFTLINE_GRAM_FEATURES, SOFTLINE_GRAM_OUTPUTS, SOFTLINE_GRAM_ROWS,
+    SOFTLINE_LEAKY_RELU, SOFTLINE_LOGARITHMS, SOFTLINE_LOGISTIC, SOFTLINE_MOMENTUM,
     SOFTLINE_NESTEROV, SOFTLINE_PROBABILITIES, SOFTLINE_RELU, SOFTLINE_SCALED, SOFTLINE_SCORES, SOFTLINE_SGD,
     SOFTLINE_TANH, SOFTLINE_TARGETS, SOFTLINE_TASK_STRIPS, aligned, check_length, doubles,
     labels_of, matrix, optional, real_bytes, rows_in, rows_of, run, softline_call, softline_layer,
     softline_matrix, softline_next_step, softline_packed, softline_part, softline_rates, softline_rows,
-    softline_rule, softline_slab, softline_work, table, threads_for, vector,
+    softline_rule, softline_slab, softline_work, table,
+    threads_for, vector,
 )
 
 import numpy as np
@@ -201,6 +203,67 @@ def gradient(X, idx, dscores, dW, db, n_threads=None):
     _shared = np.empty((strips + 1) * C * 64 + 64, np.uint8)
     call.shared = aligned(_shared)
     run(table(real).gradient, &call, threads, n_threads)
+
+
+def gram(X, idx, weight, last, out, n_threads=None):
+    """The upper triangle of out = sum of weight[i] z z^T, z being row idx[i] of X, then the number `last`."""
+    X = as_rows(X)
+    cdef ptrdiff_t real = real_of(out, "out"), lanes = 64 // real, D = X.shape[1]
+    cdef softline_call call = new_call()
+    idx = np.arange(X.shape[0]) if idx is None else idx
+    call.idx = rows_in(idx, X.shape[0])
+    call.n, call.D, call.number = len(idx), D, last
+    call.weight = vector(weight, "weight", real, call.n)
+    call.out = matrix(out, "out", real, D + 1, D + 1, True)
+    if call.n == 0:
+        out[...] = 0
+        return
+    cdef softline_rows rows = rows_of(X, real)
+    call.X = &rows
+    cdef int threads = threads_for(n_threads, 0.5 * call.n * (D + 1) * (D + 1))
+    cdef ptrdiff_t size = SOFTLINE_GRAM_ROWS * SOFTLINE_GRAM_OUTPUTS
+    size += SOFTLINE_GRAM_ROWS // lanes * softline_packed(SOFTLINE_GRAM_FEATURES + lanes, lanes)
+    _memory = make_room(&call, threads, size, real)
+    run(table(real).gram, &call, threads, n_threads)
+
+
+def precondition(G, mean, roots, inverse_root, out, n_threads=None):
+    """out = G times the inverse of a curvature, row by row: see AverageCurvature.
+
+    G and out (R, n), mean (n - 1) and roots (n) are float64; inverse_root (n, n) is upper triangular, or
+    None: the identity.
+    """
+    cdef ptrdiff_t real = 8 if inverse_root is None else real_of(inverse_root, "inverse_root")
+    cdef ptrdiff_t lanes = 64 // real, n, R, strips
+    cdef softline_call call = new_call()
+    cdef softline_rows rows
+    call.A = matrix(G, "G", 8, -1, -1)
+    call.n = n = call.A.columns
+    R = call.A.rows
+    call.out = matrix(out, "out", 8, R, n, True)
+    call.metric = doubles(roots, "roots", n)
+    call.shift = doubles(mean, "mean", max(n - 1, 0))
+    if np.may_share_memory(G, out):
+        raise ValueError("out must not share memory with G")
+    if R == 0 or n == 0:
+        return
+    strips = (n + lanes - 1) // lanes
+    idx = np.arange(n)
+    _room = _shared = None
+    cdef int threads = 1
+    if inverse_root is not None:
+        matrix(inverse_root, "inverse_root", real, n, n)
+        rows = rows_of(as_rows(inverse_root), real)
+        call.X = &rows
+        call.idx = rows_in(idx, n)
+        threads = threads_for(n_threads, <double>n * n * R)
+        # packed rows: of a task of both products
+        call.strips = max(SOFTLINE_TASK_STRIPS * softline_packed(softline_slab(n, lanes), lanes),
+                          softline_packed(n, lanes))
+        _room = make_room(&call, threads, call.strips + R * lanes, real)
+        _shared = np.empty(2 * R * strips * 64 + 64, np.uint8)
+        call.shared = aligned(_shared)
+    run(table(real).precondition, &call, threads, n_threads)
 
 
 # ---- softmax and losses --------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 """Loops of the solvers over features: coordinate descent, and Cholesky's factorisation in a fixed order."""
 
 from libc.math cimport INFINITY, copysign, fabs, fmax, sqrt
-from softline._kernels.core cimport check_length, softline_duality_gap
+from softline._kernels.core cimport check_length, rows_in, softline_duality_gap, table
 
 import numpy as np
 
@@ -131,31 +131,38 @@ def invert_factor(double[:, ::1] A not None, double[:, ::1] out not None, double
                     out[j, k] -= share * out[i, k]
 
 
-def cholesky_solve(double[:, ::1] A not None, double[::1] b not None):
-    """b := A^-1 b for a symmetric A, positive definite; its upper triangle is overwritten.
+def first_loop(double[:, ::1] G not None, const double[:, :, ::1] steps not None,
+               const double[:, :, ::1] changes not None, const double[::1] slopes not None, order,
+               double[::1] shares not None):
+    """The first loop of L-BFGS over the pairs `order`, newest first: G and the shares follow."""
+    cdef const ptrdiff_t *pairs = pairs_in(G, steps, changes, slopes, order, shares)
+    if G.size == 0:
+        shares[:] = 0
+    else:
+        table(8).first_loop(G.size, shares.size, &steps[0, 0, 0], &changes[0, 0, 0], &slopes[0], pairs,
+                            &G[0, 0], &shares[0])
 
-    A coordinate whose pivot is below an ulp of 1, where only rounding is left, takes no part: it becomes 0.
-    """
-    cdef ptrdiff_t n = A.shape[0], i, j, k
-    cdef double pivot, share, least = np.finfo(np.float64).eps
-    check_length("A", A.shape[1], n, "columns")
-    check_length("b", b.shape[0], n, "elements")
-    with nogil:
-        for i in range(n):
-            pivot = 1 / sqrt(A[i, i]) if A[i, i] >= least else 0
-            A[i, i] = pivot  # inverted, as it is used
-            for k in range(i + 1, n):
-                A[i, k] *= pivot
-            for j in range(i + 1, n):
-                share = A[i, j]
-                for k in range(j, n):
-                    A[j, k] -= share * A[i, k]
-        for i in range(n):
-            b[i] *= A[i, i]
-            for k in range(i + 1, n):
-                b[k] -= A[i, k] * b[i]
-        for i in range(n - 1, -1, -1):
-            share = b[i]
-            for k in range(i + 1, n):
-                share -= A[i, k] * b[k]
-            b[i] = share * A[i, i]
+
+def second_loop(double[:, ::1] D not None, const double[:, :, ::1] steps not None,
+                const double[:, :, ::1] changes not None, const double[::1] slopes not None, order,
+                double[::1] shares not None):
+    """The second loop of L-BFGS over the pairs `order`, oldest first: D follows."""
+    cdef const ptrdiff_t *pairs = pairs_in(D, steps, changes, slopes, order, shares)
+    if D.size:
+        table(8).second_loop(D.size, shares.size, &steps[0, 0, 0], &changes[0, 0, 0], &slopes[0], pairs,
+                             &D[0, 0], &shares[0])
+
+
+# The checked numbers of pairs.
+cdef const ptrdiff_t *pairs_in(double[:, ::1] G, const double[:, :, ::1] steps,
+                               const double[:, :, ::1] changes, const double[::1] slopes, order,
+                               double[::1] shares) except? NULL:
+    cdef ptrdiff_t most = steps.shape[0]
+    for name, pairs in (("steps", steps), ("changes", changes)):
+        check_length(name, pairs.shape[0], most, "pairs")
+        check_length(name, pairs.shape[1], G.shape[0], "rows")
+        check_length(name, pairs.shape[2], G.shape[1], "columns")
+    check_length("slopes", slopes.shape[0], most, "elements")
+    cdef const ptrdiff_t *found = rows_in(order, most)
+    check_length("shares", shares.shape[0], len(order), "elements")
+    return found

@@ -41,6 +41,8 @@ class AverageCurvature:
     fit_intercept : bool
     centred : bool
         Whether features are taken about their mean, which leaves nothing that they share with the intercept.
+    correlations : bool
+        Whether features are taken together; else one by one, as where there are too many of them.
     keep_correlations : bool
         For `product` and coordinate descent.
     n_threads : int or None
@@ -72,6 +74,7 @@ class AverageCurvature:
         *,
         fit_intercept: bool = True,
         centred: bool = True,
+        correlations: bool = True,
         keep_correlations: bool = False,
         n_threads: int | None = None,
     ) -> None:
@@ -85,11 +88,12 @@ class AverageCurvature:
         diagonal = np.append(squares, summed) / total + l2
         self.roots = np.sqrt(np.where(diagonal > np.finfo(dtype).tiny, diagonal, 1))
         self.correlations = self.inverse_root = None
-        if D <= MOST_FEATURES:
+        if correlations and D <= MOST_FEATURES:
             of_sample = curvature[sample].astype(float)
             of_sample *= summed / total / max(of_sample.sum(), np.finfo(dtype).tiny)
             shared = 1 / self.roots[D] if fit_intercept and not centred else 0
-            upper = self._gram(X, sample, np.sqrt(of_sample).astype(dtype), shared)
+            upper = _kernels.padded(D + 1, D + 1, dtype)
+            _kernels.gram(self._scaled(X), sample, of_sample.astype(dtype), shared, upper, n_threads)
             # At least that of all rows, and a little more, so that repeated features do not amplify rounding.
             diagonal = np.maximum(np.diagonal(upper) + l2 / self.roots**2, 1)
             upper[np.diag_indices(D + 1)] = diagonal * (1 + np.finfo(dtype).eps ** 0.625)
@@ -97,34 +101,20 @@ class AverageCurvature:
                 self.correlations = np.triu(upper) + np.triu(upper, 1).T
             self.inverse_root = invert_cholesky(upper, n_threads)
 
-    def _gram(self, X: Rows, idx: Array, root: Array, last: Array | float) -> Array:
-        """Upper triangle of sum_i root_i^2 z_i z_i^T; z_i is row i centred and scaled, then `last`."""
-        D, n = X.shape[1] + 1, len(idx)
-        width, height = min(D, 256), min(n, 1024)
-        # Padded, because rows 4 KiB apart would share cache sets.
-        gram, part, z = (_kernels.padded(size, D, X.dtype) for size in (D, width, height))
-        sums = np.empty(width, X.dtype)
-        mean, scale = self.mean.astype(X.dtype), (1 / self.roots[:-1]).astype(X.dtype)
-        for first in range(0, n, height):
-            rows = idx[first : first + height]
-            z = z[: len(rows)]
-            np.subtract(X[rows], mean, out=z[:, :-1])
-            z[:, :-1] *= scale
-            z[:, -1] = last
-            z *= root[first : first + height, None]
-            for c in range(0, D, width):
-                here = slice(c, min(c + width, D))
-                product = part[: here.stop - c, : D - c]
-                _kernels.gradient(z[:, c:], None, z[:, here], product, sums[: here.stop - c], self.n_threads)
-                gram[here, c:] += product
-        return gram
+    def _scaled(self, X: Rows) -> Rows:
+        """Features about their mean, and in units in which their curvature is 1."""
+        mean, scale = self.mean, 1 / self.roots[:-1]
+        if X.scale is not None:
+            mean, scale = mean / X.scale, scale * X.scale
+        if X.shift is not None:
+            mean = mean + X.shift
+        return Rows(X.array, mean, scale, X.dtype)
 
     def solve(self, G: Array) -> Array:
         """Product of the inverse curvature and G (C, D + 1)."""
-        U = self.gradient(G)
-        if self.inverse_root is not None:
-            U = solve_by_root(self.inverse_root, U, self.n_threads)
-        return self.from_coordinates(U)
+        out = np.empty(G.shape)
+        _kernels.precondition(G, self.mean, self.roots, self.inverse_root, out, self.n_threads)
+        return out
 
     def to_coordinates(self, Z: Array) -> Array:
         """Coordinates U of Z."""
@@ -161,15 +151,6 @@ class AverageCurvature:
 def dot(A: Array, B: Array) -> float:
     """Sum of A * B; not by BLAS, because its bits depend on its threads."""
     return float(np.einsum("ij,ij->", A, B))
-
-
-def solve_by_root(V: Array, U: Array, n_threads: int | None = None) -> Array:
-    """Product U A^-1, float64, for V = :func:`invert_cholesky` of A."""
-    Z = U.astype(V.dtype)
-    turned, back = np.empty_like(Z), np.empty(Z.T.shape, V.dtype)
-    _kernels.gradient(V, None, np.ascontiguousarray(Z.T), turned, np.empty(len(Z), V.dtype), n_threads)
-    _kernels.scores(V, None, turned, None, back, n_threads)
-    return back.T.astype(float)
 
 
 def invert_cholesky(A: Array, n_threads: int | None = None) -> Array:

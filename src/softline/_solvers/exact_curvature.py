@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from softline import _kernels
-from softline._kernels import cholesky_solve
-from softline._solvers.average_curvature import BLOCK, dot, invert_cholesky, solve_by_root
+from softline._solvers.average_curvature import dot, invert_cholesky
 from softline._typing import Array
 
 # Ridge on the diagonal of ones, in ulps for each weight, because rounding leaves that much undecided. It is
@@ -87,12 +86,11 @@ class ExactCurvature:
         return self.from_coordinates(self._solved(self.correlations.copy(), self.gradient(G)))
 
     def _solved(self, A: Array, U: Array) -> Array:
-        """Product U A^-1, by blocks where that pays; A is overwritten."""
-        if len(A) > BLOCK:
-            return solve_by_root(invert_cholesky(A, self.n_threads), U, self.n_threads)
-        U = U.copy()
-        cholesky_solve(A, U[0])
-        return U
+        """Product U A^-1; A is overwritten."""
+        M, out = U.shape[1], np.empty(U.shape)
+        root = invert_cholesky(A, self.n_threads)
+        _kernels.precondition(U, np.zeros(M - 1), np.ones(M), root, out, self.n_threads)
+        return out
 
     def hidden_gain(self, G: Array) -> float:
         """Gain of a step, for a gradient G, without the part of the ridge that stands for an ulp of the data.

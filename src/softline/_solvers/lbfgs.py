@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from softline import _kernels
 from softline._solvers import proximal
 from softline._solvers.average_curvature import AverageCurvature, dot
 from softline._typing import Array
@@ -28,6 +29,8 @@ FEWEST_PAIRS = 5
 # A preconditioner from weights of zero is renewed when the number of steps has doubled, but not before
 # RENEWAL times the number of evaluations that it costs.
 RENEWAL = 4
+# A metric that costs more evaluations than this has no correlations at first: see `Start`.
+MOST_PASSES = 4
 # Number of trial points along one step.
 MOST_TRIALS = 30
 # Number of steps without gain that ends the search.
@@ -99,40 +102,97 @@ def largest_gap(tol: float, value: float) -> float:
 
 
 class Memory:
-    """The last `most` steps, and the changes of the gradient by them."""
+    """The last `most` steps, and the changes of the gradient by them.
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.pairs: list[tuple[Array, Array, float]] = []
+    Attributes
+    ----------
+    steps, changes : (most, C, D + 1) arrays
+    slopes : (most,) array
+        Inner products of a step and its change.
+    order : list of int
+        Numbers of the pairs that are known, the oldest first.
+    """
+
+    def __init__(self, most: int, shape: tuple[int, ...]) -> None:
+        self.steps, self.changes = np.empty((most, *shape)), np.empty((most, *shape))
+        self.slopes, self.order = np.empty(most), list[int]()
 
     def add(self, step: Array, change: Array) -> None:
         """Remember a step and the change of the gradient, if the function curves along it."""
         slope = dot(step, change)
         if slope > np.finfo(float).eps * np.sqrt(dot(step, step) * dot(change, change)):
-            self.pairs = [*self.pairs, (step, change, slope)][-self.most :]
+            full = len(self.order) == len(self.slopes)
+            at = self.order.pop(0) if full else len(self.order)
+            self.steps[at], self.changes[at], self.slopes[at] = step, change, slope
+            self.order.append(at)
+
+    def forget(self) -> None:
+        """Forget all pairs."""
+        self.order = []
+
+    @property
+    def pairs(self) -> list[tuple[Array, Array, float]]:
+        """Steps, changes and slopes, the oldest first."""
+        return [(self.steps[i], self.changes[i], self.slopes[i]) for i in self.order]
 
 
 class InverseHessian:
     """Inverse Hessian of L-BFGS: preconditioner and memory (Nocedal and Wright, 2006, section 7.2)."""
 
     def __init__(self, metric: AverageCurvature, memory: Memory) -> None:
-        self.metric, self.pairs = metric, memory.pairs
+        self.metric, self.memory = metric, memory
 
     def solve(self, G: Array) -> Array:
         """Product of the inverse Hessian and G."""
-        if not self.pairs:
+        memory = self.memory
+        if not memory.order:
             return self.metric.solve(G)
-        G, shares = G.copy(), []
-        for step, change, slope in reversed(self.pairs):
-            shares.append(dot(step, G) / slope)
-            G -= shares[-1] * change
+        order, last = np.array(memory.order), memory.order[-1]
+        of_memory = memory.steps, memory.changes, memory.slopes, order, np.empty(len(order))
+        C, change = len(G), memory.changes[last]
+        G = np.concatenate([G, change])
+        _kernels.first_loop(G[:C], *of_memory)
         # The last pair says how large the curvature is; both in one product.
-        _, change, slope = self.pairs[-1]
-        out, of_change = np.split(self.metric.solve(np.concatenate([G, change])), 2)
-        out *= slope / dot(change, of_change)
-        for (step, change, slope), share in zip(self.pairs, reversed(shares), strict=True):
-            out += (share - dot(change, out) / slope) * step
+        solved = self.metric.solve(G)
+        out = solved[:C] * (memory.slopes[last] / dot(change, solved[C:]))
+        _kernels.second_loop(out, *of_memory)
         return out
+
+
+class DiagonalTrial:
+    """First steps of a search without correlations in its metric, where these cost more than many steps.
+
+    A strong L2 penalty on more rows than features needs none: a few steps then bring the duality gap, which is
+    certain, below what is allowed. The trial ends as soon as that gap falls too slowly to be there in less
+    time than the correlations would take.
+
+    Attributes
+    ----------
+    goes_on : bool
+    gap : float
+        Duality gap of the last point.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective, self.gaps = objective, list[float]()
+        n, D = objective.X.shape
+        sure = not objective.l1.any() and bool(objective.l2[:-1].all())
+        self.goes_on = sure and n > D and objective.metric_passes > MOST_PASSES
+
+    @property
+    def gap(self) -> float:
+        """Duality gap of the last point."""
+        return self.gaps[-1]
+
+    def pays(self, Z: Array, value: float, G: Array, tol: float) -> bool:
+        """Whether the trial goes on from Z."""
+        self.gaps.append(self.objective.duality_gap(Z, value, G))
+        taken, first = len(self.gaps) - 1, self.gaps[0]
+        wanted = np.log(max(first / largest_gap(tol, value), 1))
+        fallen = np.log(max(first / self.gap, 1)) if self.gap > 0 else np.inf
+        # at the same rate it takes taken wanted / fallen steps
+        self.goes_on = not taken or taken * wanted <= self.objective.metric_passes * fallen
+        return self.goes_on
 
 
 def newton_step(
@@ -179,37 +239,42 @@ def minimize(
     Result
     """
     slack = 8 * np.finfo(objective.X.dtype).eps
-    memory = Memory(max(FEWEST_PAIRS, min(MOST_PAIRS, PAIRS_BYTES // (2 * Z.nbytes))))
-    metric, renewed, renewing = objective.metric(Z), 0, not Z.any()
+    most = max(FEWEST_PAIRS, min(MOST_PAIRS, PAIRS_BYTES // (2 * Z.nbytes)))
+    memory = Memory(most, Z.shape)
+    trial = DiagonalTrial(objective)
+    metric, renewed, renewing = objective.metric(Z, correlations=not trial.goes_on), 0, not Z.any()
     value, G = objective(Z)
     first = best = Z, value, np.inf
     promises: list[tuple[float, float]] = []  # values before the last steps, and the gains promised
     n_iter, stalled, stopped, converged = 0, 0, False, False
     while np.isfinite(value):
-        due = n_iter > 2 * renewed and n_iter - renewed > RENEWAL * objective.metric_passes
-        if renewing and due:
+        due = renewing and n_iter > 2 * renewed and n_iter - renewed > RENEWAL * objective.metric_passes
+        if trial.goes_on and not trial.pays(Z, value, G, tol):
+            metric, promises = objective.metric(first[0]), []
+        elif due:
             metric, renewed = objective.metric(Z), n_iter
         step, slope = newton_step(objective, metric, memory, Z, G)
         promised = abs(slope) / 2
-        gap = promised * underestimated(promises, value, promised)
+        gap = trial.gap if trial.goes_on else promised * underestimated(promises, value, promised)
         # Where rounding hides the gain, a step that does not lower the gap is in vain.
         if gap < best[2] or value < best[1] - slack * abs(best[1]):
             best, stalled = (Z, value, gap), 0
         else:
             stalled += 1
-        confirmed = bool(promises) or n_iter == 0
+        confirmed = bool(promises) or n_iter == 0 or trial.goes_on
         allowed = largest_gap(tol, best[1])
         # A gap below rounding counts as none, unless tol = 0 or the search ends by max_iter.
         hidden = slack * abs(best[1]) if tol > 0 and n_iter < max_iter else 0.0
         converged = confirmed and best[2] <= max(allowed, hidden)
-        enough = confirmed and best[2] <= AIM * allowed
+        enough = confirmed and best[2] <= (1 if trial.goes_on else AIM) * allowed
         if enough or stopped or n_iter == max_iter or stalled == MOST_STALLED:
             break
         found = None
         if slope < 0:
             found = line_search(objective, Z, value, G, step, slope, slack * abs(value))
-        if found is None and memory.pairs:  # the memory misleads here
-            memory.pairs, promises = [], []
+        if found is None and memory.order:  # the memory misleads here
+            memory.forget()
+            promises = []
             continue
         if found is None:
             break

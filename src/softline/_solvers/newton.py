@@ -15,8 +15,10 @@ from softline._solvers.lbfgs import Callback, Result, largest_gap
 from softline._solvers.objective import Objective
 from softline._typing import Array
 
-# Steps of L-BFGS after which Newton's take their place.
-PATIENCE = 30
+# Steps of L-BFGS before Newton's take their place: at least PATIENCE; then as long as they have taken less
+# time than NEWTON_STEPS of Newton's would, but no more than SHARE of max_iter, so that Newton's reach the
+# minimum.
+PATIENCE, NEWTON_STEPS, SHARE = 30, 8, 0.75
 
 
 def minimize(
@@ -31,7 +33,8 @@ def minimize(
         return lbfgs.minimize(objective, Z, tol, max_iter, callback)
     done = 0
     if not objective.is_small:
-        first = lbfgs.minimize(objective, Z, tol, min(PATIENCE, max_iter), callback)
+        most = max(PATIENCE, min(int(SHARE * max_iter), int(NEWTON_STEPS * objective.hessian_passes)))
+        first = lbfgs.minimize(objective, Z, tol, min(most, max_iter), callback)
         Z, done = first.Z, first.n_iter
         sure = first.converged and not objective.has_cheap_hessian
         if sure or first.stopped or done == max_iter:

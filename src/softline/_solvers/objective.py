@@ -21,16 +21,18 @@ from softline._typing import Array, Differentiable, Layer
 # Rows of a batch of the gradient descent before the first step, and fewest batches for it.
 START_BATCH, START_BATCHES = 256, 32
 # Number of rows from which the metric is estimated, and that number for each feature: the larger counts.
-METRIC_ROWS, METRIC_ROWS_PER_FEATURE = 4096, 2
+METRIC_ROWS, METRIC_ROWS_PER_FEATURE = 2048, 4
 # Bytes of probabilities computed at a time.
 CHUNK_BYTES = 4 << 20
 # Newton's steps, of a Hessian that takes so many multiply-adds, take less time than those of L-BFGS from the
 # start if a problem is small, with at most so many weights. Up to CHEAP_HESSIAN they are worth their time to
 # make sure of the minimum, up to the last limits where L-BFGS is slow.
-SMALL_WEIGHTS, SMALL_HESSIAN = 256, 1e8
-CHEAP_HESSIAN = 1e8
+SMALL_WEIGHTS, SMALL_HESSIAN = 256, 2e7
+CHEAP_HESSIAN = 2e7
 MOST_WEIGHTS, MOST_HESSIAN = 1024, 1e9
 SMALL_WEIGHTS_OF_L1 = 384
+# Multiply-adds that take as long as what a step of L-BFGS costs beside its pass over a small problem.
+PASS_OVERHEAD = 1e6
 # With an L1 penalty a search goes by columns where there are fewer rows than features, or more weights than
 # for the Hessian, and no more than so many products of a row's element and a class.
 MOST_BY_COLUMNS = 8e6
@@ -69,6 +71,8 @@ class Objective:
         for float32.
     is_small, has_cheap_hessian, has_hessian : bool
         Whether Newton's steps are used from the start; to make sure of the minimum; where L-BFGS is slow.
+    hessian_passes : float
+        Cost of a step of Newton's, in those of L-BFGS.
     by_columns : bool
         Whether they go by coordinate descent, for sparse weights.
     """
@@ -129,6 +133,7 @@ class Objective:
         self.is_small = self.by_columns or (n_weights <= most and cost <= SMALL_HESSIAN)
         self.has_hessian = self.by_columns or (n_weights <= MOST_WEIGHTS and cost <= MOST_HESSIAN)
         self.has_cheap_hessian = self.has_hessian and cost <= CHEAP_HESSIAN
+        self.hessian_passes = (cost + n_weights**3 / 6) / (2 * products + PASS_OVERHEAD)
 
     def restricted(self, features: Array) -> Objective:
         """Objective of the weights of `features` alone, where Z is (C, len(features) + 1)."""
@@ -263,8 +268,8 @@ class Objective:
             self._design(), probs, self.sample_weight, self.l2, self.precision, self.n_threads
         )
 
-    def metric(self, Z: Array) -> AverageCurvature:
-        """Average curvature over the classes at Z."""
+    def metric(self, Z: Array, *, correlations: bool = True) -> AverageCurvature:
+        """Average curvature over the classes at Z, or its diagonal."""
         sample = self.rows
         if self.sample_size < len(self.rows):
             sample = np.sort(np.random.RandomState(0).choice(self.rows, self.sample_size, replace=False))
@@ -278,6 +283,7 @@ class Objective:
             self.l2,
             fit_intercept=self.fit_intercept,
             centred=self.fit_intercept and not self.l1[-1],
+            correlations=correlations,
             keep_correlations=bool(self.l1.any()),
             n_threads=self.n_threads,
         )

@@ -135,12 +135,13 @@ class RowSpace:
         n, D = self.X.shape
         least = objective.l2[:-1].min()
         self.units = least / objective.l2[:-1]
-        gram, part = np.zeros((n, n)), np.empty((n, n))
+        gram, part = np.zeros((n + 1, n + 1)), np.empty((n + 1, n + 1))
         for first in range(0, D, BLOCK):
-            x = self._columns(slice(first, first + BLOCK))
-            weighted = np.ascontiguousarray(x * self.units[first : first + BLOCK])
-            _kernels.scores(weighted, None, x, None, part, objective.n_threads)
-            gram += part
+            here = slice(first, first + BLOCK)
+            columns = np.ascontiguousarray(self._columns(here).T)
+            _kernels.gram(columns, None, self.units[here], 0.0, part, objective.n_threads)
+            gram += np.triu(part)
+        gram = gram[:n, :n] + np.triu(gram[:n, :n], 1).T
         lengths = np.sqrt(np.where(np.diagonal(gram) > 0, np.diagonal(gram), 1))
         gram /= lengths
         gram /= lengths[:, None]
@@ -155,7 +156,7 @@ class RowSpace:
     def _columns(self, here: slice) -> Array:
         X = self.X
         shift, scale = (None if a is None else a[here] for a in (X.shift, X.scale))
-        return np.ascontiguousarray(Rows(X.array[:, here], shift, scale, np.float64)[:])
+        return Rows(X.array[:, here], shift, scale, np.float64)[:]
 
     def coordinates(self, Z: Array) -> Array:
         """Coordinates V, and b, of weights W, and b."""
