@@ -93,22 +93,19 @@ static void pass_by_columns(const softline_newton *p) {
         if (p->trial[i] != 0)
             add_scaled(ld, p->trial[i], m->columns + i % width * ld, m->S + i / width * ld);
     for (ptrdiff_t i = 0; i < ld; i += LANES) {
-        const ptrdiff_t n = MIN(LANES, p->n - i);
+        const vec labels = strip_labels(p->labels + i, MIN(LANES, p->n - i));
         const vec weight = vload(m->weight + i);
         for (ptrdiff_t c = 0; c < skip; c++) vstore(m->tile + c * LANES, vset1(0));
         for (ptrdiff_t c = 0; c < R; c++)
             vstore(m->tile + (skip + c) * LANES, vload(m->S + c * ld + i));
-        loss += strip_probs(m->tile, n, C, p->labels + i, m->weight + i);
+        loss += strip_probs(m->tile, C, labels, weight);
         for (ptrdiff_t c = 0; c < R; c++) {
             const vec probs = vload(m->tile + (skip + c) * LANES);
             vstore(m->probs + c * ld + i, probs);
             vstore(m->weighted + c * ld + i, vmul(weight, probs));
-            vstore(m->S + c * ld + i, vmul(weight, probs)); /* from here on the gradient */
-            vstore(m->curved + i, vmul(vmul(weight, probs), vsub(vset1(1), probs)));
-        }
-        for (ptrdiff_t r = 0; r < n; r++) {
-            const ptrdiff_t c = p->labels[i + r] - skip;
-            if (c >= 0) m->S[c * ld + i + r] -= m->weight[i + r];
+            vstore(m->S + c * ld + i, /* from here on the gradient */
+                   vmul(weight, vsub(probs, is_label(labels, skip + c))));
+            if (R == 1) vstore(m->curved + i, vmul(vmul(weight, probs), vsub(vset1(1), probs)));
         }
     }
     p->nodes[0] = loss / p->scale;

@@ -68,17 +68,24 @@ static void cross_entropy_gradient(real *S, ptrdiff_t n, ptrdiff_t K, const int3
     entropy(S, n, K, y, weight, losses);
 }
 
-/* Probabilities of a strip of n scores (C, L) in place, and the sum of the losses, weighted. */
-INLINE double strip_probs(real *S, ptrdiff_t n, ptrdiff_t C, const int32_t *y, const real *weight) {
-    real own[64 / sizeof(real)] = {0}, losses[64 / sizeof(real)];
-    vec largest, sum;
-    double total = 0;
-    for (ptrdiff_t r = 0; r < n; r++) own[r] = S[y[r] * LANES + r];
+/* The n labels of a strip as numbers, -1 beyond them; and 1 where they are c, else 0. */
+INLINE vec strip_labels(const int32_t *y, ptrdiff_t n) {
+    real labels[64 / sizeof(real)];
+    for (ptrdiff_t r = 0; r < LANES; r++) labels[r] = r < n ? (real)y[r] : -1;
+    return vload(labels);
+}
+INLINE vec is_label(vec labels, ptrdiff_t c) {
+    return vsub(vset1(1), vmin(vset1(1), vabs(vsub(labels, vset1((real)c)))));
+}
+
+/* Probabilities of a strip of scores (C, L) in place, and the sum of the losses, weighted. */
+INLINE double strip_probs(real *S, ptrdiff_t C, vec labels, vec weight) {
+    vec own = vset1(0), largest, sum;
+    for (ptrdiff_t c = 0; c < C; c++)
+        own = vadd(own, vmul_or_0(is_label(labels, c), vload(S + c * LANES)));
     strip_exp(S, C, 1, &largest, &sum);
-    vstore(losses, vsub(vlog(sum), vsub(vload(own), largest)));
     for (ptrdiff_t c = 0; c < C; c++) vstore(S + c * LANES, vdiv(vload(S + c * LANES), sum));
-    for (ptrdiff_t r = 0; r < n; r++) total += weight[r] * losses[r];
-    return total;
+    return vsum(vmul_or_0(weight, vsub(vlog(sum), vsub(own, largest))));
 }
 
 static void hinge_gradient(real *S, ptrdiff_t n, ptrdiff_t K, const int32_t *y, const real *weight,

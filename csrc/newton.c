@@ -38,33 +38,34 @@ static newton_room newton_room_of(const softline_newton *p, int thread) {
     return m;
 }
 
-/* Loss and probabilities of n rows from `first`, and the gradient to their scores. */
+/* Loss and probabilities of a strip, and the gradient to its scores, which are in dS. */
+static double probs_of_strip(const softline_newton *p, const newton_room *m, ptrdiff_t i,
+                             ptrdiff_t count, const int32_t *y) {
+    const ptrdiff_t C = p->C, R = p->R, skip = C - R;
+    const vec labels = strip_labels(y, count), weight = vload_n(m->weight + i, count, 0);
+    real *probs = m->probs + i * C, *dS = m->dS + i * R;
+    /* Two classes: the score of the first is 0. */
+    for (ptrdiff_t c = 0; c < skip; c++) vstore(probs + c * LANES, vset1(0));
+    for (ptrdiff_t c = 0; c < R; c++) vstore(probs + (skip + c) * LANES, vload(dS + c * LANES));
+    const double loss = strip_probs(probs, C, labels, weight);
+    for (ptrdiff_t c = 0; c < R; c++) {
+        const vec p_c = vload(probs + (skip + c) * LANES);
+        vstore(dS + c * LANES, vmul(weight, vsub(p_c, is_label(labels, skip + c))));
+    }
+    return loss;
+}
+
+/* The same of n rows from `first`, and their features, packed and `turned`: vectors of rows. */
 static double chunk_probs(const softline_newton *p, const newton_room *m, ptrdiff_t first,
                           ptrdiff_t n) {
-    const ptrdiff_t D = p->D, C = p->C, R = p->R, width = D + 1;
+    const ptrdiff_t D = p->D, width = D + 1;
     double loss = 0;
     pack(p->X, p->idx + first, n, 0, D, m->packed, m->strip);
     append_constant(m->packed, m->strip, n, D, p->fit_intercept);
-    for (ptrdiff_t r = 0; r < n; r++)
-        m->weight[r] = p->row_weight ? ((const real *)p->row_weight)[first + r] : 1;
-    /* Two classes: the score of the first is 0. */
-    scores(NULL, NULL, n, 0, width, m->packed, m->strip, p->trial, width, R, m->dS, NULL);
+    scores(NULL, NULL, n, 0, width, m->packed, m->strip, p->trial, width, p->R, m->dS, NULL);
     for (ptrdiff_t i = 0; i < n; i += LANES) {
         const ptrdiff_t count = MIN(LANES, n - i);
-        const int32_t *y = p->labels + first + i;
-        real *probs = m->probs + i * C, *dS = m->dS + i * R;
-        for (ptrdiff_t c = 0; c < C - R; c++) vstore(probs + c * LANES, vset1(0));
-        for (ptrdiff_t c = 0; c < R; c++)
-            vstore(probs + (C - R + c) * LANES, vload(dS + c * LANES));
-        loss += strip_probs(probs, count, C, y, m->weight + i);
-        const vec weight = vload_n(m->weight + i, count, 0);
-        for (ptrdiff_t c = 0; c < R; c++)
-            vstore(dS + c * LANES, vload(probs + (C - R + c) * LANES));
-        for (ptrdiff_t r = 0; r < count; r++)
-            if (y[r] >= C - R) dS[(y[r] - (C - R)) * LANES + r] -= 1;
-        for (ptrdiff_t c = 0; c < R; c++)
-            vstore(dS + c * LANES, vmul(weight, vload(dS + c * LANES)));
-        /* features as rows of vectors, for the products below */
+        loss += probs_of_strip(p, m, i, count, p->labels + first + i);
         for (ptrdiff_t k = 0; k < width; k += LANES)
             load_strip(m->packed + i / LANES * m->strip + softline_packed(k, LANES), LANES, NULL,
                        count, MIN(LANES, width - k),
@@ -73,18 +74,114 @@ static double chunk_probs(const softline_newton *p, const newton_room *m, ptrdif
     return loss;
 }
 
-/* weighted = features k to k + L of n rows, times weight p_a (1 - p_a), or for a < b -p_a p_b. */
+/* Of a strip: weight p_a (1 - p_a), or for a < b -p_a p_b. */
+INLINE vec pair_weight(const softline_newton *p, const newton_room *m, ptrdiff_t i, ptrdiff_t n,
+                       ptrdiff_t a, ptrdiff_t b) {
+    const real *probs = m->probs + i * p->C + (p->C - p->R) * LANES;
+    const vec weight = vload_n(m->weight + i, n - i, 0);
+    const vec pa = vload(probs + a * LANES), pb = vload(probs + b * LANES);
+    return vmul(weight, vmul(pa, a == b ? vsub(vset1(1), pa) : vsub(vset1(0), pb)));
+}
+
+/* weighted = features k to k + L of n rows, times the weight of a pair. */
 static void weigh(const softline_newton *p, const newton_room *m, ptrdiff_t n, ptrdiff_t k,
                   ptrdiff_t count, ptrdiff_t a, ptrdiff_t b) {
-    const ptrdiff_t vecs = STEPS(p->D + 1, LANES), skip = p->C - p->R;
+    const ptrdiff_t vecs = STEPS(p->D + 1, LANES);
     for (ptrdiff_t i = 0; i < n; i += LANES) {
-        const real *probs = m->probs + i * p->C, *z = m->turned + (i * vecs + k) * LANES;
-        const vec weight = vload_n(m->weight + i, n - i, 0);
-        const vec pa = vload(probs + (a + skip) * LANES), pb = vload(probs + (b + skip) * LANES);
-        const vec h = vmul(weight, vmul(pa, a == b ? vsub(vset1(1), pa) : vsub(vset1(0), pb)));
+        const real *z = m->turned + (i * vecs + k) * LANES;
+        const vec h = pair_weight(p, m, i, n, a, b);
         for (ptrdiff_t j = 0; j < count; j++)
             vstore(m->weighted + (i / LANES * count + j) * LANES, vmul(h, vload(z + j * LANES)));
     }
+}
+
+/* ---- few features: a row a lane ---- */
+
+/* Most weights of a score for which this takes less time than tiles of features, as measured with
+ * AVX2. */
+#define NARROW (6 * LANES)
+
+/* The inner products, over strips that lie so far apart, of TILE_ROWS columns and TILE_OUTPUTS
+ * weighted ones. */
+static void column_products(ptrdiff_t strips, const real *columns, ptrdiff_t apart,
+                            const real *weighted, ptrdiff_t weighted_apart, real *sums) {
+    vec sum[TILE_ROWS * TILE_OUTPUTS];
+    UNROLL(i, TILE_ROWS * TILE_OUTPUTS) sum[i] = vset1(0);
+    for (ptrdiff_t s = 0; s < strips; s++, columns += apart, weighted += weighted_apart)
+        UNROLL(g, REGS) {
+            reg x[TILE_ROWS];
+            UNROLL(r, TILE_ROWS) x[r] = r_keep(r_load(columns + r * LANES + g * REG_LANES));
+            UNROLL(k, TILE_OUTPUTS) {
+                const reg w = r_keep(r_load(weighted + k * LANES + g * REG_LANES));
+                UNROLL(r, TILE_ROWS) {
+                    reg *to = &sum[k * TILE_ROWS + r].r[g];
+                    *to = r_fma(x[r], w, *to);
+                }
+            }
+        }
+    vsums(sum, TILE_ROWS * TILE_OUTPUTS, sums);
+}
+
+/* out (K, width) = the inner products of K weighted columns and `width` columns, or of K = width
+ * the upper triangle of them; with `add` they are added. What a tile has beyond is not used. */
+static void column_gram(ptrdiff_t strips, const real *columns, ptrdiff_t width, ptrdiff_t apart,
+                        const real *weighted, ptrdiff_t K, ptrdiff_t weighted_apart, int upper,
+                        int add, double *out) {
+    real sums[TILE_ROWS * TILE_OUTPUTS + REG_LANES];
+    for (ptrdiff_t k = 0; k < K; k += TILE_OUTPUTS)
+        for (ptrdiff_t d = upper ? k : 0; d < width; d += TILE_ROWS) {
+            column_products(strips, columns + d * LANES, apart, weighted + k * LANES,
+                            weighted_apart, sums);
+            for (ptrdiff_t i = 0; i < MIN(TILE_OUTPUTS, K - k); i++)
+                for (ptrdiff_t j = 0; j < MIN(TILE_ROWS, width - d); j++) {
+                    double *to = out + (k + i) * width + d + j;
+                    *to = sums[i * TILE_ROWS + j] + (add ? *to : 0);
+                }
+        }
+}
+
+/* scores of a strip of columns */
+static void scores_of_columns(const real *columns, ptrdiff_t width, const real *W, ptrdiff_t R,
+                              real *S) {
+    for (ptrdiff_t c = 0; c < R; c++, W += width) {
+        vec sum[2] = {vset1(0), vset1(0)};
+        ptrdiff_t d = 0;
+        for (; d + 2 <= width; d += 2)
+            UNROLL(i, 2)
+                sum[i] = vfma(vset1(W[d + i]), vload(columns + (d + i) * LANES), sum[i]);
+        if (d < width) sum[0] = vfma(vset1(W[d]), vload(columns + d * LANES), sum[0]);
+        vstore(S + c * LANES, vadd(sum[0], sum[1]));
+    }
+}
+
+/* The loss of n rows from `first`; `sums` of gradient and Hessian as in a node. */
+static double narrow_chunk(const softline_newton *p, const newton_room *m, ptrdiff_t first,
+                           ptrdiff_t n, double *sums, int add) {
+    const ptrdiff_t D = p->D, R = p->R, width = D + 1, strips = STEPS(n, LANES);
+    const ptrdiff_t apart = STEPS(width, LANES) * LANES * LANES;
+    double loss = 0;
+    for (ptrdiff_t s = 0; s < strips; s++) {
+        const ptrdiff_t i = s * LANES, count = MIN(LANES, n - i), row = first + i;
+        real *columns = m->turned + s * apart;
+        load_columns(p->X, p->idx + row, count, p->n - row - count, D, m->packed, columns);
+        vstore(columns + D * LANES, vset1(p->fit_intercept));
+        scores_of_columns(columns, width, p->trial, R, m->dS + i * R);
+        loss += probs_of_strip(p, m, i, count, p->labels + row);
+    }
+    column_gram(strips, m->turned, width, apart, m->dS, R, R * LANES, 0, add, sums);
+    sums += R * width;
+    for (ptrdiff_t a = 0; a < R; a++)
+        for (ptrdiff_t b = a; b < R; b++, sums += width * width) {
+            for (ptrdiff_t s = 0; s < strips; s++) {
+                const vec h = pair_weight(p, m, s * LANES, n, a, b);
+                const real *columns = m->turned + s * apart;
+                real *weighted = m->packed + s * apart;
+                for (ptrdiff_t d = 0; d < width; d++)
+                    vstore(weighted + d * LANES, vmul(h, vload(columns + d * LANES)));
+            }
+            column_gram(strips, m->turned, width, apart, m->packed, width, apart, 1, add, sums);
+        }
+    return loss;
 }
 
 static void newton_block(const void *pass, int thread, ptrdiff_t block, double *node) {
@@ -95,6 +192,11 @@ static void newton_block(const void *pass, int thread, ptrdiff_t block, double *
     node[0] = 0;
     for (ptrdiff_t first = block * SOFTLINE_BLOCK, n; first < end; first += n, add = 1) {
         n = MIN(SOFTLINE_NEWTON_ROWS, end - first);
+        for (ptrdiff_t r = 0; r < n; r++) m.weight[r] = weight_of(p->row_weight, first + r);
+        if (width <= NARROW) {
+            node[0] += narrow_chunk(p, &m, first, n, node + 1, add);
+            continue;
+        }
         node[0] += chunk_probs(p, &m, first, n);
         const product g = {m.packed, m.dS, m.strip, n, width, R, node + 1, width, add};
         gradient(&g, width, NULL, NULL);
@@ -130,7 +232,7 @@ static void scaled_hessian(softline_newton *p, const double *sums) {
     for (ptrdiff_t a = 0; a < R; a++)
         for (ptrdiff_t b = a; b < R; b++, H += width * width)
             for (ptrdiff_t k = 0; k < width; k++)
-                for (ptrdiff_t d = k / LANES * LANES; d < width; d++) {
+                for (ptrdiff_t d = k; d < width; d++) {
                     const double h = p->scale * H[k * width + d];
                     const ptrdiff_t ak = a * width + k, bd = b * width + d;
                     const ptrdiff_t ad = a * width + d, bk = b * width + k;

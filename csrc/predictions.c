@@ -34,26 +34,31 @@ static void load_whole_strip(const real *x, ptrdiff_t D, real *columns) {
 static void load_columns(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t count,
                          ptrdiff_t after, ptrdiff_t D, real *packed, real *columns) {
     const ptrdiff_t size = sizeof(real);
-    const int as_is = X->dtype == (size == 4 ? SOFTLINE_F32 : SOFTLINE_F64) && !X->shift &&
-                      !X->scale && X->row_bytes % size == 0;
-    if (as_is && X->column_bytes == size) {
+    const int as_is = X->dtype == (size == 4 ? SOFTLINE_F32 : SOFTLINE_F64);
+    if (as_is && X->row_bytes % size == 0 && X->column_bytes == size) {
         const real *x = (const real *)X->data;
         if (X->row_bytes == D * size && count == LANES && after * D >= REG_LANES)
             load_whole_strip(x + idx[0] * D, D, columns);
         else
             load_strip(x, X->row_bytes / size, idx, count, D, columns);
-        return;
-    }
-    if (as_is && X->row_bytes == size && consecutive(idx, count)) {
+    } else if (as_is && X->row_bytes == size && consecutive(idx, count)) {
         const char *x = X->data + idx[0] * size;
         for (ptrdiff_t d = 0; d < D; d++, x += X->column_bytes)
             vstore(columns + d * LANES, vload_n((const real *)x, count, 0));
+    } else {
+        pack(X, idx, count, 0, D, packed, 0);
+        for (ptrdiff_t d = 0; d < D; d += LANES)
+            load_strip(packed + d / LANES * TILE, LANES, NULL, count, MIN(LANES, D - d),
+                       columns + d * LANES);
         return;
     }
-    pack(X, idx, count, 0, D, packed, 0);
-    for (ptrdiff_t d = 0; d < D; d += LANES)
-        load_strip(packed + d / LANES * TILE, LANES, NULL, count, MIN(LANES, D - d),
-                   columns + d * LANES);
+    const real *shift = X->shift, *scale = X->scale;
+    for (ptrdiff_t d = 0; d < D && (shift || scale); d++) {
+        vec x = vload(columns + d * LANES);
+        if (shift) x = vsub(x, vset1(shift[d]));
+        if (scale) x = vmul(x, vset1(scale[d]));
+        vstore(columns + d * LANES, x);
+    }
 }
 
 /* Outputs of which sums are computed at once. */

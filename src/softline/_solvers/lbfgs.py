@@ -162,8 +162,8 @@ class InverseHessian:
 class DiagonalTrial:
     """First steps of a search without correlations in its metric, where these cost more than many steps.
 
-    A strong L2 penalty on more rows than features needs none: a few steps then bring the duality gap, which is
-    certain, below what is allowed. The trial ends as soon as that gap falls too slowly to be there in less
+    A strong L2 penalty on more rows than features needs none: a few steps then bring the duality gap, which
+    is certain, below what is allowed. The trial ends as soon as that gap falls too slowly to be there in less
     time than the correlations would take.
 
     Attributes

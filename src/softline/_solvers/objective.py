@@ -25,12 +25,11 @@ METRIC_ROWS, METRIC_ROWS_PER_FEATURE = 2048, 4
 # Bytes of probabilities computed at a time.
 CHUNK_BYTES = 4 << 20
 # Newton's steps, of a Hessian that takes so many multiply-adds, take less time than those of L-BFGS from the
-# start if a problem is small, with at most so many weights. Up to CHEAP_HESSIAN they are worth their time to
-# make sure of the minimum, up to the last limits where L-BFGS is slow.
+# start if a problem is small, with at most so many weights; with an L1 penalty larger ones do. Then they are
+# also worth their time to make sure of the minimum, and up to the last limits where L-BFGS is slow.
 SMALL_WEIGHTS, SMALL_HESSIAN = 256, 2e7
-CHEAP_HESSIAN = 2e7
+SMALL_WEIGHTS_OF_L1, SMALL_HESSIAN_OF_L1 = 384, 1e8
 MOST_WEIGHTS, MOST_HESSIAN = 1024, 1e9
-SMALL_WEIGHTS_OF_L1 = 384
 # Multiply-adds that take as long as what a step of L-BFGS costs beside its pass over a small problem.
 PASS_OVERHEAD = 1e6
 # With an L1 penalty a search goes by columns where there are fewer rows than features, or more weights than
@@ -127,12 +126,14 @@ class Objective:
         n_weights = self.shape[0] * (D + 1)
         pairs = self.shape[0] * (self.shape[0] + 1) / 2
         cost = n * pairs * (D + 1) ** 2 / 2  # half of a matrix for each pair of classes
-        most = SMALL_WEIGHTS_OF_L1 if has_l1 else SMALL_WEIGHTS
+        most, cheap = SMALL_WEIGHTS, SMALL_HESSIAN
+        if has_l1:
+            most, cheap = SMALL_WEIGHTS_OF_L1, SMALL_HESSIAN_OF_L1
         products = self.shape[0] * n * (D + 1)
         self.by_columns = has_l1 and (n <= D or n_weights > most) and products <= MOST_BY_COLUMNS
-        self.is_small = self.by_columns or (n_weights <= most and cost <= SMALL_HESSIAN)
+        self.is_small = self.by_columns or (n_weights <= most and cost <= cheap)
         self.has_hessian = self.by_columns or (n_weights <= MOST_WEIGHTS and cost <= MOST_HESSIAN)
-        self.has_cheap_hessian = self.has_hessian and cost <= CHEAP_HESSIAN
+        self.has_cheap_hessian = self.has_hessian and cost <= cheap
         self.hessian_passes = (cost + n_weights**3 / 6) / (2 * products + PASS_OVERHEAD)
 
     def restricted(self, features: Array) -> Objective:
