@@ -1,6 +1,7 @@
 """Option --threads of the benchmarks, what it asks of OpenMP and OpenBLAS, and a clock.
 
-To be imported before NumPy. Peers run at their best, without the settings by which some machines hold OpenBLAS back.
+To be imported before NumPy. Peers run at their best, without the settings by which some machines hold
+OpenBLAS back.
 """
 
 import argparse
