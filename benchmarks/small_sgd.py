@@ -10,12 +10,11 @@ and to the same accuracy, SGDClassifier's own, each with the fewest epochs that 
 """
 
 import argparse
-import os
 import sys
 import time
 import warnings
 
-os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is imported
+from one_thread import THREADS  # isort: skip, before NumPy
 
 import numpy as np
 from sklearn import datasets
@@ -98,7 +97,7 @@ def compare(name, X, y, repeats):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], parents=[THREADS])
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", help="data sets whose name has one of these in it"
     )

@@ -8,6 +8,7 @@
 #include "softline.h"
 
 #define TILE (LANES * (LANES + 1)) /* see softline_packed */
+#define REAL_DTYPE (sizeof(real) == 4 ? SOFTLINE_F32 : SOFTLINE_F64)
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 #define STEPS(n, size) (((n) + (size) - 1) / (size))
@@ -58,6 +59,8 @@ INLINE vec vload_as(const int dtype, const char *p) {
 INLINE vec vload_elements(const int dtype, const char *p, ptrdiff_t column_bytes, ptrdiff_t width) {
     static const int bytes[] = SOFTLINE_DTYPE_BYTES;
     if (width == LANES && column_bytes == bytes[dtype]) return vload_as(dtype, p);
+    if (dtype == REAL_DTYPE && column_bytes == sizeof(real))
+        return vload_n((const real *)p, width, 0);
     real lanes[64 / sizeof(real)] = {0};
     for (ptrdiff_t i = 0; i < width; i++) lanes[i] = element(dtype, p + i * column_bytes);
     return vload(lanes);

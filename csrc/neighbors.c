@@ -97,15 +97,23 @@ static void differences(int metric, const real *packed, ptrdiff_t strip, ptrdiff
 INLINE double pair_as(const int x_dtype, const int q_dtype, const int metric,
                       const softline_rows *X, ptrdiff_t i, const softline_rows *Q, ptrdiff_t j,
                       ptrdiff_t D) {
+    static const int bytes[] = SOFTLINE_DTYPE_BYTES;
     const ptrdiff_t dx = X->column_bytes, dq = Q->column_bytes, block = softline_part(D, LANES);
+    const int adjacent = dx == bytes[x_dtype] && dq == bytes[q_dtype];
     const char *x = X->data + i * X->row_bytes, *q = Q->data + j * Q->row_bytes;
     double total = 0;
     for (ptrdiff_t col = 0; col < D; col += block) {
         const ptrdiff_t width = MIN(block, D - col);
         vec sum = vset1(0);
-        FOR_VECS(width, d, n)
-            sum = vadd_difference(metric, vload_elements(x_dtype, x + (col + d) * dx, dx, n),
-                                  vload_elements(q_dtype, q + (col + d) * dq, dq, n), sum);
+        ptrdiff_t d = col;
+        for (; adjacent && d + LANES <= col + width; d += LANES)
+            sum = vadd_difference(metric, vload_as(x_dtype, x + d * dx),
+                                  vload_as(q_dtype, q + d * dq), sum);
+        for (; d < col + width; d += LANES) {
+            const ptrdiff_t n = MIN(LANES, col + width - d);
+            sum = vadd_difference(metric, vload_elements(x_dtype, x + d * dx, dx, n),
+                                  vload_elements(q_dtype, q + d * dq, dq, n), sum);
+        }
         total += vsum(sum);
     }
     return total;

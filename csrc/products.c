@@ -172,8 +172,7 @@ static void scores(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n, pt
                    ptrdiff_t K, real *S, const softline_ahead *ahead) {
     /* Rows of `real` as they should be are packed while they are first used; short ones before, for
      * then more of them are in flight from memory at once. */
-    const int as_is = X && D > 8 * LANES &&
-                      X->dtype == (sizeof(real) == 4 ? SOFTLINE_F32 : SOFTLINE_F64) &&
+    const int as_is = X && D > 8 * LANES && X->dtype == REAL_DTYPE &&
                       X->column_bytes == sizeof(real) && !X->shift && !X->scale;
     if (X && !as_is) pack(X, idx, n, col, D, packed, strip);
     const ptrdiff_t fit = W_BYTES / (MAX(D, 1) * (ptrdiff_t)sizeof(real));

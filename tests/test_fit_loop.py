@@ -76,6 +76,7 @@ def heard(epoch):
     "model",
     [
         SoftmaxClassifier(),
+        SoftmaxClassifier(tol=0.01),
         SoftmaxClassifier(batch_size=50, max_iter=30, tol=None),
         SoftmaxClassifier(batch_size=64, optimizer="adam", schedule="cosine", l1_ratio=0.5, alpha=1e-3),
         SoftmaxClassifier(batch_size=64, optimizer="asgd", standardize=True, max_norm=1.0),
@@ -88,15 +89,16 @@ def heard(epoch):
     ids=str,
 )
 @pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("x", [X[:300], X[:300, 26:30]], ids=["64 features", "4 features"])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_epochs_in_one_call_are_those_of_a_call_each(model, weighed):
-    """To the bit; and random numbers are left as they were."""
+def test_epochs_in_one_call_are_those_of_a_call_each(model, weighed, x):
+    """To the bit; and random numbers are left as they were, also where a fit ends among epochs of a call."""
     weight = np.random.RandomState(0).uniform(0.5, 2, 300) if weighed else None
     together, one_by_one = (clone(model).set_params(random_state=np.random.RandomState(0)) for _ in range(2))
-    together.fit(X[:300], Y[:300], sample_weight=weight)
-    one_by_one.fit(X[:300], Y[:300], sample_weight=weight, callback=heard)
+    together.fit(x, Y[:300], sample_weight=weight)
+    one_by_one.fit(x, Y[:300], sample_weight=weight, callback=heard)
     assert together.loss_curve_ == one_by_one.loss_curve_ and together.n_iter_ == one_by_one.n_iter_
-    assert np.array_equal(together.predict_proba(X), one_by_one.predict_proba(X))
+    assert np.array_equal(together.predict_proba(x), one_by_one.predict_proba(x))
     assert together.random_state.randint(2**31) == one_by_one.random_state.randint(2**31)
 
 

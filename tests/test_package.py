@@ -25,13 +25,24 @@ def test_import_brings_nothing_heavy():
     assert done.stdout == "[]\n", done.stderr
 
 
-def test_names_are_there():
-    for name in softline.__all__:
-        assert getattr(softline, name) is not None
-        assert name in dir(softline)
+@pytest.mark.parametrize("module", [softline, softline.linear_model])
+def test_names_are_there(module):
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+        assert name in dir(module)
+    with pytest.raises(AttributeError, match=f"'{module.__name__}' has no attribute 'nothing'"):
+        module.nothing  # noqa: B018
+
+
+def test_version():
     assert softline.__version__.count(".") == 2
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        softline.nothing  # noqa: B018
+
+
+def test_a_linear_model_is_imported_without_the_others():
+    others = [f"softline._estimators.{name}" for name in ("least_squares", "softmax_classifier")]
+    code = "import sys; from softline.linear_model import LogisticRegression"
+    done = run(f"{code}; print([name for name in {others} if name in sys.modules])")
+    assert done.stdout == "[]\n", done.stderr
 
 
 @pytest.mark.parametrize("name", [name for name, runs in _kernels.isas().items() if runs])
@@ -96,7 +107,7 @@ def test_other_openmp_runtimes(other, first, alone):
     """Each brings its own: whichever is loaded first, both fit, and softline's bits are the same."""
     if find_spec(other) is None:
         pytest.skip(f"no {other}")
-    ours = "softline.linear_model"
+    ours = "softline._kernels"
     imports = (ours, other) if first else (other, ours)
     done = run("import " + ", ".join(imports) + FITS[other] + FITS["softline"] + FITS[other])
     assert done.returncode == 0, done.stderr

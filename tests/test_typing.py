@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 
 import softline
-from softline import _kernels, _typing, optimizers, reference, schedules
+from softline import _kernels, _typing, linear_model, optimizers, reference, schedules
 from softline._kernels import ACTIVATIONS, METRICS
 from softline.linear_model import LogisticRegression
 from softline.neighbors import KNeighborsClassifier
@@ -22,11 +22,16 @@ PACKAGE = Path(softline.__file__).parent
 
 @pytest.mark.wheel
 def test_type_checkers_see_the_lazy_names():
-    """__init__.pyi imports what __init__.py hands on, from the same homes."""
-    imports = [node for node in ast.parse((PACKAGE / "__init__.pyi").read_text()).body[1:-1]]
-    found = {name.name: node.module for node in imports for name in node.names}
+    """Stubs import what their modules hand on, from the same homes."""
+
+    def homes_in(stub):
+        imports = [node for node in ast.parse((PACKAGE / stub).read_text()).body if hasattr(node, "names")]
+        return {name.name: node.module for node in imports for name in node.names}
+
     homes = {name: f"softline.{home}" for name, home in softline._HOMES.items()}
-    assert found == homes | dict.fromkeys(softline._MODULES, "softline")
+    assert homes_in("__init__.pyi") == homes | dict.fromkeys(softline._MODULES, "softline")
+    linear = {name: f"softline._estimators.{home}" for name, home in linear_model._HOMES.items()}
+    assert homes_in("linear_model.pyi") == linear
 
 
 @pytest.mark.wheel

@@ -95,6 +95,12 @@ def is_plain(X: Any, y: Any = None, *, model: Any = None) -> bool:
     return len(y) <= 20 or int(y.max()) - int(y.min()) < len(y) // 2
 
 
+def take_plain(model: Any, X: Array) -> None:
+    """Set the attributes that scikit-learn's checks of a plain X set."""
+    model.n_features_in_ = X.shape[1]
+    vars(model).pop("feature_names_in_", None)
+
+
 class LinearPredictor:
     """Mixin of estimators that predict by `coef_`, `intercept_` and `classes_`.
 
@@ -136,8 +142,7 @@ class LinearPredictor:
         if not isinstance(y, str):
             soft = False
             if y is not None and is_plain(X, y, model=None if reset else self):
-                self.n_features_in_ = X.shape[1]
-                vars(self).pop("feature_names_in_", None)
+                take_plain(self, X)
             else:
                 soft = self._takes_targets and n_columns(y) > 1
                 X, y = validate_data(self, X, y, reset=reset, multi_output=soft, **options)

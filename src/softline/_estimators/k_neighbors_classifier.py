@@ -17,7 +17,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from softline._estimators.base import as_numbers, checks_parameters, convert_to, is_plain
+from softline._estimators.base import as_numbers, checks_parameters, convert_to, is_plain, take_plain
 from softline._estimators.description import Description
 from softline._estimators.served import METRICS, LeavesTheRest, as_fitted
 from softline._kernels import max_threads, nearest
@@ -185,25 +185,31 @@ class KNeighborsClassifier(LeavesTheRest, SklearnKNeighborsClassifier):
         tree = KDTree(self._fit_X, self.leaf_size, metric=metric)
         most = (3000 + (3 + 0.15 * D) * N) / (4 + 1.6 * D)  # rows for which the tree is as fast
         if most < N:
-            rows = np.linspace(0, N - 1, _SAMPLE).astype(int)
-            tree.reset_n_calls()
-            tree.query(self._fit_X[rows].astype(float), min(self.n_neighbors + 1, N))
-            _, n_leaves, _ = tree.get_tree_stats()
             all_leaves = np.count_nonzero(tree.get_arrays()[2]["is_leaf"])
-            if n_leaves / all_leaves * N > most * _SAMPLE:
-                return None
+            tree.reset_n_calls()
+            for rows in np.split(np.linspace(0, N - 1, _SAMPLE).astype(int), 2):
+                tree.query(self._fit_X[rows].astype(float), min(self.n_neighbors + 1, N))
+                _, n_leaves, _ = tree.get_tree_stats()
+                if n_leaves / all_leaves * N > most * _SAMPLE:  # however few the others would need
+                    return None
         return tree
 
     def _validate(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
         """Check X, which keeps a dtype that the kernels read, and y if there is one."""
-        if isinstance(y, str) and is_plain(X, model=self) and X.dtype.name != "bfloat16":
-            with np.errstate(over="ignore", invalid="ignore"):
-                if X.dtype.kind != "f" or np.isfinite(X.sum(dtype=float)):  # as no sum of NaN or infinity is
-                    return X
+        queries = isinstance(y, str)
+        plain = is_plain(X, model=self) if queries else y is not None and is_plain(X, y)
+        if plain and X.dtype.name != "bfloat16":
+            with np.errstate(over="ignore", invalid="ignore"):  # no sum of NaN or infinity is finite
+                finite = X.dtype.kind != "f" or np.isfinite(np.einsum("ij->", X, dtype=float))
+            if finite and queries:
+                return X
+            if finite:
+                take_plain(self, X)
+                return in_row_order(X), y
         converted = convert_to(X)
         half = converted is None and X.dtype.name == "bfloat16"  # scikit-learn does not check it
         options = {"dtype": converted, "ensure_all_finite": not half}
-        if isinstance(y, str):
+        if queries:
             X = as_numbers(validate_data(self, X, reset=reset, **options), converted)
         else:
             X, y = validate_data(self, X, y, reset=reset, multi_output=True, **options)
@@ -211,7 +217,7 @@ class KNeighborsClassifier(LeavesTheRest, SklearnKNeighborsClassifier):
         for first in range(0, len(X) if half else 0, _ROWS):
             rows = X[first : first + _ROWS].astype(np.float32)
             assert_all_finite(rows, estimator_name=type(self).__name__, input_name="X")
-        return X if isinstance(y, str) else (X, y)
+        return X if queries else (X, y)
 
     @overload
     def kneighbors(

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -69,6 +69,15 @@ class StoppingRule:
         is_best = value < self.best
         self.best = min(value, self.best)
         return is_best
+
+    def epochs_to_end(self, values: Sequence[float]) -> int:
+        """Number of epochs of these values up to the one that ends the fit; all, if none does."""
+        rule = replace(self)
+        for n, value in enumerate(values, 1):
+            rule.update(value)
+            if rule.stands_still:
+                return n
+        return len(values)
 
     @property
     def epochs_left(self) -> float:
@@ -176,8 +185,8 @@ class FitLoop:
             one_by_one = self._is_heard or not model._keeps_rate
             try:
                 while model.n_iter_ < model.max_iter and not (self.stopped or converged):
-                    most = 1 if one_by_one else min(rule.epochs_left, model.max_iter - model.n_iter_)
-                    losses, seconds = trainer.epochs(samples, model.n_iter_, most)
+                    most = 1 if one_by_one else model.max_iter - model.n_iter_
+                    losses, seconds = trainer.epochs(samples, model.n_iter_, most, rule)
                     model._after_epochs(trainer, len(losses) * len(samples))
                     score = model._record(losses, seconds, self.accuracy)
                     for loss in losses:

@@ -64,12 +64,13 @@ class AutoStep:
     curvature_of_row: float
     length: float
     seen: Array | None  # some of the rows so far, as they came
+    _lots: np.random.RandomState | None  # that decide which of them stay
     _center: Array  # median of each feature
     _spread: Array  # typical deviation of each feature
 
     def __init__(self) -> None:
         self.n_rows = self.n_rows_estimated = 0
-        self.seen = None
+        self.seen = self._lots = None
 
     def observe(
         self,
@@ -93,7 +94,9 @@ class AutoStep:
             self.seen = X.array[new]
         else:  # reservoir sampling: every row so far is equally likely to be kept
             share = len(rows) / self.n_rows
-            taken = np.random.RandomState(self.n_rows % 2**32).random_sample(SPREAD_ROWS) < share
+            self._lots = self._lots or np.random.RandomState()
+            self._lots.seed(self.n_rows % 2**32)  # a tenth of the time that a new RandomState takes
+            taken = self._lots.random_sample(SPREAD_ROWS) < share
             seen = self.seen.copy()  # because it is read-only in a model from a memory map
             seen[taken] = X.array[new[taken]]
             self.seen = seen

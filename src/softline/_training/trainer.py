@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from softline._kernels.rows import Rows, Samples
 from softline._training import step_size
 from softline._training.column_stats import ColumnStats
 from softline._typing import Activation, Array, Layer
+
+if TYPE_CHECKING:
+    from softline._training.fit_loop import StoppingRule
 
 # Python hears Ctrl-C only between calls to the kernels: an epoch of more flops than these, which take a tenth
 # of a second or so, is several.
@@ -26,9 +29,11 @@ RISEN, LOWER = 1.01, 0.7
 LOW = 0.25
 
 # Epochs, and their flops, that are run without a look at their losses: small ones take less time than Python
-# between them, and a few may turn out to be in vain.
-MOST_AT_ONCE = 16
+# between them, and a few may turn out to be in vain. Beyond the first epoch after which a fit may end, only
+# so few flops that they take no longer than a call.
+MOST_AT_ONCE = 32
 FLOPS_AT_ONCE = 4e7
+FLOPS_IN_VAIN = 1e6
 
 # Rows of which a pass over all of them holds the scores at a time, and bytes of scores where rows are judged.
 ROWS_AT_ONCE = 8192
@@ -216,7 +221,6 @@ class Trainer:
         self.at_once = MOST_AT_ONCE  # epochs, fewer after the rate had to be lowered
         self.runs_together = options.schedule in schedules.BY_NAME.values()
         self.numbers: dict[tuple[int, int], BatchNumbers] = {}
-        self.orders: list[Array] = []  # of the rows, drawn for epochs to come
         self.last_order: Array | None = None
         self.after_batch: Callable[[int, float, float], object] | None = None
 
@@ -289,12 +293,15 @@ class Trainer:
         _write(self.layers, layers)
         _write(self.model, layers)
 
-    def epochs(self, samples: Samples, first: int, most: int = 1) -> tuple[list[float], float]:
+    def epochs(
+        self, samples: Samples, first: int, most: int = 1, rule: StoppingRule | None = None
+    ) -> tuple[list[float], float]:
         """Run up to `most` epochs, from number `first` (from 0); return their losses, and seconds for each.
 
-        They are fewer if they take long, or if the learning rate is lowered after one of them. The loss is
-        the mean over an epoch, each batch before its update, and the penalty of the weights that the epoch
-        began with: exact for full batches. The seconds are those of the kernels.
+        They are fewer if they take long, if the learning rate is lowered after one of them, or if a `rule` of
+        their losses ends the fit. The loss is the mean over an epoch, each batch before its update, and the
+        penalty of the weights that the epoch began with: exact for full batches. The seconds are those of
+        the kernels.
 
         Raises
         ------
@@ -302,8 +309,8 @@ class Trainer:
             If a loss or a weight of the first epoch is not finite. Whatever is raised, layers and states are
             as before.
         """
-        rate, count = self.rate, self._count(samples, most)
-        go_back = self._way_back()
+        rate, count = self.rate, self._count(samples, most, rule)
+        go_back = self._way_back(count)
         try:
             losses, seconds = self._batches(samples, first, count)
             well = all_finite(losses) and self.finite
@@ -318,32 +325,38 @@ class Trainer:
         sizes = self._numbers(samples, 1).rows[: len(losses)]
         means = (np.add.reduce(losses.reshape(count, -1) * sizes, axis=1) / np.add.reduce(sizes)).tolist()
         done = self._follow(means) if well else 1
-        if done < count:  # the others would have been at another rate
+        if rule is not None and count > 1:
+            done = min(done, rule.epochs_to_end(means))
+        if done < count:  # the others would have been at another rate, or are not wanted
             go_back()
             self.at_once = done
             return self.epochs(samples, first, done)
         self.at_once = 1 if self.rate < rate else max(self.at_once, 2 * count)
-        del self.orders[:count]
         return means, seconds / count
 
-    def _count(self, samples: Samples, most: int) -> int:
+    def _count(self, samples: Samples, most: int, rule: StoppingRule | None) -> int:
         """Number of epochs, up to `most`, that are run without a look at their losses."""
         if most == 1 or self.after_batch is not None or not self.runs_together:
             return 1
         flops = epoch_flops(len(samples), *(W.size for W, _ in self.layers))
+        if rule is not None:
+            most = min(most, max(rule.epochs_left, FLOPS_IN_VAIN // flops))
         return int(max(1, min(most, self.at_once, MOST_AT_ONCE, min(FLOPS_AT_ONCE, CALL_FLOPS) // flops)))
 
-    def _way_back(self) -> Callable[[], None]:
-        """Function that makes layers, states and learning rate what they are now."""
+    def _way_back(self, count: int) -> Callable[[], None]:
+        """Function that undoes `count` epochs; what one has drawn at random, it leaves drawn."""
         layers = [(W.copy(), b.copy()) for W, b in self.layers]
         states = [(state.t, state.W.copy(), state.b.copy()) for state in self.states]
-        rate, least_loss = self.rate, self.least_loss
+        rate, least_loss, last_order = self.rate, self.least_loss, self.last_order
+        drawn = self.rng.get_state(legacy=False) if count > 1 and self.options.shuffle else None
 
         def go_back() -> None:
             _write(self.layers, layers)
             for state, (t, W, b) in zip(self.states, states, strict=True):
                 state.t, state.W[...], state.b[...] = t, W, b
-            self.rate, self.least_loss = rate, least_loss
+            self.rate, self.least_loss, self.last_order = rate, least_loss, last_order
+            if drawn is not None:
+                self.rng.set_state(drawn)
 
         return go_back
 
@@ -369,17 +382,14 @@ class Trainer:
         return self.numbers[n, count]
 
     def _next_orders(self, rows: Array, count: int) -> Array:
-        """Orders of the rows of the next epochs, one after the other.
-
-        They stay in `orders` until these epochs are over.
-        """
-        if not self.options.shuffle:
-            return np.tile(rows, count)
-        while len(self.orders) < count:
-            before = self.last_order if self.options.reshuffle and self.last_order is not None else rows
-            self.last_order = self.rng.permutation(before)
-            self.orders.append(self.last_order)
-        return self.orders[0] if count == 1 else np.concatenate(self.orders[:count])
+        """Orders of the rows of the next epochs, one after the other."""
+        orders = np.repeat(rows[None], count, axis=0)
+        for order in orders if self.options.shuffle else ():
+            if self.options.reshuffle and self.last_order is not None:
+                order[:] = self.last_order
+            self.rng.shuffle(order)
+            self.last_order = order
+        return orders.ravel()
 
     def _rates(self, n_rows: int, first: int, count: int) -> Array:
         """Learning rates of the batches of epochs."""
