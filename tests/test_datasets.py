@@ -18,7 +18,7 @@ from sklearn import datasets as sklearn_datasets
 from sklearn.model_selection import train_test_split
 
 from softline import SoftmaxClassifier, datasets
-from softline._data import tables
+from softline._data import arrays
 from softline.datasets import DataError, DataWarning
 
 PARTS = ("X_train", "y_train", "X_val", "y_val", "X_test", "y_test")
@@ -163,14 +163,14 @@ def test_load_says_where_it_looked(name, tmp_path, monkeypatch):
 
 
 def test_load_refuses_what_it_does_not_know(tmp_path):
-    with pytest.raises(ValueError, match="unknown data set 'mnits'; expected digits, mnist, cifar10 or"):
+    with pytest.raises(ValueError, match=r"unknown data set 'mnits'; .*; did you mean mnist\?$"):
         datasets.load("mnits")
     with pytest.raises(FileNotFoundError, match=r"^no file nowhere\.csv$"):
         datasets.load("nowhere.csv")
     with pytest.raises(ValueError, match="digits is not one"):
         datasets.load("digits", label="target")
     (tmp_path / "data.txt").write_text("1,2\n")
-    assert_fails(lambda: datasets.load(tmp_path / "data.txt"), "data.txt", "'.txt'", ".csv, .npy, .npz")
+    assert_fails(lambda: datasets.load(tmp_path / "data.txt"), "data.txt", "'.txt'", ".csv, .tsv, .npy, .npz")
 
 
 # ---- MNIST -----------------------------------------------------------------------------------------------
@@ -598,8 +598,8 @@ def test_csv(tmp_path, text, label, X, y, names):
         ("1,2\n1_000,4\n", None, ["line 2", "column 1", "'1_000'", "finite number"]),
         ("p,q\n1,2\n3,x\n", None, ["line 3", "column 'q'", "if the column is the label, name it"]),
         ("p,q\n", -1, ["a header and nothing else"]),
-        ("1\n2\n", -1, ["one column"]),
-        ("1 2 3\n1 2 3\n", -1, ["one column", "commas, vertical bars, tabs, semicolons"]),
+        ("1\n2\n", -1, ["1 column"]),
+        ("1 2 3\n1 2 3\n", -1, ["1 column", "commas, vertical bars, tabs, semicolons"]),
         ("p;q;r\n1;2\n", -1, ["line 2 has 2 columns, separated by semicolons", "expected 3"]),
         ("p;q;r\n5,1;3,5;a\n4,9;3,0;b\n", -1, ["line 2, column 'p' holds '5,1'", "decimal=','"]),
         ('"5,1","3,5",a\n"4,9","3,0",b\n', -1, ["line 1, column 1 holds '5,1'", "decimal=','"]),
@@ -862,7 +862,7 @@ X4 = np.ones((4, 2))
     [
         ({}, ["no array 'X'"]),
         ({"a": X4}, ["no array 'X'"]),
-        ({"X": X4}, ["no array 'y'", "found X"]),
+        ({"X": X4}, ["no array 'y'"]),
         ({"X_train": X4, "y_train": np.arange(4)}, ["no array 'X_test'"]),
         ({"X": X4, "y": np.arange(3)}, ["y of shape (3,)", "expected (4,)"]),
         ({"X": X4, "y": np.ones((4, 1))}, ["y of shape (4, 1)"]),
@@ -896,7 +896,7 @@ def test_npz_damage(tmp_path, arrays, words):
 
 def test_the_place_of_a_number_that_is_not_finite(tmp_path, monkeypatch):
     """In whatever block of rows it is."""
-    monkeypatch.setattr(tables, "CELLS_AT_ONCE", 4)
+    monkeypatch.setattr(arrays, "CELLS_AT_ONCE", 4)
     for row in range(8):
         X = np.ones((8, 2))
         X[row, 1] = np.inf
@@ -919,7 +919,7 @@ def test_npy(tmp_path):
     ("matrix", "label", "words"),
     [
         (np.ones(4), -1, ["shape (4,)"]),
-        (np.ones((4, 1)), -1, ["one column"]),
+        (np.ones((4, 1)), -1, ["1 column"]),
         (np.ones((4, 2)), 2, ["no column 2", "-2 to 1"]),
         (np.ones((4, 2)), "kind", ["no column 'kind'", "no names"]),
         (np.array([[1, 2, 3], [4, np.inf, 6]]), 0, ["[1, 1] is inf"]),
@@ -1031,18 +1031,15 @@ def test_labels_that_int64_does_not_hold(tmp_path):
         assert data.y_train.dtype == dtype and set(data.y_train) == {1, largest}
 
 
-@pytest.mark.parametrize("ending", datasets.FILE_TYPES)
-def test_a_folder_is_no_file(tmp_path, ending):
-    path = tmp_path / f"data{ending}"
-    path.mkdir()
-    with pytest.raises(IsADirectoryError, match="is a folder"):
-        datasets.load(path)
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"a folder without \.csv, "):
+        datasets.load(tmp_path)
 
 
 def test_npz_takes_no_label(tmp_path):
     path = save_labels(tmp_path / "data.npz", [0, 1] * 5)
     for read in (datasets.load_file, datasets.read_features):
-        with pytest.raises(ValueError, match="array of their own"):
+        with pytest.raises(ValueError, match=r"of a \.npz file are an array"):
             read(path, label="y")
 
 
