@@ -8,9 +8,10 @@ from difflib import get_close_matches
 
 
 def counted(n: int, noun: str) -> str:
-    """Number and noun: "1 row", "2 rows", "3 classes"."""
-    plural = "es" if noun.endswith("s") else "s"
-    return f"{n} {noun}{plural * (n != 1)}"
+    """Number and noun: "1 row", "2 rows", "3 classes", "4 categories"."""
+    if n != 1:
+        noun = noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith("s") else "s")
+    return f"{n} {noun}"
 
 
 def shortened(names: Iterable[object], width: int = 70) -> str:

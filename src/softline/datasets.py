@@ -505,7 +505,7 @@ def _with_test(data: Dataset, test: PathLike, label: Column | None) -> Dataset:
             f"{test}: other features than the training rows; expected the same, in the same order"
         )
     _check_classes(test, "a row", y, data.y_train, "training")
-    return replace(data, X_test=X, y_test=y)
+    return replace(data, X_test=X, y_test=y, preparation=replace(preparation, has_test_file=True))
 
 
 def _check_classes(source: Source | PathLike, what: str, y: Array, y_train: Array, training: str) -> None:

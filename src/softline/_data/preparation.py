@@ -43,6 +43,8 @@ class Preparation:
         What stands for a missing number in each feature.
     dtype : str or None
         Type of the features; None keeps that of the file.
+    has_test_file : bool
+        Whether the test rows are in a file of their own.
     """
 
     label: Column | None = None
@@ -54,6 +56,7 @@ class Preparation:
     missing: Missing = "error"
     means: tuple[float, ...] | None = None
     dtype: str | None = None
+    has_test_file: bool = False
 
     # ---- from a table to its features ------------------------------------------------------------------
 
@@ -112,6 +115,7 @@ class Preparation:
             and type(found.n_columns) is int
             and found.missing in ("error", "drop", "mean")
             and found.dtype in (None, "float32", "float64")
+            and type(found.has_test_file) is bool
             and (found.means is None or (len(found.means) == n_features and np.isfinite(found.means).all()))
         )
         if not right:
