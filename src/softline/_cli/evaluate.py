@@ -90,21 +90,25 @@ def _rows_to_evaluate(
 ) -> tuple[Array, Array, list[str] | None, list[str] | None, str, str | None]:
     """Return X, y, names of the features and of the classes (or None), name of the part and of the label."""
     trained = getattr(model, "preparation_", datasets.Preparation())
-    label = args.label if args.label is not None or args.labels is not None else trained.label
+    label = args.label
+    has_columns = args.data not in cli_parser.NAMED and not args.data.lower().endswith(".npz")
+    if label is None and args.labels is None and has_columns:
+        label = trained.label
     if args.split or args.data in cli_parser.NAMED:
         split = args.split or "test"
         options: dict[str, Any] = {"dtype": trained.dtype}
         if args.data not in cli_parser.NAMED:
             options |= {"drop": trained.left_out, "categorical": trained.categorical}
-            options |= {"missing": trained.missing, "labels": args.labels}
+            options |= {"missing": trained.missing}
             options |= {"test_fraction": 0} if trained.has_test_file else {}
-        data = datasets.load(args.data, data_dir=args.data_dir, label=label, random_state=seed, **options)
+        options |= {"data_dir": args.data_dir, "label": label, "labels": args.labels, "random_state": seed}
+        data = datasets.load(args.data, **options)
         X, y = data.parts["training" if split == "train" else split]
         if not len(y):
             raise ValueError(f"--split {split}: {args.data} has no {split} rows")
         return X, y, data.feature_names, data.class_names, split, None
     told = None if args.labels is None else args.labels
-    if label is None and args.labels is None and not args.data.lower().endswith(".npz"):
+    if label is None and args.labels is None and has_columns:
         label, told = -1, LAST_COLUMN
     X, y, names = datasets.read_features(args.data, label=label, labels=args.labels, model=model)
     if y is None:

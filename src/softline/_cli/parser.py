@@ -261,9 +261,7 @@ OPTIONS = [
         models="softmax logistic least_squares mlp",
         group="model",
     ),
-    Argument(
-        "--C C", "penalty of a logistic on scikit-learn's scale: 1 / (alpha rows)", INVERSE, "", "logistic"
-    ),
+    Argument("--C C", "inverse of the penalty, on scikit-learn's scale", INVERSE, "C", "logistic"),
     Argument(
         "--class-weight W",
         "balanced, or weights of the classes as in spam=2,ham=1 (default: 1 each)",

@@ -120,7 +120,7 @@ def _check(source: Source, columns: Columns, table: Any, numeric: dict[int, Any]
         if column is None:
             cells = table.column(j)
             row = next((i for i, cell in enumerate(cells) if cell.is_valid), 0)
-            cell, values = str(cells[row]), {str(value) for value in cells.unique().to_pylist()}
+            cell, values = str(cells[row]), set(map(str, cells.to_pylist()))
         else:
             X = _matrix([column], len(column))
             wrong = np.isinf(X) if columns.missing != "error" else ~np.isfinite(X)
