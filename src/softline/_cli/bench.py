@@ -313,9 +313,7 @@ def print_report(report: dict[str, Any]) -> None:
     console.print(table)
     print("share: of the roofline, the best that the FMA peak and the bandwidth of that memory allow")
     if any(r["share"] > MOST_SHARE for r in report["results"]):
-        print(
-            "above 100%: other programs kept the machine busy while its limits were measured; measure again"
-        )
+        print("above 100%: the machine was busy while its limits were measured; measure again")
 
 
 def _size(n: float) -> str:
