@@ -1326,3 +1326,13 @@ def test_options_of_files_are_not_for_data_sets():
     with pytest.raises(ValueError, match=r"drop=.'a'. is for files, and digits is not one"):
         datasets.load("digits", drop=["a"])
     assert datasets.load("digits", dtype="float64").X_val.dtype == np.float64
+
+
+def test_a_damaged_cell_among_numbers_is_no_category(tmp_path):
+    (tmp_path / "t.csv").write_text("p,q,y\n" + "1,2,0\n" * 30 + "1,x,1\n")
+    message = "t.csv: line 32, column 'q' holds 'x'; expected a finite number"
+    with pytest.raises(DataError) as caught:
+        datasets.load_file(tmp_path / "t.csv")
+    assert str(caught.value).endswith(message)
+    (tmp_path / "t.csv").write_text("p,q,y\n" + "1,a,0\n" * 30 + "1,b,1\n")
+    assert_fails(lambda: datasets.load_file(tmp_path / "t.csv"), "; --categorical q would read it")

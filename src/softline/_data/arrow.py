@@ -128,7 +128,8 @@ def _check(source: Source, columns: Columns, table: Any, numeric: dict[int, Any]
                 continue
             row = int(wrong.any(axis=1).argmax())
             cell = str(X[row][wrong[row]][0])
-        bad.append(BadColumn(repr(name), name, f"row {row} (counted from 0)", cell, values))
+        n_texts = len(table) if values else 0
+        bad.append(BadColumn(repr(name), name, f"row {row} (counted from 0)", cell, values, n_texts))
     if bad:
         refuse(source, columns, bad, len(table))
 

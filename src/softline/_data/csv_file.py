@@ -215,6 +215,7 @@ class CsvFile:
                     bad[j] = BadColumn(name, self.header[j] if self.header else str(j), place, cell)
                 if not missing and _number(cell) is None:
                     bad[j].values.add(cell)
+                    bad[j].n_texts += 1
                 if DECIMAL_COMMA.fullmatch(cell):
                     hint = " with a decimal point: pandas.read_csv(..., decimal=',') reads decimal commas"
         if bad:

@@ -213,6 +213,8 @@ class BadColumn:
         The first such cell: "line 3", and what it holds.
     values : set of str
         The texts in it; none if cells only lack a number.
+    n_texts : int
+        Number of cells with such a text.
     """
 
     name: str
@@ -220,6 +222,7 @@ class BadColumn:
     place: str
     cell: str
     values: set[str] = field(default_factory=set)
+    n_texts: int = 0
 
 
 def refuse(source: Source, columns: Columns, bad: Sequence[BadColumn], n_rows: int, hint: str = "") -> None:
@@ -229,11 +232,11 @@ def refuse(source: Source, columns: Columns, bad: Sequence[BadColumn], n_rows: i
     if not hint and columns.label is None:
         hint = "; if the column is the label, name it as such"
     elif not hint and type(columns) is Columns:  # and not those that a model knows
-        # A text that most rows have for themselves is a name or a date.
+        # A text that most rows have for themselves is a name or a date; one that few rows have is damage.
         own = [column.option for column in bad if len(column.values) > max(20, n_rows / 2)]
-        text = [column.option for column in bad if column.values and column.option not in own]
+        text = [column.option for column in bad if column.n_texts > n_rows / 2 and column.option not in own]
         options = (("--categorical", text), ("--drop", own))
         advice = [f"{flag} {shlex.quote(','.join(names))}" for flag, names in options if names]
         advice += ["--missing mean"] * any(not column.values for column in bad)
-        hint = f"; {' '.join(advice)} would read them"
+        hint = f"; {' '.join(advice)} would read {'it' if len(bad) == 1 else 'them'}" if advice else ""
     raise DataError(f"{source}: {cells}; expected {expected}{hint}")
