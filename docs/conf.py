@@ -50,7 +50,7 @@ numpydoc_validation_exclude = {
     r"^softline\.reference\.",  # what arguments they have in common is said once, at the top
     r"^softline\.cs231n\.",  # the course's functions, some described in a sentence
     r"^softline\.callbacks\.(Batch|Epoch)$",  # records: their fields are their attributes
-    r"^softline\.datasets\.(Dataset|Features|Look)\b",
+    r"^softline\.datasets\.(Dataset|Features|Look|Preparation)\b",
     r"^softline\.gradient_check\.GradientCheck$",
     r"^softline\.plots\.ConfusionMatrixDisplay",  # scikit-learn's parameters
     r"^softline\.datasets\.SealedTestSet$",  # made by `sealed`

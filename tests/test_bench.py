@@ -12,6 +12,7 @@ from softline import _kernels
 from softline._cli import bench
 from softline._cli.commands import main
 from softline._kernels import machine_limits
+from softline._words import format_seconds
 
 KERNELS = ["scores", "cross_entropy_gradient", "gradient", "step", "loss_gradient", "epoch"]
 
@@ -312,7 +313,7 @@ def test_bytes_to_read_begin_on_a_cache_line():
 
 
 def test_times_have_three_digits_and_a_unit():
-    assert [bench._time(t) for t in (2.5e-7, 1.234e-5, 9.996e-4, 0.0123, 0.99996, 61.2)] == [
+    assert [format_seconds(t) for t in (2.5e-7, 1.234e-5, 9.996e-4, 0.0123, 0.99996, 61.2)] == [
         "0.25 us",
         "12.3 us",
         "1 ms",

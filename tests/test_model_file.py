@@ -335,6 +335,20 @@ def forge(path, change, model=None):
     safetensors.numpy.save_file(tensors, path, {"softline": text})
 
 
+def test_how_a_table_was_prepared_is_kept(tmp_path):
+    model = trained()
+    assert not hasattr(round_trip(model, tmp_path), "preparation_")
+    for preparation in (
+        datasets.Preparation(),
+        datasets.Preparation(
+            "y", ("id",), ("p",), (("a", ""),), ("q", "r"), 5, "mean", (0.5,) * 5, "float32"
+        ),
+        datasets.Preparation(-1, (3, 4), n_columns=9, missing="drop", has_test_file=True),
+    ):
+        model.preparation_ = preparation
+        assert round_trip(model, tmp_path).preparation_ == preparation
+
+
 def test_a_forged_file_that_is_right_loads(tmp_path):
     """Or else the refusals below would prove nothing."""
     forge(tmp_path / "m", lambda header, tensors: None)
@@ -395,6 +409,16 @@ FORGERIES = {
         test_looks=[{"date": "today", "test_set": "a", "model": "b", "score": "high"}]
     ),
     "a seed of text": lambda h, t: h.update(split_seed="7"),
+    "preparation no dict": lambda h, t: h.update(preparation=3),
+    "preparation of other fields": lambda h, t: h.update(preparation={"command": "ls"}),
+    "a column of another type": lambda h, t: h.update(preparation={"left_out": [1.5]}),
+    "a column without categories": lambda h, t: h.update(preparation={"categorical": ["a"]}),
+    "categories no strings": lambda h, t: h.update(
+        preparation={"categorical": ["a"], "categories": [[1, 2]]}
+    ),
+    "too few means": lambda h, t: h.update(preparation={"means": [0.5]}),
+    "a mean infinite": lambda h, t: h.update(preparation={"means": [1e999] * 5}),
+    "a type of features that is none": lambda h, t: h.update(preparation={"dtype": "O"}),
 }
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from softline import SoftmaxClassifier
-from softline._training.progress import EpochProgress, format_rate, track_blocks
+from softline._training.progress import EpochProgress, track_blocks
+from softline._words import format_rate
 from softline.neural_network import MLPClassifier
 
 HIDE_CURSOR, SHOW_CURSOR, ERASE_LINE = "\x1b[?25l", "\x1b[?25h", "\x1b[2K"

@@ -16,27 +16,30 @@ def show_config() -> None:
     >>> import softline
     >>> softline.show_config()  # doctest: +SKIP
     """
+    print_rows(config())
+
+
+def config() -> dict[str, object]:
+    """Versions, instruction set, threads and compiler, by name."""
     import numpy as np
 
     from softline import _kernels
 
     isas, built = _kernels.isas(), _kernels.config()
-    print_rows(
-        {
-            "softline": version("softline"),
-            "Python": platform.python_version(),
-            "NumPy": np.__version__,
-            "scikit-learn": version("scikit-learn"),
-            "instruction set": _kernels.isa_name(),
-            "can run here": ", ".join(name for name, runs in isas.items() if runs),
-            "built": ", ".join(isas),
-            "SOFTLINE_ISA": os.environ.get("SOFTLINE_ISA", "not set"),
-            "threads": _kernels.max_threads(),
-            "compiler": built["compiler"],
-            "OpenMP": built["openmp"],
-            "Cython": built["cython"],
-        }
-    )
+    return {
+        "softline": version("softline"),
+        "Python": platform.python_version(),
+        "NumPy": np.__version__,
+        "scikit-learn": version("scikit-learn"),
+        "instruction set": _kernels.isa_name(),
+        "can run here": ", ".join(name for name, runs in isas.items() if runs),
+        "built": ", ".join(isas),
+        "SOFTLINE_ISA": os.environ.get("SOFTLINE_ISA", "not set"),
+        "threads": _kernels.max_threads(),
+        "compiler": built["compiler"],
+        "OpenMP": built["openmp"],
+        "Cython": built["cython"],
+    }
 
 
 def print_rows(rows: Mapping[str, object]) -> None:

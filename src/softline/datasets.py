@@ -6,16 +6,27 @@ hostile raises `DataError`, one line that says where; what is hardly meant to be
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from softline._data.files import DataError, Part, existing
+from softline._data.arrays import read_npz, table_of
+from softline._data.files import (
+    FILE_TYPES,
+    STANDARD_INPUT,
+    DataError,
+    Part,
+    Source,
+    is_table,
+    open_sources,
+)
 from softline._data.images import (
     CIFAR10_CLASSES,
     CIFAR10_SHAPE,
@@ -24,22 +35,20 @@ from softline._data.images import (
     read_cifar10_pickle,
     read_mnist,
 )
+from softline._data.preparation import Preparation, prepare, with_means
 from softline._data.sealed import Look, SealedTestSet, TestSetWarning, sealed
+from softline._data.table import Column, Columns, DataWarning, Missing
 from softline._data.tables import (
-    FILE_TYPES,
-    DataWarning,
-    Table,
     check_labels_are_classes,
     counting_columns,
-    read_matrix,
-    read_npz,
-    read_pair,
     read_table,
     warn_of_identifiers,
+    with_all_numbers,
     without_row_numbers,
 )
 from softline._kernels.rows import kernels_read
 from softline._typing import Array, PathLike, RandomState
+from softline._words import did_you_mean
 
 __all__ = [
     "DataError",
@@ -47,6 +56,7 @@ __all__ = [
     "Dataset",
     "Features",
     "Look",
+    "Preparation",
     "SealedTestSet",
     "TestSetWarning",
     "load",
@@ -60,6 +70,8 @@ __all__ = [
     "sealed",
     "source_files",
 ]
+
+NAMED = ("digits", "mnist", "cifar10")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,7 +87,7 @@ class Dataset:
     X_train, X_val, X_test : ndarray of shape (n_samples, n_features), of a dtype that the kernels read
         Features as stored, neither centred nor scaled: pixels are 0..255, those of digits 0..16.
     y_train, y_val, y_test : ndarray of shape (n_samples,), int64, float64, bool or str
-        Labels.
+        Labels; or targets, a row of probabilities of the classes for each sample, (n_samples, n_classes).
     feature_names : list of str or None
         Names of the columns, where the source has some.
     class_names : list of str or None
@@ -84,6 +96,8 @@ class Dataset:
         A row's shape as an image: (height, width) or, channel-major, (3, height, width).
     label_name : str or None
         Name of the label's column in a file; "column 4", counted from 0, if it has none.
+    preparation : Preparation or None
+        How columns of a file became features, for `read_features` to do the same.
     """
 
     name: str
@@ -97,6 +111,7 @@ class Dataset:
     class_names: list[str] | None = None
     image_shape: tuple[int, ...] | None = None
     label_name: str | None = None
+    preparation: Preparation | None = None
 
     @property
     def parts(self) -> dict[str, Part]:
@@ -135,22 +150,25 @@ def load(
     name: PathLike,
     *,
     data_dir: PathLike | None = None,
-    label: int | str | None = None,
     random_state: RandomState = 0,
+    dtype: Literal["float32", "float64"] | None = None,
+    **options: Any,
 ) -> Dataset:
     """Load a data set by name, or a file by path.
 
     Parameters
     ----------
     name : str or path-like
-        "digits", "mnist", "cifar10", or the path of a .csv, .npy or .npz file.
+        "digits", "mnist", "cifar10", or what `load_file` reads.
     data_dir : path-like, default=None
         Folder of MNIST and CIFAR-10, as for `load_mnist` and `load_cifar10`. None means the environment
         variable SOFTLINE_DATA or, where that is not set, "data" in the current directory.
-    label : int or str, default=None
-        Label column of a file, as for `load_file`.
     random_state : int, RandomState instance or None, default=0
         Seed of the splits.
+    dtype : {"float32", "float64"} or None, default=None
+        Type of the features. None keeps that of the data.
+    **options
+        Further options of `load_file`, for a file. Those that are None or empty are left out.
 
     Returns
     -------
@@ -161,22 +179,30 @@ def load(
     FileNotFoundError
         If the data set or the file is not there.
     ValueError
-        If `name` is neither a data set nor a file, or `label` is given for a data set.
+        If `name` is neither a data set nor a file, or an option of files is given for a data set.
     DataError
         If a file is damaged.
     """
-    if name not in ("digits", "mnist", "cifar10"):
-        if Path(name).suffix.lower() not in FILE_TYPES and not Path(name).exists():
+    options = {option: value for option, value in options.items() if value not in (None, (), [], "error")}
+    if name not in NAMED:
+        if not is_table(name) and os.fspath(name) != STANDARD_INPUT and not Path(name).exists():
             raise ValueError(
-                f"unknown data set {str(name)!r}; expected digits, mnist, cifar10 or a .csv, .npy, .npz file"
+                f"unknown data set {str(name)!r}; expected {', '.join(NAMED)}, a folder or a "
+                f"{', '.join(FILE_TYPES)} file{did_you_mean(str(name), NAMED)}"
             )
-        return load_file(name, label=label, random_state=random_state)
-    if label is not None:
-        raise ValueError(f"label={label!r} chooses a column of a file, and {name} is not one")
+        return load_file(name, random_state=random_state, dtype=dtype, **options)
+    if options:
+        option, value = next(iter(options.items()))
+        raise ValueError(f"{option}={value!r} is for files, and {name} is not one")
     if name == "digits":
-        return load_digits(random_state=random_state)
-    load_images = load_mnist if name == "mnist" else load_cifar10
-    return load_images(_data_dir(data_dir), random_state=random_state)
+        data = load_digits(random_state=random_state)
+    else:
+        load_images = load_mnist if name == "mnist" else load_cifar10
+        data = load_images(_data_dir(data_dir), random_state=random_state)
+    if dtype is None:
+        return data
+    X = {f: getattr(data, f).astype(dtype, copy=False) for f in ("X_train", "X_val", "X_test")}
+    return replace(data, **X, preparation=Preparation(dtype=dtype))
 
 
 def load_digits(
@@ -315,26 +341,48 @@ def load_file(
     path: PathLike,
     *,
     label: int | str | None = None,
+    labels: PathLike | None = None,
+    drop: Sequence[int | str] = (),
+    categorical: Sequence[int | str] = (),
+    missing: Literal["error", "drop", "mean"] = "error",
+    dtype: Literal["float32", "float64"] | None = None,
+    test: PathLike | None = None,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.2,
     random_state: RandomState = 0,
 ) -> Dataset:
-    """Load labelled rows from a .csv, .npy or .npz file.
+    """Load labelled rows from a file, from a folder of shards, or from standard input.
 
     Parameters
     ----------
     path : path-like
-        A .csv file: UTF-8, separated by commas, semicolons, tabs or vertical bars, whichever make the most
-        numbers of its first lines; features are finite numbers with decimal points, labels numbers or text.
-        Its first row is a header if `label` is a name, if all its features are text or what pandas calls
-        columns without names, or if its label is text and the next row's is a number. Lines that begin with
-        # and are no row are left out.
-        A .npy file: one matrix, with the labels in one of its columns.
+        A .csv or .tsv file, also with .gz: UTF-8, separated by commas, semicolons, tabs or vertical bars,
+        whichever make the most numbers of its first lines; features are finite numbers with decimal points,
+        labels numbers or text. Its first row is a header if `label` is a name, if all its features are text
+        or what pandas calls columns without names, or if its label is text and the next row's is a number.
+        Lines that begin with # and are no row are left out.
+        A .parquet file: columns of numbers, or of lists of the same length; needs pyarrow.
+        A .npy file: one matrix, with the labels in one of its columns, or in a file `labels`.
         A .npz file: arrays ``X`` and ``y``, or ``X_train``, ``y_train``, ``X_test``, ``y_test`` and, if
         there, ``X_val`` and ``y_val``; other arrays are left alone.
+        A folder: its files of one of these kinds, in the order of their names. "-": standard input.
     label : int or str, default=None
         Column of the labels: its name, or its position, counted from 0 or, if negative, from the end (as
         text, too: "-1"). None means the last one, if it does not hold fractions. Not for .npz files.
+    labels : path-like, default=None
+        A .npy file, or a folder of them, with a label for each row, or a row of probabilities.
+    drop : sequence of int or str, default=()
+        Columns to leave out.
+    categorical : sequence of int or str, default=()
+        Columns of text. Each becomes a feature, 0 or 1, for each of its categories, as scikit-learn's
+        OneHotEncoder makes them; an empty cell is a category, too.
+    missing : {"error", "drop", "mean"}, default="error"
+        Whether a cell that lacks a number (empty, ?, NA, NaN, null, None) is an error, drops its row, or
+        stands for the mean of the training rows.
+    dtype : {"float32", "float64"} or None, default=None
+        Type of the features. None keeps that of the file.
+    test : path-like, default=None
+        A file of test rows; `test_fraction` is then not used.
     validation_fraction : float, default=0.1
         Share of the rows outside the test part that become the validation part, unless the file has one.
     test_fraction : float, default=0.2
@@ -361,62 +409,151 @@ def load_file(
     Warns
     -----
     DataWarning
-        If columns are left out: of a .csv file a first one without a name, where pandas and R write row
-        numbers and row names; of a .csv or .npy file of ten rows or more those that only count the rows. An
-        array X of a .npz file stays as it is. If a feature is a different whole number in each of twenty rows
-        or more, as identifiers are; or if the labels look like measurements.
+        If columns are left out: of a table a first one without a name, where pandas and R write row
+        numbers and row names; of a table of ten rows or more those that only count the rows. An
+        array X of a .npz file, or beside `labels`, stays as it is, but for rows of several axes, which are
+        flattened. If a feature is a different whole number in each of twenty rows or more, as identifiers
+        are; or if the labels look like measurements.
 
     Notes
     -----
     Splits are stratified. A class of one row stays in the training part. However small the file, a part
     held out has at least as many rows as there are classes of two rows or more.
     """
-    path = existing(path)
+    if label is not None and labels is not None:
+        raise ValueError(
+            f"label={label!r} and labels={str(labels)!r} exclude each other; expected one of them"
+        )
+    if missing not in ("error", "drop", "mean"):
+        raise ValueError(f"missing must be 'error', 'drop' or 'mean'; got {missing!r}")
+    sources = open_sources(path)
+    source, kind = sources[0], sources[0].suffix
+    label = None if label is None else _position(label)
     options: dict[str, Any] = {
         "validation_fraction": validation_fraction,
-        "test_fraction": test_fraction,
+        "test_fraction": 0 if test is not None else test_fraction,
         "random_state": random_state,
     }
-    if path.suffix.lower() != ".npz":
-        table = read_table(path, -1 if label is None else label)
+    if kind == ".npz" and len(sources) == 1 and "X_train" in (arrays := read_npz(source)):
+        if label is not None or labels is not None or test is not None or len(drop) or len(categorical):
+            raise ValueError(
+                f"{source} has labels, features and a test part of its own; expected no option for one"
+            )
+        return _load_parts(source, arrays, missing, dtype, options)
+    default = None if kind == ".npz" or labels is not None else -1
+    columns = Columns(
+        default if label is None else label,
+        [_position(column) for column in drop],
+        [_position(column) for column in categorical],
+        missing,
+    )
+    table = read_table(sources, columns, labels)
+    y: Any = table.y
+    if y is None:
+        raise DataError(f"{source}: no array 'y' of labels")
+    if y.ndim == 1:
+        by_default = columns.label is not None and label is None
+        check_labels_are_classes(source, y, table.label_name, chosen=not by_default)
+    if columns.label is not None:
+        table = without_row_numbers(source, table)
+    warn_of_identifiers(source, table)
+    preparation = prepare(source, table, columns, dtype)
+    X, names = preparation.features(source, table)
+    options |= {"feature_names": names, "label_name": table.label_name, "preparation": preparation}
+    options["image_shape"] = _image_shape(table.image_shape)
+    data = _split(_short_name(path, source), X, y, **options)
+    return data if test is None else _with_test(data, test, label)
+
+
+def _load_parts(
+    source: Source, arrays: dict[str, Array], missing: Missing, dtype: str | None, options: dict[str, Any]
+) -> Dataset:
+    """Data set of a .npz file that has parts of its own."""
+    parts: dict[str, Part] = {}
+    for part in ("train", "test", "val"):
+        if part == "val" and "X_val" not in arrays:
+            continue
+        table = table_of(source, arrays, f"_{part}", missing, labelled=True)
+        table = with_all_numbers(source, table) if missing == "drop" else table
         y: Any = table.y
-        check_labels_are_classes(path, y, table.label_name, chosen=label is not None)
-        table = without_row_numbers(path, table)
-        warn_of_identifiers(path, table)
-        options |= {"feature_names": table.names, "label_name": table.label_name}
-        return _split(path.name, table.X, y, **options)
-    arrays = read_npz(path, label)
-    part = "_train" if "X_train" in arrays else ""
-    train = read_pair(path, arrays, part)
-    options["label_name"] = f"y{part}"
-    check_labels_are_classes(path, train[1], f"y{part}", chosen=True)
-    warn_of_identifiers(path, Table(*train, positions=range(train[0].shape[1])))
-    if not part:
-        return _split(path.name, *train, **options)
-    test = read_pair(path, arrays, "_test")
-    validation = read_pair(path, arrays, "_val") if "X_val" in arrays else None
-    widths = {part[0].shape[1] for part in (train, validation, test) if part}
+        if part == "train":
+            if y.ndim == 1:
+                check_labels_are_classes(source, y, table.label_name, chosen=True)
+            warn_of_identifiers(source, table)
+            options["image_shape"] = _image_shape(table.image_shape)
+        else:
+            _check_classes(source, f"y_{part}", y, parts["train"][1], "y_train")
+        parts[part] = table.X, y
+    widths = {X.shape[1] for X, _ in parts.values()}
     if len(widths) > 1:
-        raise DataError(f"{path}: parts of {sorted(widths)} features; expected the same number in each")
-    for name, part in (("y_val", validation), ("y_test", test)):
-        unknown: Any = part and np.setdiff1d(part[1], train[1])
-        if part and unknown.size:
-            raise DataError(f"{path}: {name} has the label {unknown[0]}, which y_train does not have")
-    return _split(path.name, *train, validation=validation, test=test, **options)
+        raise DataError(f"{source}: parts of {sorted(widths)} features; expected the same number in each")
+    preparation = Preparation(n_columns=max(widths), missing=missing, dtype=dtype)
+    options |= {"label_name": "y_train", "preparation": preparation}
+    options |= {"validation": parts.get("val"), "test": parts["test"]}
+    return _split(source.path.name, *parts["train"], **options)
 
 
-def read_features(path: PathLike, *, label: int | str | None = None, model: Any = None) -> Features:
-    """Read rows to predict, with or without labels, from a .csv, .npy or .npz file.
+def _with_test(data: Dataset, test: PathLike, label: Column | None) -> Dataset:
+    """Data set with the test rows of another file."""
+    preparation = data.preparation or Preparation()
+    label = preparation.label if label is None else label
+    X, y, names = _read_features(test, label, None, preparation, data.X_train.shape[1])
+    if y is None:
+        raise DataError(f"{test}: no labels; expected test rows with labels, as in training")
+    if X.shape[1] != data.X_train.shape[1] or names != data.feature_names:
+        raise DataError(
+            f"{test}: other features than the training rows; expected the same, in the same order"
+        )
+    _check_classes(test, "a row", y, data.y_train, "training")
+    return replace(data, X_test=X, y_test=y, preparation=replace(preparation, has_test_file=True))
+
+
+def _check_classes(source: Source | PathLike, what: str, y: Array, y_train: Array, training: str) -> None:
+    """Raise DataError for labels that the training rows do not have."""
+    if y.ndim != y_train.ndim or y.shape[1:] != y_train.shape[1:]:
+        raise DataError(
+            f"{source}: {what} of shape {y.shape}; expected (n, *{y_train.shape[1:]}), as in {training}"
+        )
+    unknown = np.setdiff1d(y, y_train) if y.ndim == 1 else np.empty(0)
+    if unknown.size:
+        raise DataError(f"{source}: {what} has the label {unknown[0]}, which {training} does not have")
+
+
+def _position(column: Column) -> Column:
+    """Column by position, if that is what a text says: a command line gives positions as text."""
+    with contextlib.suppress(ValueError):
+        return int(column)
+    return column
+
+
+def _short_name(path: PathLike, source: Source) -> str:
+    return str(source) if os.fspath(path) == STANDARD_INPUT else Path(path).name
+
+
+def _image_shape(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Shape of a row, if it is that of an image: (height, width) or (3, height, width)."""
+    is_image = shape is not None and (len(shape) == 2 or (len(shape) == 3 and shape[0] == 3))
+    return shape if is_image else None
+
+
+def read_features(
+    path: PathLike, *, label: int | str | None = None, labels: PathLike | None = None, model: Any = None
+) -> Features:
+    """Read rows to predict, with or without labels, from files as for `load_file`.
 
     Parameters
     ----------
     path : path-like
-        A file as for `load_file`; a .npz file has ``X`` and, perhaps, ``y``.
+        What `load_file` reads; a .npz file has ``X`` and, perhaps, ``y``.
     label : int or str, default=None
         Column of the labels, as for `load_file`, but None means that there is none.
+    labels : path-like, default=None
+        A file of labels, as for `load_file`.
     model : fitted classifier or None, default=None
-        Whose features to read: of a file with a header the columns that it knows by `feature_names_in_`; of
-        others all or, if these are too many for it, all but columns that only count the rows.
+        Whose features to read. With a `preparation_`, that of the `Dataset` it was trained on: the same
+        columns, categories and means, and the column of its label is left out. Otherwise of a file with a
+        header the columns that it knows by `feature_names_in_`; of others all or, if these are too many for
+        it, all but columns that only count the rows.
 
     Returns
     -------
@@ -436,18 +573,34 @@ def read_features(path: PathLike, *, label: int | str | None = None, model: Any 
     Warns
     -----
     DataWarning
-        If columns are left out: those that the model does not know, or a first one without a name.
+        If columns are left out: those that the training did not see, or a first one without a name.
     """
-    path = existing(path)
-    if path.suffix.lower() != ".npz":
-        table = read_table(path, label, list(getattr(model, "feature_names_in_", [])))
-        surplus = 0 if model is None else table.X.shape[1] - model.n_features_in_
-        if surplus > 0 and len(counting := counting_columns(table.X)) == surplus:
-            table = table.without(counting)
-        return Features(_as_trained_on(table.X), table.y, table.names)
-    arrays = read_npz(path, label)
-    X, y = read_pair(path, arrays) if "y" in arrays else (read_matrix(path, arrays, "X"), None)
-    return Features(_as_trained_on(X), y, None)
+    preparation = getattr(model, "preparation_", None)
+    if preparation is None:
+        names = getattr(model, "feature_names_in_", None)
+        preparation = Preparation(numeric=None if names is None else tuple(names))
+    return _read_features(path, label, labels, preparation, getattr(model, "n_features_in_", None))
+
+
+def _read_features(
+    path: PathLike,
+    label: Column | None,
+    labels: PathLike | None,
+    preparation: Preparation,
+    n_features: int | None,
+) -> Features:
+    """Features of new rows, prepared as those of the training."""
+    sources = open_sources(path)
+    label = None if label is None else _position(label)
+    labelled = label is not None or labels is not None
+    # Each row to predict has its prediction, so that none may be left out.
+    missing = "error" if preparation.missing == "drop" and not labelled else preparation.missing
+    table = read_table(sources, preparation.columns(label, missing), labels)
+    surplus = 0 if n_features is None or preparation.n_columns else table.X.shape[1] - n_features
+    if surplus > 0 and len(counting := counting_columns(table.X)) == surplus:
+        table = table.without(counting)
+    X, names = preparation.features(sources[0], table)
+    return Features(_as_trained_on(preparation.filled(X)), table.y, names)
 
 
 def source_files(name: PathLike, data_dir: PathLike | None = None) -> list[Path]:
@@ -465,8 +618,9 @@ def source_files(name: PathLike, data_dir: PathLike | None = None) -> list[Path]
     """
     if name == "digits":
         return []
-    if name not in ("mnist", "cifar10"):
-        return [path for path in [Path(name)] if path.is_file()]
+    if name not in NAMED:
+        path = Path(name)
+        return [path] if path.is_file() else [file for file in path.glob("*") if file.is_file()]
     folder = _data_dir(data_dir)
     if name == "cifar10":
         folders, pattern = [find_cifar10(folder)[0]], "*"
@@ -580,11 +734,12 @@ def _split(
     test_fraction: float = 0,
     validation: Part | None = None,
     test: Part | None = None,
+    preparation: Preparation | None = None,
     **about: Any,
 ) -> Dataset:
     """Split X and y into parts; `validation` and `test` are pairs (X, y) if these parts exist already.
 
-    X is copied once, and converted to float one part at a time.
+    X is copied once, and converted to float one part at a time. Missing numbers become means.
     """
     rows = np.arange(len(y))
     if test is None:
@@ -594,7 +749,8 @@ def _split(
         rows, held_out = _hold_out(name, rows, y, validation_fraction, random_state)
         validation = X[held_out], y[held_out]
     parts = (X[rows], y[rows]), validation, test
-    arrays: Any = chain.from_iterable((_as_trained_on(X), y) for X, y in parts)
+    about["preparation"] = preparation = with_means(preparation or Preparation(), parts[0][0])
+    arrays: Any = chain.from_iterable((_as_trained_on(preparation.filled(X)), y) for X, y in parts)
     return Dataset(name, *arrays, **about)
 
 
@@ -608,7 +764,8 @@ def _hold_out(
         return rows, rows[:0]
     from sklearn.model_selection import train_test_split
 
-    _, codes, counts = np.unique(y[rows], return_inverse=True, return_counts=True)
+    labels = y[rows] if y.ndim == 1 else y[rows].argmax(axis=1)
+    _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     n_classes = np.count_nonzero(counts > 1)
     if n_classes == 0:
         raise DataError(f"{name}: {len(rows)} rows and no label twice; expected classes of several rows")

@@ -28,6 +28,7 @@ from sklearn.utils.validation import check_is_fitted
 import softline
 from softline import optimizers, schedules
 from softline._data.files import check_target, write_file
+from softline._data.preparation import Preparation
 from softline._data.sealed import Look
 from softline._estimators._sklearn import check_parameters
 from softline._typing import Array, Layer, PathLike
@@ -156,6 +157,8 @@ def _pack(model: Any, image_shape: Sequence[int] | None, split_seed: int | None)
         header["split_seed"] = split_seed
     if hasattr(model, "test_looks_"):
         header["test_looks"] = [asdict(look) for look in model.test_looks_]
+    if hasattr(model, "preparation_"):
+        header["preparation"] = model.preparation_.to_header()
     # Contiguous copies, because safetensors ignores strides and byte order.
     return header, {
         name: np.ascontiguousarray(array, array.dtype.newbyteorder("=")) for name, array in tensors.items()
@@ -306,6 +309,8 @@ def _unpack(header: Header, tensors: Tensors) -> Any:
         for look in model.test_looks_:
             types = [type(value) for value in vars(look).values()]
             _expect(types == [str, str, str, float], f"{look} is no look at a test set")
+    if "preparation" in header:
+        model.preparation_ = Preparation.from_header(header["preparation"], n_features)
     return model
 
 

@@ -21,8 +21,8 @@ from sklearn.metrics import confusion_matrix
 from softline import _kernels, plots
 from softline._data.files import write_file
 from softline._kernels import machine_limits
-from softline._training.progress import format_rate
 from softline._typing import Array, PathLike
+from softline._words import format_rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -46,6 +46,7 @@ from softline import _kernels, reference
 from softline._kernels import machine_limits
 from softline._training.trainer import epoch_flops
 from softline._typing import Array
+from softline._words import counted, format_seconds
 from softline.config import print_rows
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ SHAPES = {  # rows, features, classes
 ALPHA = 1e-4
 # Rows of a batch, and of an epoch, on which a kernel must agree with the reference.
 CHECKED_ROWS = 2000
+# A share above this is no matter of operands that lie nearer than the whole.
+MOST_SHARE = 1.2
 
 
 def measure(
@@ -274,7 +277,7 @@ def print_report(report: dict[str, Any]) -> None:
             "instruction set": report["isa"],
             "threads": report["threads"],
             "softline": f"{versions['softline']}, {report['compiler']}, NumPy {versions['numpy']}",
-            "kernels": f"{report['dtype']}, batches of {report['batch_size']} rows",
+            "kernels": f"{report['dtype']}, batches of {counted(report['batch_size'], 'row')}",
         }
     )
     console = Console(markup=False, emoji=False, highlight=False)
@@ -289,7 +292,7 @@ def print_report(report: dict[str, Any]) -> None:
         rows.setdefault(f"read {memory}", []).append(f"{bandwidth['gbytes']:.1f} GB/s")
     table = Table("machine", box=box.SIMPLE_HEAD)
     for threads in sorted({1, report["threads"]}):
-        table.add_column(f"{threads} thread{'s' * (threads > 1)}", justify="right")
+        table.add_column(counted(threads, "thread"), justify="right")
     for name, cells in rows.items():
         table.add_row(name, *cells)
     console.print(table)
@@ -304,17 +307,14 @@ def print_report(report: dict[str, Any]) -> None:
         table.add_row("{}, {}x{}, C={}".format(*shape), style="bold")
         for r in results:
             rates = f"{r['gflops']:.1f}", f"{r['gbytes']:.1f}"
-            table.add_row(f"  {r['kernel']}", _time(r["seconds"]), *rates, r["memory"], f"{r['share']:.1%}")
+            table.add_row(
+                f"  {r['kernel']}", format_seconds(r["seconds"]), *rates, r["memory"], f"{r['share']:.1%}"
+            )
     console.print(table)
     print("share: of the roofline, the best that the FMA peak and the bandwidth of that memory allow")
+    if any(r["share"] > MOST_SHARE for r in report["results"]):
+        print("above 100%: the machine was busy while its limits were measured; measure again")
 
 
 def _size(n: float) -> str:
     return f"{n / 2**20:.3g} MiB" if n >= 2**20 else f"{n / 2**10:.3g} KiB"
-
-
-def _time(seconds: float) -> str:
-    for unit, factor in (("s", 1), ("ms", 1e3)):
-        if seconds * factor >= 0.9995:  # 999.6 ms are 1.00 s
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} us"

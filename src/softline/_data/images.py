@@ -18,6 +18,8 @@ import numpy as np
 from softline._data.files import DataError, Part, existing
 from softline._typing import Array
 
+MNIST_FROM = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+CIFAR10_FROM = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_SHAPE = (3, 32, 32)
 CIFAR10_PIXELS = math.prod(CIFAR10_SHAPE)
@@ -44,8 +46,9 @@ def _find_idx(path: Path, stem: str, kind: str) -> Path:
                 if found.is_file():
                     return found
     raise FileNotFoundError(
-        f"no {stem}-{kind}[.gz] in {path} or {path / 'mnist'}: put the four files of MNIST there, "
-        "or set SOFTLINE_DATA to the folder that has them"
+        f"no {stem}-{kind}[.gz] in {path} or {path / 'mnist'}: MNIST is train-images-idx3-ubyte.gz, "
+        "train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz, from "
+        f"{MNIST_FROM}; --data-dir DIR (data_dir in Python, or SOFTLINE_DATA) names their folder"
     )
 
 
@@ -95,8 +98,8 @@ def find_cifar10(path: Path) -> tuple[Path, str]:
             if (folder / f"data_batch_1{suffix}").is_file():
                 return folder, suffix
     raise FileNotFoundError(
-        f"no {layouts[0]} or {layouts[1]} in {path} or {path / 'cifar10'}: unpack "
-        "cifar-10-python.tar.gz there, or set SOFTLINE_DATA to the folder that has them"
+        f"no {layouts[0]} or {layouts[1]} in {path} or {path / 'cifar10'}: they come unpacked from "
+        f"{CIFAR10_FROM}; --data-dir DIR (data_dir in Python, or SOFTLINE_DATA) names their folder"
     )
 
 

@@ -407,6 +407,10 @@ class TrainsByEpochs(CallbackSupportMixin):
         return self._fitted()
 
     def _warn_of_max_iter(self) -> None:
+        """Warn that more epochs may do better, unless the validation accuracy has stood still."""
+        scores, last = self.validation_scores_ or [], max(self.n_iter_no_change, self.max_iter // 10)
+        if len(scores) > last and max(scores[-last:]) <= max(scores[:-last]):
+            return
         warn(
             f"stopped after max_iter={self.max_iter} epochs while still improving; raise max_iter, or pass "
             "tol=None to train for exactly that many.",

@@ -11,6 +11,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from softline._words import format_rate
+
 
 class EpochProgress:
     """Progress of training on stderr: a live bar on a terminal, and a line at the end anywhere.
@@ -56,6 +58,8 @@ class EpochProgress:
             self.seconds += seconds
             rate = epoch * self.flops / self.seconds
             self.status += f"\n{rate / 1e9:.3g} GFLOP/s, {rate / self.peak:.0%} of peak"
+            if rate > 1.05 * self.peak:
+                self.status += ", which was measured on a busy machine"
         self.bar.update(self.task, completed=epoch, description=self.status)
 
     def __exit__(
@@ -104,11 +108,3 @@ def _bar(what: str, disable: bool = False) -> Progress:
         transient=True,
         disable=disable or not console.is_terminal or console.is_dumb_terminal,
     )
-
-
-def format_rate(rows_per_second: float) -> str:
-    """Rows per second as text of three digits: "950 rows/s", "12.3 k rows/s", "4.56 M rows/s"."""
-    for factor, prefix in ((1e9, "G "), (1e6, "M "), (1e3, "k ")):
-        if rows_per_second >= factor:
-            return f"{rows_per_second / factor:.3g} {prefix}rows/s"
-    return f"{rows_per_second:.3g} rows/s"
