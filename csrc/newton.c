@@ -147,8 +147,7 @@ static void scores_of_columns(const real *columns, ptrdiff_t width, const real *
         vec sum[2] = {vset1(0), vset1(0)};
         ptrdiff_t d = 0;
         for (; d + 2 <= width; d += 2)
-            UNROLL(i, 2)
-                sum[i] = vfma(vset1(W[d + i]), vload(columns + (d + i) * LANES), sum[i]);
+            UNROLL(i, 2) sum[i] = vfma(vset1(W[d + i]), vload(columns + (d + i) * LANES), sum[i]);
         if (d < width) sum[0] = vfma(vset1(W[d]), vload(columns + d * LANES), sum[0]);
         vstore(S + c * LANES, vadd(sum[0], sum[1]));
     }
