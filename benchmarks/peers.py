@@ -23,6 +23,8 @@ How it is measured:
 - Everyone has the same CPUs and as many threads, one for each physical core by default. softline chooses,
   as it does for users, how many of them a small batch is worth; so do the others.
 - Medians are quoted; the ratio is time of the peer / time of softline.
+- Settings of the environment by which some machines hold OpenBLAS back do not count; which of its kernels ran
+  is printed below the table.
 
 Peers are written for speed: buffers allocated beforehand, no autograd where it can be done by hand, no
 synchronisation inside the epoch. "PyTorch eager" is the usual training loop. Compiling is not timed.
@@ -49,7 +51,11 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
+for setting in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+    os.environ.pop(setting, None)
+
+import numpy as np  # noqa: E402
+from threadpoolctl import threadpool_info  # noqa: E402
 
 SHAPES = {  # rows, features, classes
     "cifar10": (50_000, 3072, 10),
@@ -666,6 +672,26 @@ def table(implementations, records):
     return rows
 
 
+def short_table(implementations, records, n_threads):
+    """Rows of cells, the head first: softline beside the peak of this machine and the best peer."""
+    from softline._kernels.machine_limits import fma_peak
+
+    rows = [["shape", "rows", "batch", "softline ms", "of the FMA peak", "best peer", "ms", "times softline"]]
+    for record in records:
+        median = record["median"]
+        peers = [name for name in median if name not in OURS]
+        best = min(peers, key=median.get, default=None)
+        flops = 4 * record["n_rows"] * record["n_features"] * record["n_classes"]
+        share = flops / median["softline"] / fma_peak(record["dtype"], n_threads)
+        cells = [record["shape"], str(record["n_rows"]), str(record["batch_size"] or "-")]
+        cells += [digits(1e3 * median["softline"]), f"{share:.0%}"]
+        if best is not None:
+            ratio = median[best] / median["softline"]
+            cells += [implementations[best].title, digits(1e3 * median[best]), f"{ratio:.2f}x"]
+        rows.append(cells + ["-"] * (len(rows[0]) - len(cells)))
+    return rows
+
+
 def show(rows, markdown):
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
@@ -691,6 +717,10 @@ def machine(cpus):
     for package in ("softline", "numpy", "torch", "jax", "scikit-learn"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             about[package] = metadata.version(package)
+    blas = [info for info in threadpool_info() if info["user_api"] == "blas"]
+    about["blas"] = (
+        " ".join(str(blas[0].get(key)) for key in ("internal_api", "architecture")) if blas else "?"
+    )
     return {**about, "command": shlex.join(["python", *sys.argv])}
 
 
@@ -718,6 +748,7 @@ def parse():
     add("--predict", action="store_true", help="predict_proba instead of training")
     add("--json", type=Path, metavar="FILE", help="write every measured time to FILE")
     add("--markdown", action="store_true", help="print the table as Markdown")
+    add("--table", action="store_true", help="print shares of the FMA peak and the best peer, as Markdown")
     args = parser.parse_args()
     args.peers = args.peers or [name for name in peers if name != "torch-dataloader" or args.dataloader]
     if args.threads is not None and not 1 <= args.threads <= len(os.sched_getaffinity(0)):
@@ -753,7 +784,10 @@ def main():
                 args.json.write_text(json.dumps({"machine": about, "records": records}, indent=1) + "\n")
     except KeyboardInterrupt:  # what has been measured is shown
         interrupted = True
-    show(table(implementations, records), args.markdown)
+    if args.table and not args.predict:
+        show(short_table(implementations, records, len(cpus)), markdown=True)
+    else:
+        show(table(implementations, records), args.markdown)
     for implementation in implementations.values():
         if implementation.footnote:
             print(f"\n{implementation.title} {implementation.footnote}")

@@ -41,3 +41,14 @@ def test_peers_agree_and_are_timed(options, tmp_path):
             assert len(seconds[name]) >= 1 and min(seconds[name]) > 0
             assert median[name] == statistics.median(seconds[name])
         assert record["ratio"]["numpy"] == pytest.approx(median["numpy"] / median["softline"], rel=1e-12)
+
+
+def test_the_table_names_the_best_peer_and_the_share_of_the_peak():
+    command = [sys.executable, SCRIPT, "--shapes", "tiny", "--peers", "numpy", "--repeats", "1", "--table"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    head, _, row, *_ = done.stdout.splitlines()
+    assert head.split(" | ")[4:6] == ["of the FMA peak", "best peer"]
+    cells = row.strip("| ").split(" | ")
+    assert cells[0] == "tiny" and cells[4].endswith("%") and cells[5] == "NumPy"
+    assert float(cells[7].rstrip("x")) == pytest.approx(float(cells[6]) / float(cells[3]), rel=0.02)
+    assert ", blas " in done.stdout
