@@ -6,6 +6,11 @@ import pytest
 _rows = {}
 
 
+def pytest_xdist_auto_num_workers():
+    """No processes beside this one: they would disturb each other."""
+    return 0
+
+
 @pytest.fixture
 def versus(benchmark, request):
     """Time `run` and file the median under a kernel, a shape and who ran it ("softline" or "numpy").

@@ -5,11 +5,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from joblib import cpu_count
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from softline import _kernels, datasets
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Processes that share out the tests: the cores, but none beside this for a run of single files."""
+    whole = all(Path(argument).is_dir() for argument in config.args)
+    return min(4, cpu_count()) if whole else 0
 
 
 @pytest.fixture(scope="session", autouse=True)
