@@ -179,10 +179,10 @@ def test_ctrl_c_in_training_keeps_the_weights_so_far(tmp_path, capsys, monkeypat
     path = tmp_path / "model.safetensors"
     train = trainer.Trainer.epochs
 
-    def epochs_with_ctrl_c(self, samples, first, most):
+    def epochs_with_ctrl_c(self, samples, first, *how_many):
         if first == 5:
             signal.raise_signal(signal.SIGINT)
-        return train(self, samples, first, most)
+        return train(self, samples, first, *how_many)
 
     monkeypatch.setattr(trainer.Trainer, "epochs", epochs_with_ctrl_c)
     assert main(["train", "digits", "--out", str(path)]) == 130

@@ -125,13 +125,13 @@ def test_predictions_on_a_terminal(tmp_path):
 def test_a_second_ctrl_c_ends_at_once(tmp_path, capsys, monkeypatch):
     train = Trainer.epochs
 
-    def epochs_with_ctrl_c(self, samples, first, most):
+    def epochs_with_ctrl_c(self, samples, first, *how_many):
         if first == 2:
             signal.raise_signal(signal.SIGINT)
-        return train(self, samples, first, most)
+        return train(self, samples, first, *how_many)
 
     monkeypatch.setattr(Trainer, "epochs", epochs_with_ctrl_c)
-    monkeypatch.setattr("softline._cli.commands._predicted", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("softline._cli.train._predicted", lambda *_: signal.raise_signal(signal.SIGINT))
     path = tmp_path / "model.safetensors"
     assert main(["train", "digits", "--out", str(path)]) == 130
     out, err = capsys.readouterr()

@@ -105,7 +105,7 @@ def test_newton_takes_over_where_steps_are_many(dtype):
     X, y = load_digits(return_X_y=True)
     weight = np.random.default_rng(0).integers(1, 3, len(y))
     model = LogisticRegression(tol=1e-5).fit(X.astype(dtype), y, weight)
-    assert 30 < model.n_iter_[0] < 60
+    assert model.solver_used_ == "lbfgs, newton" and 75 < model.n_iter_[0] < 85  # three quarters of max_iter
     assert np.abs(gradient(model, np.repeat(X, weight, axis=0), np.repeat(y, weight))).max() < 1e-5
 
 
