@@ -3,11 +3,12 @@
     SOFTLINE_CS231N=assignment1 python benchmarks/notebooks.py
     python benchmarks/notebooks.py 2025/assignment1 2026/assignment1 --verbose
 
-A folder holds .ipynb files as the course hands them out, unfilled. ``import cs231n`` finds softline.cs231n.
-Each notebook runs in an empty folder, so that nothing of yours is overwritten. CIFAR-10 is that of the folder
-cs231n/datasets beside the notebook, or else of SOFTLINE_DATA. A cell passes if it raises nothing. Cells that do
-nothing outside Colab are left out, and so are lines for IPython (% and !). Cells that need what students write
-into the notebook itself, such as a search over learning rates, cannot pass.
+A folder holds .ipynb files as the course hands them out, unfilled. ``import cs231n`` finds
+softline.cs231n. Each notebook runs in an empty folder, so that nothing of yours is overwritten. CIFAR-10
+is that of the folder cs231n/datasets beside the notebook, or else of SOFTLINE_DATA. A cell passes if it
+raises nothing. Cells that do nothing outside Colab are left out, and so are lines for IPython (% and !).
+Cells that need what students write into the notebook itself, such as a search over learning rates,
+cannot pass.
 """
 
 import argparse
