@@ -7,9 +7,10 @@ import re
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 from softline import _kernels
-from softline.cs231n import classifiers, optim
+from softline.cs231n import classifiers, layers, optim
 from softline.cs231n.classifiers import (
     KNearestNeighbor,
     LinearClassifier,
@@ -537,7 +538,237 @@ def test_networks_have_the_defaults_of_the_course():
     assert net.loss(np.ones((2, 3, 32, 32))).shape == (2, 10)
     names = {}
     exec("from softline.cs231n.classifiers.fc_net import *", names)
-    assert {"TwoLayerNet", "affine_forward", "affine_relu_backward", "softmax_loss"} <= names.keys()
+    assert {
+        "TwoLayerNet",
+        "FullyConnectedNet",
+        "layernorm_forward",
+        "affine_forward",
+        "affine_relu_backward",
+        "softmax_loss",
+    } <= names.keys()
+
+
+# ---- networks of any depth -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_batch_normalisation(dtype):
+    rng = np.random.default_rng(0)
+    x, gamma, beta = (5 + 3 * rng.standard_normal((200, 4))).astype(dtype), np.arange(1, 5), np.arange(4)
+    gamma, beta = gamma.astype(dtype), beta.astype(dtype)
+    bn_param = {"mode": "train", "momentum": 0.8}
+    out, _ = layers.batchnorm_forward(x, gamma, beta, bn_param)
+    assert out.dtype == dtype
+    tolerance = {"rtol": 1e-4, "atol": 1e-4}
+    np.testing.assert_allclose(out.mean(axis=0), beta, **tolerance)
+    np.testing.assert_allclose(out.std(axis=0), gamma, **tolerance)
+    np.testing.assert_allclose(bn_param["running_mean"], 0.2 * x.mean(axis=0), **tolerance)
+    np.testing.assert_allclose(bn_param["running_var"], 0.2 * x.var(axis=0), **tolerance)
+    layers.batchnorm_forward(x, gamma, beta, bn_param)
+    np.testing.assert_allclose(bn_param["running_mean"], 0.36 * x.mean(axis=0), **tolerance)
+    for _ in range(50):
+        layers.batchnorm_forward(x, gamma, beta, bn_param)
+    bn_param["mode"] = "test"
+    np.testing.assert_allclose(
+        layers.batchnorm_forward(x[:7], gamma, beta, bn_param)[0], out[:7], rtol=2e-3, atol=2e-3
+    )
+    with pytest.raises(ValueError, match='Invalid forward batchnorm mode "fly"'):
+        layers.batchnorm_forward(x, gamma, beta, {"mode": "fly"})
+
+
+def test_layer_normalisation():
+    x = 5 + 3 * np.random.default_rng(0).standard_normal((4, 200))
+    out, _ = layers.layernorm_forward(x, np.full(200, 3.0), np.full(200, 5.0), {})
+    np.testing.assert_allclose(out.mean(axis=1), 5)
+    np.testing.assert_allclose(out.std(axis=1), 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward"),
+    [
+        ("batchnorm_forward", "batchnorm_backward"),
+        ("batchnorm_forward", "batchnorm_backward_alt"),
+        ("layernorm_forward", "layernorm_backward"),
+    ],
+)
+def test_gradients_of_normalisation(forward, backward):
+    rng = np.random.default_rng(0)
+    x, dout = 5 * rng.standard_normal((2, 4, 5)) + 12
+    gamma, beta = rng.standard_normal((2, 5))
+
+    def output(_):
+        return getattr(layers, forward)(x, gamma, beta, {"mode": "train"})[0]
+
+    _, cache = getattr(layers, forward)(x, gamma, beta, {"mode": "train"})
+    for gradient, a in zip(getattr(layers, backward)(dout, cache), (x, gamma, beta), strict=True):
+        assert relative_error(eval_numerical_gradient_array(output, a, dout), gradient) < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_dropout(dtype):
+    x = (np.random.default_rng(0).standard_normal((500, 500)) + 10).astype(dtype)
+    np.random.seed(3)
+    expected = (np.random.rand(500, 500) < 0.25) / 0.25
+    dropout_param = {"mode": "train", "p": 0.25, "seed": 3}
+    out, cache = layers.dropout_forward(x, dropout_param)
+    assert out.dtype == dtype and cache[0] is dropout_param
+    np.testing.assert_allclose(out, x * expected, rtol=1e-6)
+    np.testing.assert_allclose(layers.dropout_backward(x, cache), x * expected, rtol=1e-6)
+    assert np.array_equal(layers.dropout_forward(x, dropout_param)[0], out)
+    out, cache = layers.dropout_forward(x, {"mode": "test", "p": 0.25})
+    assert np.array_equal(out, x) and np.array_equal(layers.dropout_backward(x, cache), x)
+
+
+@pytest.mark.parametrize("dropout_keep_ratio", [1, 0.5])
+@pytest.mark.parametrize("normalization", [None, "batchnorm", "layernorm"])
+def test_gradients_of_a_deep_network(normalization, dropout_keep_ratio):
+    np.random.seed(231)
+    X, y = np.random.randn(3, 15), np.random.randint(10, size=3)
+    for reg in (0, 3.14):
+        net = classifiers.FullyConnectedNet(
+            [20, 30],
+            input_dim=15,
+            dropout_keep_ratio=dropout_keep_ratio,
+            normalization=normalization,
+            reg=reg,
+            weight_scale=5e-2,
+            dtype=np.float64,
+            seed=123,
+        )
+        loss, grads = net.loss(X, y)
+        assert grads.keys() == net.params.keys()
+        squares = sum(np.sum(net.params[f"W{i}"] ** 2) for i in (1, 2, 3))
+        assert abs(loss - reg / 2 * squares - math.log(10)) < 1
+        for name, gradient in grads.items():
+            numerical = eval_numerical_gradient(
+                lambda _, net=net: net.loss(X, y)[0], net.params[name], verbose=False
+            )
+            np.testing.assert_allclose(gradient, numerical, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_a_deep_network_of_two_layers_is_that_of_two_layers():
+    np.random.seed(0)
+    two = fc_net.TwoLayerNet(12, 9, 4, weight_scale=0.3, reg=0.7)
+    np.random.seed(0)
+    net = fc_net.FullyConnectedNet([9], 12, 4, reg=0.7, weight_scale=0.3, dtype=np.float64)
+    X, y = np.random.randn(6, 3, 4), np.arange(6) % 4
+    np.testing.assert_allclose(net.loss(X), two.loss(X), rtol=1e-13)
+    (loss, grads), (expected, expected_grads) = net.loss(X, y), two.loss(X, y)
+    assert loss == pytest.approx(expected, rel=1e-13)
+    for name, gradient in expected_grads.items():
+        np.testing.assert_allclose(grads[name], gradient, rtol=1e-11, atol=1e-14)
+
+
+def test_a_deep_network_has_the_attributes_of_the_course():
+    net = fc_net.FullyConnectedNet([5, 4], 6, 3, dropout_keep_ratio=0.9, normalization="batchnorm")
+    assert net.num_layers == 3 and net.use_dropout and net.dropout_param == {"mode": "train", "p": 0.9}
+    assert all(w.dtype == np.float32 for w in net.params.values())
+    assert net.params.keys() == {
+        *(f"{name}{i}" for name in "Wb" for i in (1, 2, 3)),
+        *(f"{name}{i}" for name in ("gamma", "beta") for i in (1, 2)),
+    }
+    X = np.random.randn(8, 6)
+    net.loss(X, np.arange(8) % 3)
+    trained = [bn_param["running_mean"].copy() for bn_param in net.bn_params]
+    assert net.bn_params[0]["mode"] == "train" and trained[0].any()
+    scores = net.loss(X)
+    assert scores.dtype == np.float32 and np.array_equal(scores, net.loss(X))  # neither drawn nor moved
+    assert net.bn_params[0]["mode"] == net.dropout_param["mode"] == "test"
+    assert np.array_equal(trained[1], net.bn_params[1]["running_mean"])
+    with pytest.raises(ValueError, match=r"normalization must be .* got 'batch'"):
+        fc_net.FullyConnectedNet([5], normalization="batch")
+
+
+@pytest.mark.parametrize("normalization", [None, "batchnorm", "layernorm"])
+def test_a_deep_network_overfits_what_it_is_given(normalization, problem, capsys):
+    np.random.seed(0)
+    X, y = problem
+    data = {"X_train": X[:50], "y_train": y[:50], "X_val": X[50:80], "y_val": y[50:80]}
+    net = fc_net.FullyConnectedNet([30, 20], 33, 5, normalization=normalization, weight_scale=0.1)
+    solver = Solver(net, data, update_rule="adam", num_epochs=30, batch_size=25, verbose=False)
+    solver.optim_configs = {name: {"learning_rate": 1e-2} for name in net.params}
+    solver.train()
+    assert solver.train_acc_history[-1] == 1
+    assert "gamma1" not in net.params or (net.params["gamma1"] != 1).any()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from softline.cs231n.layers import conv_forward_naive",
+        "from softline.cs231n.layers import max_pool_backward_naive, affine_forward",
+        "from softline.cs231n.layers import spatial_batchnorm_forward",
+        "from softline.cs231n.layer_utils import conv_relu_pool_forward",
+        "from softline.cs231n.classifiers import ThreeLayerConvNet",
+    ],
+)
+def test_convolution_is_not_part_of_the_package(line):
+    with pytest.raises(ImportError, match=r"is not part of softline.cs231n, which has fully connected"):
+        exec(line)
+    with pytest.raises(AttributeError, match="no attribute 'convolve'"):
+        layers.convolve  # noqa: B018
+
+
+# ---- files -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["softmax", "two layers", "deep"])
+def test_a_model_is_saved_and_loaded(name, tmp_path, monkeypatch, capsys):
+    def make():
+        if name == "softmax":
+            model = Softmax()
+            model.W = np.random.randn(5, 3)
+            return model
+        return fc_net.TwoLayerNet(5, 4, 3) if name == "two layers" else fc_net.FullyConnectedNet([4], 5, 3)
+
+    monkeypatch.chdir(tmp_path)
+    model, other = make(), make()
+    assert other.load("best.npy") is False
+    model.save("best.npy")
+    assert other.load("best.npy") is True
+    assert capsys.readouterr().out == "best.npy not available.\nbest.npy saved.\nbest.npy loaded.\n"
+    # The course's own load reads the file, and its save writes one that load reads.
+    stored = np.load(tmp_path / "cs231n" / "saved" / "best.npy", allow_pickle=True).item()
+    params = {"W": model.W} if name == "softmax" else model.params
+    loaded = {"W": other.W} if name == "softmax" else other.params
+    assert stored.keys() == params.keys() == loaded.keys()
+    for key, array in params.items():
+        assert np.array_equal(stored[key], array) and np.array_equal(loaded[key], array)
+        assert loaded[key].dtype == array.dtype and loaded[key].flags.writeable
+
+
+class Harmful:
+    def __reduce__(self):
+        return print, ("harm",)
+
+
+@pytest.mark.parametrize(
+    "content", [{"W": Harmful()}, Harmful(), {"W": 3}, np.zeros(3), [np.zeros(2)], b"\x93NUMPY\x01", b"no"]
+)
+def test_a_file_of_anything_else_is_refused(content, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "cs231n" / "saved" / "odd.npy"
+    path.parent.mkdir(parents=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content, allow_pickle=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"odd\.npy: expected a dict of arrays, as save writes it"):
+        Softmax().load("odd.npy")
+    assert "harm" not in capsys.readouterr().out
+
+
+@both
+def test_a_training_that_diverges_says_so_once(name, problem):
+    """With reg 5e6, as on the features of the course: no RuntimeWarning, which pytest makes an error."""
+    X, y = problem
+    model = LOSSES[name][0]()
+    with pytest.warns(ConvergenceWarning, match=r"loss is inf from iteration \d+ on.*reg is 5e\+03") as told:
+        losses = model.train(X, y, learning_rate=1e-3, reg=5e6, num_iters=300, verbose=False)
+    assert len(told) == 1 and told[0].filename == __file__
+    assert np.inf in losses and np.isfinite(losses[0])
+    loss, dW = LOSSES[name][2](np.full((33, 5), 1e200), X, y, 5e6)
+    assert loss == np.inf and dW.shape == (33, 5)
 
 
 # ---- optim and Solver ------------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""Layers of a network, forward and backward: the course's ``layers.py`` of its first assignment."""
+"""Layers of a fully connected network, forward and backward: the course's ``layers.py``.
+
+Affine layers and losses run in the kernels; normalisation and dropout are plain NumPy.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,19 @@ import numpy as np
 
 from softline import _kernels
 from softline._typing import Array
+from softline.cs231n.absent import absent
 from softline.cs231n.checks import as_labels, as_rows
 
 __all__ = [
     "affine_backward",
     "affine_forward",
+    "batchnorm_backward",
+    "batchnorm_backward_alt",
+    "batchnorm_forward",
+    "dropout_backward",
+    "dropout_forward",
+    "layernorm_backward",
+    "layernorm_forward",
     "relu_backward",
     "relu_forward",
     "softmax_loss",
@@ -89,6 +100,122 @@ def relu_backward(dout: Array, cache: Any) -> Array:
     return np.where(cache > 0, dout, 0)
 
 
+def batchnorm_forward(x: Array, gamma: Array, beta: Array, bn_param: dict[str, Any]) -> tuple[Array, Any]:
+    """Batch normalisation: each feature with mean 0 and variance 1 over the rows, then gamma x + beta.
+
+    Ioffe and Szegedy, "Batch Normalization", 2015.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, D)
+    gamma, beta : ndarrays of shape (D,)
+    bn_param : dict
+        "mode": "train" takes mean and variance from the rows and adds them to the running ones, which "test"
+        takes. "eps" = 1e-5 is added to the variance. "momentum" = 0.9: running = momentum running +
+        (1 - momentum) found. "running_mean" and "running_var" (D,) are kept here, zeros at first.
+
+    Returns
+    -------
+    out : ndarray of shape (N, D)
+    cache : tuple or None
+        For `batchnorm_backward`; None in mode "test".
+    """
+    eps, momentum = bn_param.get("eps", 1e-5), bn_param.get("momentum", 0.9)
+    running_mean = bn_param.get("running_mean", np.zeros(x.shape[1], x.dtype))
+    running_var = bn_param.get("running_var", np.zeros(x.shape[1], x.dtype))
+    match bn_param["mode"]:
+        case "train":
+            out, cache, mean, variance = _normalise(x, gamma, beta, eps, axis=0)
+            running_mean = momentum * running_mean + (1 - momentum) * mean
+            running_var = momentum * running_var + (1 - momentum) * variance
+        case "test":
+            out, cache = gamma * (x - running_mean) / np.sqrt(running_var + eps) + beta, None
+        case mode:
+            raise ValueError(f'Invalid forward batchnorm mode "{mode}"')
+    bn_param["running_mean"], bn_param["running_var"] = running_mean, running_var
+    return out, cache
+
+
+def layernorm_forward(x: Array, gamma: Array, beta: Array, ln_param: dict[str, Any]) -> tuple[Array, Any]:
+    """Layer normalisation: each row with mean 0 and variance 1 over its features, then gamma x + beta.
+
+    Ba, Kiros and Hinton, "Layer Normalization", 2016.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, D)
+    gamma, beta : ndarrays of shape (D,)
+    ln_param : dict
+        "eps" = 1e-5 is added to the variance.
+
+    Returns
+    -------
+    out : ndarray of shape (N, D)
+    cache : tuple
+        For `layernorm_backward`.
+    """
+    out, cache, _, _ = _normalise(x, gamma, beta, ln_param.get("eps", 1e-5), axis=1)
+    return out, cache
+
+
+def _normalise(x: Array, gamma: Array, beta: Array, eps: float, axis: int) -> tuple[Array, Any, Array, Array]:
+    """Output, cache, mean and variance of a normalisation along an axis."""
+    mean, variance = x.mean(axis=axis), x.var(axis=axis)
+    scale = 1 / np.sqrt(np.expand_dims(variance, axis) + eps)
+    normal = (x - np.expand_dims(mean, axis)) * scale
+    return gamma * normal + beta, (normal, scale, gamma, axis), mean, variance
+
+
+def layernorm_backward(dout: Array, cache: Any) -> tuple[Array, Array, Array]:
+    """Gradients dx (N, D), dgamma (D,) and dbeta (D,) of a normalisation, from that to its output (N, D).
+
+    With x' = (x - mean) / sigma, where mean and sigma depend on x, too:
+    dx = (dx' - mean(dx') - x' mean(dx' x')) / sigma, means along the axis that was normalised.
+    """
+    normal, scale, gamma, axis = cache
+    dnormal = dout * gamma
+    along = dnormal.mean(axis=axis, keepdims=True)
+    of_scale = normal * (dnormal * normal).mean(axis=axis, keepdims=True)
+    return scale * (dnormal - along - of_scale), (dout * normal).sum(axis=0), dout.sum(axis=0)
+
+
+# The course's name of the derivation by a graph, and that of the one on paper: the one on paper, both.
+batchnorm_backward = batchnorm_backward_alt = layernorm_backward
+
+
+def dropout_forward(x: Array, dropout_param: dict[str, Any]) -> tuple[Array, Any]:
+    """Inverted dropout: values are kept with probability p and divided by it, or become 0.
+
+    Srivastava et al., "Dropout", 2014.
+
+    Parameters
+    ----------
+    x : ndarray of any shape
+    dropout_param : dict
+        "p": probability of keeping a value. "mode": "train" drops, "test" hands x on. "seed", if there: seeds
+        NumPy's global generator, so that a gradient check sees the same mask each time.
+
+    Returns
+    -------
+    out : ndarray of the shape and dtype of x
+    cache : tuple
+        (dropout_param, mask); the mask is None in mode "test".
+    """
+    if "seed" in dropout_param:
+        np.random.seed(dropout_param["seed"])
+    p, mask, out = dropout_param["p"], None, x
+    if dropout_param["mode"] == "train":
+        mask = (np.random.rand(*x.shape) < p) / p
+        out = x * mask
+    return out.astype(x.dtype, copy=False), (dropout_param, mask)
+
+
+def dropout_backward(dout: Array, cache: Any) -> Array:
+    """Gradient to the x of `dropout_forward`: dout where a value was kept, divided by p."""
+    _, mask = cache
+    return dout if mask is None else (dout * mask).astype(dout.dtype, copy=False)
+
+
 def softmax_loss(x: Array, y: Array) -> tuple[float, Array]:
     """Mean cross-entropy of scores, and its gradient to them.
 
@@ -120,6 +247,10 @@ def _mean_loss(gradient: Callable[..., None], x: Array, y: Array) -> tuple[float
     y, losses = as_labels(y, len(dx)), np.empty(len(dx), dx.dtype)
     gradient(dx, y, np.full(len(dx), 1 / len(dx), dx.dtype), losses)
     return losses.mean(dtype=np.float64), dx
+
+
+def __getattr__(name: str) -> Any:
+    raise absent(__name__, name)
 
 
 def flat(x: Array) -> Array:

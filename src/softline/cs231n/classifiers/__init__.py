@@ -1,7 +1,21 @@
-"""Classifiers of the first assignment."""
+"""Classifiers of the first two assignments."""
 
-from softline.cs231n.classifiers.fc_net import TwoLayerNet
+from typing import Any
+
+from softline.cs231n.absent import absent
+from softline.cs231n.classifiers.fc_net import FullyConnectedNet, TwoLayerNet
 from softline.cs231n.classifiers.k_nearest_neighbor import KNearestNeighbor
 from softline.cs231n.classifiers.linear_classifier import LinearClassifier, LinearSVM, Softmax
 
-__all__ = ["KNearestNeighbor", "LinearClassifier", "LinearSVM", "Softmax", "TwoLayerNet"]
+__all__ = [
+    "FullyConnectedNet",
+    "KNearestNeighbor",
+    "LinearClassifier",
+    "LinearSVM",
+    "Softmax",
+    "TwoLayerNet",
+]
+
+
+def __getattr__(name: str) -> Any:
+    raise absent(__name__, name)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 from softline import _kernels
+from softline._training.fit_loop import warn
 from softline._typing import Array
 from softline.cs231n.checks import as_labels, as_rows, check_weights
+from softline.cs231n.classifiers.linear_loss import penalty
 from softline.cs231n.classifiers.linear_svm import svm_loss_vectorized
+from softline.cs231n.classifiers.saving import load_params, save_params
 from softline.cs231n.classifiers.softmax import softmax_loss_vectorized
 
 __all__ = ["LinearClassifier", "LinearSVM", "Softmax"]
@@ -63,7 +67,7 @@ class LinearClassifier:
         Returns
         -------
         loss_history : list of float
-            Loss of each batch, with the penalty, before its update.
+            Loss of each batch, with the penalty, before its update. One that is not finite is warned of.
         """
         X, y = np.asarray(X), np.asarray(y)
         rows = as_rows(X)
@@ -75,8 +79,21 @@ class LinearClassifier:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         loss = _KERNEL_LOSSES.get(getattr(self.loss, "__func__", None))
         if loss is None:
-            return self._train_by_loss(X, y, learning_rate, reg, num_iters, batch_size, verbose)
-        return self._train_in_kernels(loss, rows, labels, learning_rate, reg, num_iters, batch_size, verbose)
+            history = self._train_by_loss(X, y, learning_rate, reg, num_iters, batch_size, verbose)
+        else:
+            history = self._train_in_kernels(
+                loss, rows, labels, learning_rate, reg, num_iters, batch_size, verbose
+            )
+        diverged = np.flatnonzero(~np.isfinite(history))
+        if diverged.size:
+            first = diverged[0]
+            warn(
+                f"training diverged: the loss is {history[first]} from iteration {first} on; "
+                f"lower learning_rate or reg (learning_rate * reg is {learning_rate * reg:.3g}, "
+                "and the penalty alone needs less than 1)",
+                ConvergenceWarning,
+            )
+        return history
 
     def _train_by_loss(
         self,
@@ -132,7 +149,7 @@ class LinearClassifier:
                     fit_intercept=False,
                     square_norms=norms,
                 )
-                losses += reg * norms
+                losses += penalty(reg, norms)
                 loss_history += losses.tolist()
                 if verbose:
                     print(f"iteration {first} / {num_iters}: loss {losses[0]:f}")
@@ -150,6 +167,23 @@ class LinearClassifier:
         scores = np.empty((len(X), len(Wt)))
         _kernels.scores(X, None, Wt, None, scores)
         return scores.argmax(axis=1)
+
+    def save(self, fname: str) -> None:
+        """Write W to ``cs231n/saved/<fname>`` of the current directory, and print that it is saved."""
+        save_params(fname, {"W": self.W})
+
+    def load(self, fname: str) -> bool:
+        """Take W from a file that `save`, or the course's `save`, wrote; no code in it is run.
+
+        Returns
+        -------
+        loaded : bool
+            False, with a printed line, if there is no such file.
+        """
+        params = load_params(fname)
+        if params is not None:
+            self.W = params["W"]
+        return params is not None
 
     def loss(self, X_batch: Array, y_batch: Array, reg: float) -> tuple[float, Array]:
         """Loss and its gradient to W, of a batch. Subclasses define it.

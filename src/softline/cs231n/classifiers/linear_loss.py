@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,13 @@ def penalised_loss(
     _kernels.scores(X, None, Wt, None, scores)
     gradient(scores, y, np.full(len(X), 1 / len(X)), losses)
     _kernels.gradient(X, None, scores, dWt, unused)
-    return losses.mean() + reg * square_norm(W), penalised(dWt.T, W, 2 * reg)
+    return losses.mean() + penalty(reg, square_norm(W)), penalised(dWt.T, W, 2 * reg)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def penalty(reg: float, square_norms: Any) -> Any:
+    """Products of reg and sums of squares; inf where they are too large for a float64."""
+    return reg * square_norms
 
 
 def square_norm(W: Array) -> float:
@@ -50,6 +57,7 @@ def square_norm(W: Array) -> float:
     return np.einsum("ij,ij->", W, W)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def penalised(dW: Array, W: Array, alpha: float) -> Array:
     """Sum dW + alpha W, in the layout of W."""
     out = alpha * W

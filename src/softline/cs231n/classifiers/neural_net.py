@@ -11,7 +11,7 @@ from softline import _kernels
 from softline._typing import Array
 from softline.cs231n.checks import as_labels, as_rows
 from softline.cs231n.classifiers.linear_classifier import PRINT_EVERY
-from softline.cs231n.classifiers.linear_loss import square_norm
+from softline.cs231n.classifiers.linear_loss import penalty, square_norm
 from softline.cs231n.classifiers.two_layers import LAYERS, TwoLayers
 
 # Two functions: step(rows, learning_rate) returns a loss; store() writes the parameters back.
@@ -147,10 +147,10 @@ class TwoLayerNet(TwoLayers):
         arena = _kernels.Arena()
 
         def step(batch: Array, learning_rate: float) -> float:
-            penalty = reg * sum(square_norm(W) for W, _ in layers)
+            of_weights = sum(penalty(reg, square_norm(W)) for W, _ in layers)
             rate, alpha, scale = (np.array([a], np.float64) for a in (learning_rate, 2 * reg, 1 / batch_size))
             (loss,) = _kernels.epoch(X, y, None, batch, layers, rate, batch_size, alpha, scale, arena=arena)
-            return loss + penalty
+            return loss + of_weights
 
         def store() -> None:
             for (W, b), (weights, biases) in zip(LAYERS, layers, strict=True):

@@ -9,7 +9,7 @@ import numpy as np
 from softline import _kernels
 from softline._typing import Array
 from softline.cs231n.checks import as_labels
-from softline.cs231n.classifiers.linear_loss import penalised, square_norm
+from softline.cs231n.classifiers.linear_loss import penalised, penalty, square_norm
 from softline.cs231n.layers import dtype_of, flat
 
 # Names of the parameters of each layer.
@@ -45,6 +45,6 @@ class TwoLayers:
         )
         grads: dict[str, Array] = {}
         for (W, b), (dW, db) in zip(LAYERS, gradients, strict=True):
-            loss += alpha / 2 * square_norm(params[W])
+            loss += penalty(alpha / 2, square_norm(params[W]))
             grads |= {W: penalised(dW.T, params[W], alpha), b: db}
         return loss, grads
