@@ -937,17 +937,26 @@ def test_sparse_check_prints_its_lines(problem, capsys):
 
 
 def test_grid_of_images():
-    images = np.arange(5 * 2 * 3 * 3, dtype=float).reshape(5, 2, 3, 3)
-    images[4] = 7  # one value
+    images = np.arange(7 * 2 * 3 * 3, dtype=float).reshape(7, 2, 3, 3)
+    images[6] = 7  # one value
     grid = visualize_grid(images, ubound=1.0, padding=2)
     assert grid.shape == (3 * 2 + 2 * 2, 3 * 3 + 2 * 2, 3)
-    for i, image in enumerate(images[:4]):
+    for i, image in enumerate(images[:6]):
         top, left = i // 3 * 4, i % 3 * 5
         np.testing.assert_allclose(
             grid[top : top + 2, left : left + 3], (image - image.min()) / np.ptp(image)
         )
-    assert not grid[2:4].any() and not grid[:, 3:5].any() and not grid[4:, 5:].any()
+    assert not grid[2:4].any() and not grid[:, 3:5].any() and not grid[8:].any()
     assert visualize_grid(images.astype(np.uint8), padding=0).max() == 255
+
+
+@pytest.mark.parametrize(
+    ("n", "shape"),
+    [(1, (1, 1)), (2, (1, 2)), (10, (2, 5)), (11, (3, 4)), (49, (7, 7)), (50, (5, 10)), (53, (7, 8))],
+)
+def test_a_grid_of_images_has_few_gaps(n, shape):
+    images = np.tile([0.0, 1.0], (n, 1, 1, 1))
+    assert visualize_grid(images, padding=0).shape == (shape[0] * 1, shape[1] * 1, 2)
 
 
 def test_histogram_of_oriented_gradients():

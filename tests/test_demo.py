@@ -45,6 +45,9 @@ def test_a_gif_has_a_frame_an_epoch(capsys, tmp_path):
         assert re.search(f"^{line}$", out, re.M), out
     first, *rest = frames(path)
     assert len(rest) == 3
+    with Image.open(path) as image:
+        durations = [image.seek(i) or image.info["duration"] for i in range(4)]
+    assert durations[-1] == 2000 and set(durations[:-1]) == {120}  # of milliseconds: it pauses at its end
     assert first.shape[1] > 2 * first.shape[0]  # side by side
     middle = first.shape[1] // 2
     for before, after in pairwise([first, *rest]):
@@ -81,6 +84,31 @@ def test_a_png_of_moments(capsys, tmp_path):
     assert "mlp" not in out
     (picture,) = frames(tmp_path / "a.PNG")
     assert picture.shape[1] > 2 * picture.shape[0]  # epochs 1 and 2
+
+
+@pytest.mark.parametrize("models", [["softmax", "mlp"], ["mlp"]])
+def test_each_model_has_a_legend_beside_its_last_panel(models, tmp_path, monkeypatch):
+    figures = []
+
+    def figure(*args):
+        figures.append(right(*args))
+        return figures[-1]
+
+    right = demo._figure
+    monkeypatch.setattr(demo, "_figure", figure)
+    toy = demo.TOYS["blobs"]
+    X, y = toy.make(random_state=0)
+    runs = {name: demo.train(name, X, y, epochs=3, random_state=0) for name in models}
+    demo.draw(tmp_path / "a.png", toy, X, y, runs)
+    demo.animate(tmp_path / "a.gif", toy, X, y, runs)
+    (_, still), (_, moving) = figures
+    for displays, last in ((still, 3), (moving, 1)):
+        legends = [display.ax_.get_legend() is not None for display in displays]
+        assert legends == [i % last == last - 1 for i in range(len(displays))]
+    for display in (moving[0], moving[-1]):
+        legend, plane = display.ax_.get_legend().get_window_extent(), display.ax_.get_window_extent()
+        assert legend.x0 >= plane.x1  # it hides no row
+    assert still[0].surface_.get_array().size >= (0.9 * plane.width) ** 2  # as fine as the picture
 
 
 @pytest.mark.parametrize(("epochs", "moments"), [(1, [0]), (2, [0, 1]), (12, [0, 1, 4, 11])])

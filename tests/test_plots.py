@@ -243,7 +243,10 @@ def test_regions_are_what_is_predicted(estimator, X, y):
         np.testing.assert_array_equal(points.get_offsets(), X[y == label])
         np.testing.assert_allclose(region[:3], 0.65 + 0.35 * points.get_facecolor()[0, :3])
         assert points.get_label() == str(label)
-    assert display.ax_.get_legend() is not None
+    assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("feature 0", "feature 1")
+    display.figure_.draw_without_rendering()
+    legend, plane = display.ax_.get_legend().get_window_extent(), display.ax_.get_window_extent()
+    assert legend.x0 >= plane.x1 and legend.x1 <= display.figure_.bbox.x1  # it hides no row, and is whole
 
 
 def test_regions_of_frames_and_names():

@@ -21,6 +21,7 @@ from softline import SoftmaxClassifier, datasets
 from softline._cli.commands import main
 from softline._data.files import write_file
 from softline._kernels import machine_limits
+from softline._words import format_seconds
 from softline.linear_model import LogisticRegression
 from softline.report import write_report
 
@@ -120,17 +121,18 @@ def test_numbers_are_those_of_the_model(tmp_path):
     predicted = model.predict(data.X_test)
     wrong = np.flatnonzero(predicted != data.y_test)
     assert f"{model.score(data.X_test, data.y_test):.2%}" in text
-    assert f"{len(wrong)} of 360 test rows are wrong" in text
+    assert f"The model is wrong on {len(wrong)} of 360 test rows." in text
     assert text.count('alt="row ') == min(len(wrong), 24)
     probabilities = model.predict_proba(data.X_test)[wrong]
-    each = np.arange(len(wrong))
-    margins = probabilities[each, predicted[wrong]] - probabilities[each, data.y_test[wrong]]
-    worst = wrong[margins.argmax()]
+    chosen = probabilities[np.arange(len(wrong)), predicted[wrong]]
+    worst = wrong[chosen.argmax()]
     first = re.search(r'alt="row (\d+): (\d), taken for (\d)"', text).groups()
     assert tuple(map(int, first)) == (worst, data.y_test[worst], predicted[worst])
+    shown = [float(share) for share in re.findall(r"<br>taken for \d, (.*?)%<", text)]
+    assert shown == sorted(shown, reverse=True) and shown[0] == pytest.approx(100 * chosen.max(), abs=0.06)
     zeros = (predicted == 0) & (data.y_test == 0)
     assert f'<th scope="row">0</th><td class="hit" style="--share:{zeros.sum() / 36:.3f}">' in text
-    assert f"{sum(model.epoch_seconds_):.3g} s in the kernels" in text
+    assert f"{format_seconds(sum(model.epoch_seconds_))} in the kernels" in text
     assert "what was to be said" in text and "a &lt; b" in text
 
 
@@ -142,8 +144,8 @@ def test_many_classes_and_none_wrong(tmp_path):
         np.savez(tmp_path / name, X=rows, y=y)
         train(tmp_path / f"{name}.npz", "--report", tmp_path / f"{name}.html")
     many, clean = ((tmp_path / f"{name}.html").read_text(encoding="utf-8") for name in ("many", "clean"))
-    assert "The most frequent of all mistakes" in many and "… 28 more" in many
-    assert "No class was taken for another" in clean and "None: every test row was right" in clean
+    assert "The most frequent mistakes on test rows" in many and "… 28 more" in many
+    assert "No test row was taken for another class" in clean and "None: every test row was right" in clean
 
 
 def page(folder, model, X, y, X_test, y_test, **about):
@@ -168,12 +170,10 @@ def test_rows_of_a_class_that_the_model_does_not_know(tmp_path):
     classes = [[name, re.sub("<.*?>", "", bar), *counts] for name, bar, *counts in cells(text, "Classes")]
     assert classes == [["a", "0.0%", "1", "0"], ["b", "33.3%", "3", "2"], ["c", "100.0%", "1", "2"]]
     probability = dict(zip("bc", model.predict_proba(X_test).T, strict=True))
-    margins = {0: probability["b"][0], 1: (probability["c"] - probability["b"])[1]}
-    margins[4] = (probability["c"] - probability["b"])[4]
     taken_for = {0: "b", 1: "c", 4: "c"}
     assert cells(text, "Worst mistakes") == [
         [str(row), y_test[row], label, f"{probability[label][row]:.1%}", f"{X_test[row, 0]:.4g}"]
-        for row, label in sorted(taken_for.items(), key=lambda pair: -margins[pair[0]])
+        for row, label in sorted(taken_for.items(), key=lambda pair: -probability[pair[1]][pair[0]])
     ]
 
 
@@ -182,7 +182,7 @@ def test_predictions_that_are_known_are_not_made_again(tmp_path, monkeypatch):
     model, data = LogisticRegression().fit(X, y), datasets.Dataset("small", X, y, X[:0], y[:0], X, y)
     monkeypatch.setattr(LogisticRegression, "predict", lambda *_: pytest.fail("predicts"))
     write_report(tmp_path / "r.html", model, data, predicted=np.array([0, 1, 0, 1, 0, 0]))
-    assert "1 of 6 test rows are wrong" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "The model is wrong on 1 of 6 test rows." in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 def test_the_image_of_two_classes_is_the_second(tmp_path):
@@ -217,7 +217,7 @@ def test_sealed(tmp_path):
     train("digits", "--epochs", "2", "--sealed", "--report", tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<dt>test accuracy</dt><dd>sealed</dd>" in text
-    assert "of 144 validation rows are wrong" in text
+    assert "of 144 validation rows." in text
     assert "of 360 test rows" not in text
 
 

@@ -450,7 +450,8 @@ class DecisionRegionsDisplay(_Display):
         estimator : estimator
             Any fitted classifier of two features.
         X : array-like of shape (n_samples, 2)
-            Rows to draw; the regions reach a tenth beyond them. The columns of a data frame name the axes.
+            Rows to draw; the regions reach a tenth beyond them. The columns of a data frame name the axes;
+            those of an array are "feature 0" and "feature 1".
         y : array-like of shape (n_samples,)
             Their labels.
         grid_resolution : int, default=200
@@ -472,6 +473,7 @@ class DecisionRegionsDisplay(_Display):
         import_pyplot()
         from matplotlib.figure import Figure
 
+        named = hasattr(X, "columns")
         check_is_fitted(estimator)
         check_consistent_length(X, y)
         points, encoder = np.asarray(X), LabelEncoder()
@@ -485,12 +487,14 @@ class DecisionRegionsDisplay(_Display):
             eps=0.1 * float(np.ptp(points, axis=0).max()),
             response_method="predict",
             plot_method="pcolormesh",
+            xlabel=None if named else "feature 0",
+            ylabel=None if named else "feature 1",
             ax=Figure().subplots(),  # to throw away: scikit-learn draws at once, `plot` again in our colours
         )
         return cls(boundary=boundary, X=points, y=codes, class_names=names).plot(ax=ax)
 
     def _draw(self, ax: AxesLike | None) -> None:
-        (axis,) = _axes(ax, 1, 1, (4.8, 4.2))
+        (axis,) = _axes(ax, 1, 1, (5.8, 4.2))
         colors = _class_colors(len(self.class_names))
         self.surface_ = self.boundary.plot(plot_method="pcolormesh", ax=axis, zorder=0).surface_
         self.surface_.set(cmap=_pale(colors), clim=(-0.5, len(colors) - 0.5), rasterized=True)
@@ -506,8 +510,10 @@ class DecisionRegionsDisplay(_Display):
             )
             for code, (color, name) in enumerate(zip(colors, self.class_names, strict=True))
         ]
-        # small, because it covers rows
-        axis.legend(loc="best", fontsize=8, borderpad=0.3, handletextpad=0.1)
+        # beside the plane, because it would hide rows
+        axis.legend(
+            loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=8, handletextpad=0.1
+        )
         self.ax_, self.figure_ = axis, axis.figure
 
 

@@ -22,7 +22,7 @@ from softline import _kernels, plots
 from softline._data.files import write_file
 from softline._kernels import machine_limits
 from softline._typing import Array, PathLike
-from softline._words import format_rate
+from softline._words import format_rate, format_seconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -180,7 +180,8 @@ def _training(told: Description, history: History | None) -> str:
     figures = [_curve("loss", losses=losses)]
     if all(scores.values()):
         figures.append(_curve("accuracy", scores=scores))
-    return f'<div class="figures">{"".join(figures)}</div>\n'
+    named = " and ".join(f"{name} rows" for name in losses | {k: v for k, v in scores.items() if v})
+    return f'<p>Values after each epoch, of the {named}.</p>\n<div class="figures">{"".join(figures)}</div>\n'
 
 
 def _curve(what: str, **curves: Any) -> str:
@@ -196,7 +197,7 @@ def _templates(told: Description, data: Dataset, judged: _Judged) -> str:
         return ""
     (weights, _), *_ = told.layers
     if told.activation is not None:
-        what, captions = "hidden unit of the first layer", [f"unit {i}" for i in range(len(weights))]
+        what, captions = "unit of the first layer", [f"unit {i}" for i in range(len(weights))]
     else:
         what = "class"
         # A single row of weights is that of the second class.
@@ -212,7 +213,7 @@ def _templates(told: Description, data: Dataset, judged: _Judged) -> str:
         scale = "A colour above mid-grey speaks for it, below against it."
     only = f" The first {len(shown)} of {len(weights)}." if len(shown) < len(weights) else ""
     return (
-        f"<p>What each {what} looks for: its weights as an image. {scale}{only}</p>\n"
+        f"<p>The weights of each {what} as an image: what it looks for. {scale}{only}</p>\n"
         f'<div class="images">{"".join(figures)}</div>\n'
     )
 
@@ -228,7 +229,8 @@ def _classes(data: Dataset, judged: _Judged) -> str:
             accuracy = f'<span class="bar" style="--share:{share:.4f}">{share:.1%}</span>'
         rows.append([name, _Raw(accuracy), f"{of_class.size:,}", f"{counts.get(label, 0):,}"])
     header = ["class", "accuracy", f"{judged.part} rows", "training rows"]
-    return _table(header, rows, "tall")
+    intro = f"<p>The share of each class's {judged.part} rows that the model gets right.</p>\n"
+    return intro + _table(header, rows, "tall")
 
 
 def _confusion(judged: _Judged) -> str:
@@ -243,10 +245,10 @@ def _confusion(judged: _Judged) -> str:
             for i, j in pairs
         ]
         if not rows:
-            return "<p>No class was taken for another.</p>\n"
+            return f"<p>No {judged.part} row was taken for another class.</p>\n"
         header = ["class", "taken for", f"{judged.part} rows", "of its rows"]
-        return f"<p>The most frequent of all mistakes.</p>\n{_table(header, rows)}"
-    head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in judged.names)
+        return f"<p>The most frequent mistakes on {judged.part} rows.</p>\n{_table(header, rows)}"
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in judged.names)
     lines = [f"<tr><td></td>{head}</tr>\n"]
     for i, name in enumerate(judged.names):
         cells = "".join(
@@ -257,7 +259,7 @@ def _confusion(judged: _Judged) -> str:
         )
         lines.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>\n')
     return (
-        f"<p>Down: the class of the {judged.part} rows. Across: what they were taken for.</p>\n"
+        f"<p>Number of {judged.part} rows. Down: their class. Across: the class that the model chose.</p>\n"
         f'<div class="scroll" tabindex="0"><table class="matrix">\n{"".join(lines)}</table></div>\n'
     )
 
@@ -266,13 +268,14 @@ def _mistakes(model: Any, data: Dataset, judged: _Judged) -> str:
     wrong = np.flatnonzero(~judged.right)
     if not wrong.size:
         return f"<p>None: every {judged.part} row was right.</p>\n"
-    confidence, margin = _confidence(model, judged, wrong)
+    confidence = _confidence(model, wrong, judged)
     sure = model._describe().has_probabilities
     unit, text = ("probability", "{:.1%}") if sure else ("score", "{:.3g}")
-    count = f"{wrong.size:,} of {len(judged.y):,} {judged.part} rows are wrong"
-    intro = f"<p>{count}; of these the model was surest.</p>\n"
+    count = f"The model is wrong on {wrong.size:,} of {len(judged.y):,} {judged.part} rows."
+    which = f"The {MOST_MISTAKES} surest mistakes" if wrong.size > MOST_MISTAKES else "All"
+    intro = f"<p>{count} {which} are shown, the surest first, with the {unit} of the class it chose.</p>\n"
     rows = []
-    for k in np.argsort(-margin, kind="stable")[:MOST_MISTAKES]:
+    for k in np.argsort(-confidence, kind="stable")[:MOST_MISTAKES]:
         row = wrong[k]
         names = judged.names[judged.y[row]], judged.names[judged.predicted[row]]
         rows.append((int(row), *names, text.format(confidence[k])))
@@ -299,17 +302,14 @@ def _mistakes(model: Any, data: Dataset, judged: _Judged) -> str:
     return intro + _table(header, cells)
 
 
-def _confidence(model: Any, judged: _Judged, rows: Array) -> tuple[Array, Array]:
-    """Confidence in the predicted classes of rows, and its excess over the confidence in the true ones."""
-    X, each = judged.X[rows], np.arange(len(rows))
+def _confidence(model: Any, rows: Array, judged: _Judged) -> Array:
+    """Probabilities, or else scores, of the classes that the model chose for rows."""
+    X = judged.X[rows]
     sure = model._describe().has_probabilities
     scores = model.predict_proba(X) if sure else model.decision_function(X)
     if scores.ndim == 1:  # for two classes
         scores = np.column_stack([-scores, scores])
-    of_all = np.full((len(rows), len(judged.classes)), min(0.0, float(scores.min())))
-    of_all[:, judged.known] = scores
-    confidence = of_all[each, judged.predicted[rows]]
-    return confidence, confidence - of_all[each, judged.y[rows]]
+    return scores[np.arange(len(rows)), np.searchsorted(judged.known, judged.predicted[rows])]
 
 
 def _time(model: Any, data: Dataset) -> str:
@@ -318,8 +318,8 @@ def _time(model: Any, data: Dataset) -> str:
         return ""
     n_rows, median = len(data.X_train), float(np.median(seconds))
     rows = {
-        "epochs": f"{len(seconds):,}, {sum(seconds):.3g} s in the kernels",
-        "an epoch": f"{_ms(median)} (median), {format_rate(n_rows / median)}",
+        "epochs": f"{len(seconds):,}, {format_seconds(sum(seconds))} in the kernels",
+        "time per epoch": f"{format_seconds(median)} (median), {format_rate(n_rows / median)}",
     }
     flops, least = model._epoch_flops(n_rows), None
     if flops is not None:
@@ -330,28 +330,30 @@ def _time(model: Any, data: Dataset) -> str:
         rate = flops / median
         rows |= {
             "arithmetic": f"{rate / 1e9:.3g} GFLOP/s, {_share(rate / peak)} of the peak of {peak / 1e9:.3g}",
-            "roofline": f"{_ms(least)}: no epoch can be shorter, as fast as this machine {limit}",
+            "roofline": f"{format_seconds(least)}: no epoch can be shorter, as fast as this machine {limit}",
             "share of the roofline": f"{_share(least / median)} (median)",
         }
+        if least > median:
+            rows["share of the roofline"] += ": the machine was busy while its limits were measured"
+    unit, factor = next(
+        ((unit, factor) for unit, factor in (("s", 1), ("ms", 1e3)) if median * factor >= 1), ("us", 1e6)
+    )
 
     def draw(axes: Axes) -> None:
-        plots.plot_epochs(axes, 1e3 * np.array(seconds), "an epoch", plots.COLORS[0])
+        plots.plot_epochs(axes, factor * np.array(seconds), "an epoch", plots.COLORS[0])
         if least is not None:
-            axes.axhline(1e3 * least, color=plots.COLORS[1], linestyle="--", label="roofline")
-        axes.set_ylabel("milliseconds")
+            axes.axhline(factor * least, color=plots.COLORS[1], linestyle="--", label="roofline")
+        axes.set_ylabel(f"time per epoch ({unit})")
         axes.set_ylim(bottom=0)
         axes.legend(loc="best")
 
-    figure = _svg(f"milliseconds of each epoch: {_ms(min(seconds))} to {_ms(max(seconds))}", draw)
+    shortest, longest = format_seconds(min(seconds)), format_seconds(max(seconds))
+    figure = _svg(f"time of each epoch: {shortest} to {longest}", draw)
     return f'{_definitions(rows)}<div class="figures">{figure}</div>\n'
 
 
 def _share(share: float) -> str:
     return f"{share:.0%}" if share > 0.1 else f"{share:.1%}"
-
-
-def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g} ms"
 
 
 def _data(data: Dataset, judged: _Judged) -> str:
@@ -470,9 +472,9 @@ PAGE = """<!DOCTYPE html>
 
 STYLE = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1c2128; --soft: #59636e; --line: #d5dae0;
-  --box: #f5f7f9; --hit: #3f90da; --miss: #ff9a3d; --note: #fff3d6; }
+  --box: #f5f7f9; --hit: #b3d6f5; --miss: #ff9a3d; --note: #fff3d6; }
 @media (prefers-color-scheme: dark) {
-  :root { --page: #14181d; --ink: #e3e7ec; --soft: #9aa5b1; --line: #343b44; --box: #1d232a; --hit: #2f6ea8;
+  :root { --page: #14181d; --ink: #e3e7ec; --soft: #9aa5b1; --line: #343b44; --box: #1d232a; --hit: #235078;
     --miss: #a3560f; --note: #3a2f14; }
 }
 * { box-sizing: border-box; }
@@ -508,8 +510,7 @@ thead th { position: sticky; top: 0; background: var(--page); color: var(--soft)
 .bar { display: block; min-width: 7rem; padding: 0 .4rem; border-radius: .2rem;
   background: linear-gradient(var(--hit) 0 0) 0 / calc(100% * var(--share)) 100% no-repeat var(--box); }
 .matrix th { font-weight: 400; color: var(--soft); white-space: nowrap; }
-.matrix th[scope="col"] { vertical-align: bottom; border: 0; }
-.matrix th[scope="col"] span { writing-mode: vertical-rl; transform: rotate(180deg); }
+.matrix th[scope="col"] { text-align: center; border: 0; padding: .25rem .4rem; }
 .matrix td { min-width: 2.2rem; padding: .25rem; text-align: center; border: 1px solid var(--line); }
 .matrix tr:first-child td { border: 0; }
 .hit { background: color-mix(in srgb, var(--hit) calc(100% * var(--share)), transparent); }

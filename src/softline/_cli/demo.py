@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -24,7 +25,9 @@ Model: TypeAlias = SoftmaxClassifier | MLPClassifier
 Panel: TypeAlias = tuple[str, Sequence[Model], int]  # name, the model after each epoch, which of them to draw
 
 FRAMES_PER_SECOND = 8
+LAST_FRAMES = 2 * FRAMES_PER_SECOND  # the last one stands for two seconds before all begins again
 MOMENTS = 4  # epochs in a still picture
+PANEL, DPI = (4, 3.6), 80  # inches, and points of a picture per inch
 
 
 class Toy(NamedTuple):
@@ -62,7 +65,10 @@ def train(name: str, X: Array, y: Array, *, epochs: int, random_state: int | Non
 
 
 def animate(path: str | Path, toy: Toy, X: Array, y: Array, runs: Mapping[str, Sequence[Model]]) -> None:
-    """Write a GIF with a frame an epoch, in which `runs`, results of `train` by name, are side by side."""
+    """Write a GIF with a frame an epoch, in which `runs`, results of `train` by name, are side by side.
+
+    It pauses on its last frame.
+    """
     import_pyplot()
     from matplotlib.animation import FuncAnimation, PillowWriter
 
@@ -78,7 +84,8 @@ def animate(path: str | Path, toy: Toy, X: Array, y: Array, runs: Mapping[str, S
             display.surface_.set_array(models[epoch].predict(grid))
             display.ax_.set_title(_title(name, models[epoch], X, y))
 
-    animation = FuncAnimation(figure, frame, n_epochs, init_func=lambda: None)
+    epochs = [*range(n_epochs), *[n_epochs - 1] * (LAST_FRAMES - 1)]
+    animation = FuncAnimation(figure, frame, epochs, init_func=lambda: None)
     animation.save(path, PillowWriter(FRAMES_PER_SECOND))
 
 
@@ -99,22 +106,22 @@ def _figure(
     from matplotlib.figure import Figure
 
     n_rows = len(panels) // n_columns
-    figure = Figure(figsize=(4 * n_columns, 3.6 * n_rows), dpi=80, layout="constrained")
+    size = PANEL[0] * n_columns + 1, PANEL[1] * n_rows
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True)
     displays = [
         DecisionRegionsDisplay.from_estimator(
-            models[epoch], X, y, grid_resolution=100, class_names=toy.class_names, ax=ax
+            models[epoch], X, y, grid_resolution=round(PANEL[0] * DPI), class_names=toy.class_names, ax=ax
         )
         for ax, (_, models, epoch) in zip(axes.flat, panels, strict=True)
     ]
     for display, (name, models, epoch) in zip(displays, panels, strict=True):
         display.ax_.set_title(_title(name, models[epoch], X, y))
-    for ax in axes.flat[1:]:
-        ax.get_legend().remove()
-    for ax in axes[-1]:
-        ax.set_xlabel(toy.feature_names[0])
-    for ax in axes[:, 0]:
-        ax.set_ylabel(toy.feature_names[1])
+        display.ax_.set(xlabel=toy.feature_names[0], ylabel=toy.feature_names[1])
+        display.ax_.label_outer()
+    for ax, (panel, following) in zip(axes.flat, pairwise(panels), strict=False):
+        if panel[0] == following[0]:  # one legend for each model, at its last panel
+            ax.get_legend().remove()
     return figure, displays
 
 

@@ -480,7 +480,7 @@ COMMANDS = {
         "epoch by epoch into a .gif, or at a few moments into a .png. red-panda tells red pandas from dogs "
         'by how much of a picture is brown, and how much white. Needs pip install "softline[plot]".',
         [
-            Argument("[DATA]", ", ".join(TOYS), TOYS, default=TOYS[0]),
+            Argument("[DATA]", ", ".join(TOYS), TOYS, default="spiral"),
             Argument(
                 "--model",
                 "a linear classifier, a network, or one beside the other",
@@ -493,7 +493,7 @@ COMMANDS = {
         ],
         (
             "softline demo",
-            "softline demo spiral --out spiral.gif",
+            "softline demo red-panda --out red-panda.png",
             "softline demo circle --model mlp --out circle.png",
         ),
         writes=("--out",),
