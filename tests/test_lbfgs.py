@@ -202,6 +202,21 @@ def test_a_metric_of_some_rows_leads_to_the_same_minimum(monkeypatch, l1):
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize("penalty", [{"l2": 1e-2}, {"l2": 0.0, "l1": 1e-2}])
+def test_constant_features_beside_an_offset(penalty):
+    """Features that are centred and scaled, of which some are constant: as if these were not there."""
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((400, 20))
+    X = z + 1e5
+    y = (z[:, :3] @ rng.standard_normal((3, 4)) + rng.gumbel(size=(400, 4))).argmax(axis=1).astype(np.int32)
+    with_constants = np.insert(X, [0, 7, 20], [0.0, 1e5, -3.0], axis=1)
+    least, far = (Objective(Rows(A), y, None, 4, **penalty) for A in (X, with_constants))
+    assert (far.X.scale == 0).sum() == 3
+    results = [lbfgs.minimize(o, start(o), 1e-7, 500) for o in (least, far)]
+    assert all(result.converged for result in results)
+    assert results[1].value == pytest.approx(results[0].value, rel=1e-9)
+
+
 def unit_rows(l2, n=1200, D=300):
     X = np.random.default_rng(0).standard_normal((n, D))
     X /= np.linalg.norm(X, axis=1)[:, None]

@@ -104,8 +104,9 @@ class AverageCurvature:
     def _scaled(self, X: Rows) -> Rows:
         """Features about their mean, and in units in which their curvature is 1."""
         mean, scale = self.mean, 1 / self.roots[:-1]
-        if X.scale is not None:
-            mean, scale = mean / X.scale, scale * X.scale
+        if X.scale is not None:  # 0 for a constant feature, which is 0 as it is read
+            scale = scale * X.scale
+            mean = np.divide(mean, X.scale, out=np.zeros(len(mean)), where=X.scale != 0)
         if X.shift is not None:
             mean = mean + X.shift
         return Rows(X.array, mean, scale, X.dtype)
