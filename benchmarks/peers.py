@@ -51,11 +51,10 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-for setting in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-    os.environ.pop(setting, None)
+import openblas  # noqa: F401  # isort: skip, before NumPy
 
-import numpy as np  # noqa: E402
-from threadpoolctl import threadpool_info  # noqa: E402
+import numpy as np
+from threadpoolctl import threadpool_info
 
 SHAPES = {  # rows, features, classes
     "cifar10": (50_000, 3072, 10),

@@ -11,10 +11,9 @@ holds on a busy machine. Each result is dropped before the next call.
 import argparse
 import itertools
 import sys
-import time
 from functools import partial
 
-from one_thread import THREADS  # isort: skip, before NumPy
+from one_thread import THREADS, clock  # isort: skip, before NumPy
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
@@ -31,16 +30,16 @@ def seconds_of(calls):
     """The least processor time of each of two calls, in turn."""
     repeats = []
     for call in calls:
-        start = time.process_time()
+        start = clock()
         call()
-        repeats.append(1 + int(TURN / (time.process_time() - start + 1e-6)))
+        repeats.append(1 + int(TURN / (clock() - start + 1e-6)))
     best, spent, turns = [np.inf, np.inf], [0.0, 0.0], 0
     while turns < 3 or (turns < MOST_TURNS and max(spent) < BUDGET):
         for i, (call, n) in enumerate(zip(calls, repeats, strict=True)):
-            start = time.process_time()
+            start = clock()
             for _ in range(n):
                 call()
-            taken = time.process_time() - start
+            taken = clock() - start
             best[i], spent[i] = min(best[i], taken / n), spent[i] + taken
         turns += 1
     return best

@@ -13,7 +13,7 @@ static void precondition(void *operands, softline_team *team, int thread) {
     const softline_call *c = operands;
     softline_worker w = softline_join(team, thread);
     const ptrdiff_t n = c->n, R = c->A.rows, strips = STEPS(n, LANES), ld = strips * LANES;
-    const ptrdiff_t slab = softline_slab(n, LANES), rows = SOFTLINE_TASK_STRIPS * LANES;
+    const ptrdiff_t slab = softline_slab(n, LANES);
     const double *mean = c->shift, *roots = c->metric;
     real *U = c->shared, *UV = U + R * ld;
     real *packed = (real *)c->room + thread * c->room_size, *S = packed + c->strips;
@@ -30,15 +30,9 @@ static void precondition(void *operands, softline_team *team, int thread) {
     const ptrdiff_t slabs = c->X ? STEPS(n, slab) : 0;
     if (slabs) {
         for (ptrdiff_t task; softline_next_task(&w, slabs, &task);) {
-            const ptrdiff_t col = task * slab, width = MIN(slab, n - col), end = col + width;
-            for (ptrdiff_t first = 0; first < end; first += rows) {
-                const ptrdiff_t count = MIN(rows, end - first);
-                const ptrdiff_t strip = softline_packed(slab, LANES);
-                pack(c->X, c->idx + first, count, col, width, packed, strip);
-                const product p = {packed, U + first * R, strip, count,    width,
-                                   R,      UV + col,      ld,    first > 0};
-                gradient(&p, slab, NULL, NULL);
-            }
+            const ptrdiff_t col = task * slab, width = MIN(slab, n - col);
+            gradient_of_slab(c->X, c->idx, col + width, col, width, slab, U, R, packed, UV + col,
+                             ld); /* the rows below are zeros there */
         }
         softline_finish(&w, slabs);
         softline_go_on(&w);

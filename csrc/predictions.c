@@ -34,7 +34,7 @@ static void load_whole_strip(const real *x, ptrdiff_t D, real *columns) {
 static void load_columns(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t count,
                          ptrdiff_t after, ptrdiff_t D, real *packed, real *columns) {
     const ptrdiff_t size = sizeof(real);
-    const int as_is = X->dtype == (size == 4 ? SOFTLINE_F32 : SOFTLINE_F64);
+    const int as_is = X->dtype == REAL_DTYPE;
     if (as_is && X->row_bytes % size == 0 && X->column_bytes == size) {
         const real *x = (const real *)X->data;
         if (X->row_bytes == D * size && count == LANES && after * D >= REG_LANES)

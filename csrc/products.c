@@ -396,11 +396,25 @@ static void gradient(const product *p, ptrdiff_t slab, const step *u, const soft
 /* ---- by themselves ----------------------------------------------------------------------------
  */
 
+/* out = dS^T X idx for the features col to col + width of a slab; dS is in strips of K. `packed` is
+ * room for SOFTLINE_TASK_STRIPS strips of a slab. */
+static void gradient_of_slab(const softline_rows *X, const ptrdiff_t *idx, ptrdiff_t n,
+                             ptrdiff_t col, ptrdiff_t width, ptrdiff_t slab, const real *dS,
+                             ptrdiff_t K, real *packed, real *out, ptrdiff_t ld) {
+    const ptrdiff_t rows = SOFTLINE_TASK_STRIPS * LANES, strip = softline_packed(slab, LANES);
+    for (ptrdiff_t first = 0; first < n; first += rows) {
+        const ptrdiff_t count = MIN(rows, n - first);
+        pack(X, idx + first, count, col, width, packed, strip);
+        const product p = {packed, dS + first * K, strip, count, width, K, out, ld, first > 0};
+        gradient(&p, slab, NULL, NULL);
+    }
+}
+
 /* Room of a thread: packed rows of a task. */
 static void gradient_all(void *operands, softline_team *team, int thread) {
     const softline_call *c = operands;
     softline_worker w = softline_join(team, thread);
-    const ptrdiff_t K = c->A.columns, rows = c->strips * LANES, slab = softline_slab(c->D, LANES);
+    const ptrdiff_t K = c->A.columns, slab = softline_slab(c->D, LANES);
     real *packed = (real *)c->room + thread * c->room_size, *dS = c->shared;
     const ptrdiff_t strips = STEPS(c->n, LANES), slabs = STEPS(c->D, slab);
     for (ptrdiff_t s; softline_next_task(&w, strips, &s);)
@@ -410,13 +424,8 @@ static void gradient_all(void *operands, softline_team *team, int thread) {
     softline_go_on(&w);
     for (ptrdiff_t task; slabs && softline_next_task(&w, slabs, &task);) {
         const ptrdiff_t col = task * slab, width = MIN(slab, c->D - col);
-        for (ptrdiff_t first = 0; first < c->n; first += rows) {
-            const ptrdiff_t count = MIN(rows, c->n - first), strip = softline_packed(slab, LANES);
-            pack(c->X, c->idx + first, count, col, width, packed, strip);
-            const product p = {packed, dS + first * K,          strip,     count,    width,
-                               K,      (real *)c->out.at + col, c->out.ld, first > 0};
-            gradient(&p, slab, NULL, NULL);
-        }
+        gradient_of_slab(c->X, c->idx, c->n, col, width, slab, dS, K, packed,
+                         (real *)c->out.at + col, c->out.ld);
     }
     if (slabs) softline_end(&w, slabs);
 }

@@ -107,7 +107,7 @@ def _rows_to_evaluate(
         if not len(y):
             raise ValueError(f"--split {split}: {args.data} has no {split} rows")
         return X, y, data.feature_names, data.class_names, split, None
-    told = None if args.labels is None else args.labels
+    told = args.labels
     if label is None and args.labels is None and has_columns:
         label, told = -1, LAST_COLUMN
     X, y, names = datasets.read_features(args.data, label=label, labels=args.labels, model=model)

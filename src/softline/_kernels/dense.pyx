@@ -197,7 +197,6 @@ def gradient(X, idx, dscores, dW, db, n_threads=None):
     call.X = &rows
     cdef int threads = threads_for(n_threads, <double>n * C * D)
     strips = (n + lanes - 1) // lanes
-    call.strips = SOFTLINE_TASK_STRIPS
     _memory = make_room(
         &call, threads, SOFTLINE_TASK_STRIPS * softline_packed(softline_slab(D, lanes), lanes), real)
     _shared = np.empty((strips + 1) * C * 64 + 64, np.uint8)

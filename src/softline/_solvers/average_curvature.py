@@ -98,7 +98,7 @@ class AverageCurvature:
             diagonal = np.maximum(np.diagonal(upper) + l2 / self.roots**2, 1)
             upper[np.diag_indices(D + 1)] = diagonal * (1 + np.finfo(dtype).eps ** 0.625)
             if keep_correlations:
-                self.correlations = np.triu(upper) + np.triu(upper, 1).T
+                self.correlations = mirrored(upper)
             self.inverse_root = invert_cholesky(upper, n_threads)
 
     def _scaled(self, X: Rows) -> Rows:
@@ -147,6 +147,11 @@ class AverageCurvature:
         out = np.empty(U.T.shape, dtype)
         _kernels.scores(self.correlations, None, U.astype(dtype), None, out, self.n_threads)
         return out.T.astype(float)
+
+
+def mirrored(A: Array) -> Array:
+    """Symmetric matrix with the upper triangle of A."""
+    return np.triu(A) + np.triu(A, 1).T
 
 
 def dot(A: Array, B: Array) -> float:

@@ -29,7 +29,7 @@ FEWEST_PAIRS = 5
 # A preconditioner from weights of zero is renewed when the number of steps has doubled, but not before
 # RENEWAL times the number of evaluations that it costs.
 RENEWAL = 4
-# A metric that costs more evaluations than this has no correlations at first: see `Start`.
+# A metric that costs more evaluations than this has no correlations at first: see `DiagonalTrial`.
 MOST_PASSES = 4
 # Number of trial points along one step.
 MOST_TRIALS = 30

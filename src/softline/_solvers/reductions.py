@@ -14,7 +14,7 @@ import numpy as np
 from softline import _kernels
 from softline._kernels.rows import Rows
 from softline._solvers import newton
-from softline._solvers.average_curvature import invert_cholesky
+from softline._solvers.average_curvature import invert_cholesky, mirrored
 from softline._solvers.lbfgs import Callback, Result
 from softline._solvers.objective import Objective
 from softline._typing import Array
@@ -135,13 +135,13 @@ class RowSpace:
         n, D = self.X.shape
         least = objective.l2[:-1].min()
         self.units = least / objective.l2[:-1]
-        gram, part = np.zeros((n + 1, n + 1)), np.empty((n + 1, n + 1))
+        gram, part = np.zeros((2, n + 1, n + 1))
         for first in range(0, D, BLOCK):
             here = slice(first, first + BLOCK)
             columns = np.ascontiguousarray(self._columns(here).T)
             _kernels.gram(columns, None, self.units[here], 0.0, part, objective.n_threads)
-            gram += np.triu(part)
-        gram = gram[:n, :n] + np.triu(gram[:n, :n], 1).T
+            gram += part
+        gram = mirrored(gram[:n, :n])
         lengths = np.sqrt(np.where(np.diagonal(gram) > 0, np.diagonal(gram), 1))
         gram /= lengths
         gram /= lengths[:, None]

@@ -9,15 +9,15 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from softline._typing import Array
+from softline.cs231n import layers
 from softline.cs231n.classifiers.linear_loss import penalised, penalty, square_norm
-from softline.cs231n.classifiers.saving import load_params, save_params
+from softline.cs231n.classifiers.saving import Saved
 from softline.cs231n.classifiers.two_layers import TwoLayers
 from softline.cs231n.layer_utils import affine_relu_backward, affine_relu_forward
 from softline.cs231n.layers import (
     affine_backward,
     affine_forward,
     batchnorm_backward,
-    batchnorm_backward_alt,
     batchnorm_forward,
     dropout_backward,
     dropout_forward,
@@ -26,55 +26,20 @@ from softline.cs231n.layers import (
     relu_backward,
     relu_forward,
     softmax_loss,
-    svm_loss,
+)
+from softline.cs231n.layers import (
+    batchnorm_backward_alt as batchnorm_backward_alt,
+)
+from softline.cs231n.layers import (
+    svm_loss as svm_loss,
 )
 
 # The layers, too, because the course's notebooks import them from here by `import *`.
-__all__ = [
-    "FullyConnectedNet",
-    "TwoLayerNet",
-    "affine_backward",
-    "affine_forward",
-    "affine_relu_backward",
-    "affine_relu_forward",
-    "batchnorm_backward",
-    "batchnorm_backward_alt",
-    "batchnorm_forward",
-    "dropout_backward",
-    "dropout_forward",
-    "layernorm_backward",
-    "layernorm_forward",
-    "relu_backward",
-    "relu_forward",
-    "softmax_loss",
-    "svm_loss",
-]
+__all__ = ["FullyConnectedNet", "TwoLayerNet", "affine_relu_backward", "affine_relu_forward"]
+__all__ += layers.__all__
 
 
-class _Saved:
-    """Mixin of networks whose `params` are kept in files."""
-
-    params: dict[str, Array]
-
-    def save(self, fname: str) -> None:
-        """Write `params` to ``cs231n/saved/<fname>`` of the current directory, and print that it is saved."""
-        save_params(fname, self.params)
-
-    def load(self, fname: str) -> bool:
-        """Take `params` from a file that `save`, or the course's `save`, wrote; no code in it is run.
-
-        Returns
-        -------
-        loaded : bool
-            False, with a printed line, if there is no such file.
-        """
-        params = load_params(fname)
-        if params is not None:
-            self.params = params
-        return params is not None
-
-
-class TwoLayerNet(_Saved, TwoLayers):
+class TwoLayerNet(Saved, TwoLayers):
     """Network of two layers, affine, relu, affine, softmax; its loss has the penalty reg/2 sum(W * W).
 
     Parameters
@@ -132,7 +97,7 @@ class TwoLayerNet(_Saved, TwoLayers):
         return self._scores_or_loss(X, y, self.reg)
 
 
-class FullyConnectedNet(_Saved):
+class FullyConnectedNet(Saved):
     """Network of any depth: {affine, [normalisation], relu, [dropout]} x (L - 1), affine, softmax.
 
     Its loss has the penalty reg/2 sum(W * W) of all weights W; gamma, beta and biases are not penalised.

@@ -13,7 +13,7 @@ from softline._typing import Array
 from softline.cs231n.checks import as_labels, as_rows, check_weights
 from softline.cs231n.classifiers.linear_loss import penalty
 from softline.cs231n.classifiers.linear_svm import svm_loss_vectorized
-from softline.cs231n.classifiers.saving import load_params, save_params
+from softline.cs231n.classifiers.saving import Saved
 from softline.cs231n.classifiers.softmax import softmax_loss_vectorized
 
 __all__ = ["LinearClassifier", "LinearSVM", "Softmax"]
@@ -22,7 +22,7 @@ __all__ = ["LinearClassifier", "LinearSVM", "Softmax"]
 PRINT_EVERY = 100
 
 
-class LinearClassifier:
+class LinearClassifier(Saved):
     """Linear classifier with scores X W, and a loss that a subclass defines.
 
     Attributes
@@ -168,22 +168,13 @@ class LinearClassifier:
         _kernels.scores(X, None, Wt, None, scores)
         return scores.argmax(axis=1)
 
-    def save(self, fname: str) -> None:
-        """Write W to ``cs231n/saved/<fname>`` of the current directory, and print that it is saved."""
-        save_params(fname, {"W": self.W})
+    @property
+    def _kept(self) -> dict[str, Array]:
+        return {"W": self.W}
 
-    def load(self, fname: str) -> bool:
-        """Take W from a file that `save`, or the course's `save`, wrote; no code in it is run.
-
-        Returns
-        -------
-        loaded : bool
-            False, with a printed line, if there is no such file.
-        """
-        params = load_params(fname)
-        if params is not None:
-            self.W = params["W"]
-        return params is not None
+    @_kept.setter
+    def _kept(self, params: dict[str, Array]) -> None:
+        self.W = params["W"]
 
     def loss(self, X_batch: Array, y_batch: Array, reg: float) -> tuple[float, Array]:
         """Loss and its gradient to W, of a batch. Subclasses define it.

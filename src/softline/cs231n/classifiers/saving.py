@@ -51,6 +51,37 @@ def _read_object(file: IO[bytes], path: Path) -> dict[str, Array]:
     return params
 
 
+class Saved:
+    """Mixin of classifiers whose parameters are kept in files; `_kept` is what is kept."""
+
+    params: dict[str, Array]
+
+    @property
+    def _kept(self) -> dict[str, Array]:
+        return self.params
+
+    @_kept.setter
+    def _kept(self, params: dict[str, Array]) -> None:
+        self.params = params
+
+    def save(self, fname: str) -> None:
+        """Write the parameters to ``cs231n/saved/<fname>`` of the current directory, and print so."""
+        save_params(fname, self._kept)
+
+    def load(self, fname: str) -> bool:
+        """Take the parameters from a file that `save`, or the course's `save`, wrote; no code in it is run.
+
+        Returns
+        -------
+        loaded : bool
+            False, with a printed line, if there is no such file.
+        """
+        params = load_params(fname)
+        if params is not None:
+            self._kept = params
+        return params is not None
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Unpickler of arrays in containers, which refuses all else."""
 
