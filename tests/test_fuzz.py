@@ -283,6 +283,8 @@ if __name__ == "__main__":
     wrong = 0
     for i in range(calls):
         name = KERNELS[i % len(KERNELS)]
+        if i % 50_000 == 0 and i > 0:
+            print(f"{i} calls, {wrong} wrong", flush=True)
         try:
             try_one(np.random.default_rng([seed, i]), name, twins)
         except Exception as error:
